@@ -1,0 +1,90 @@
+"""PTQ of torchvision's classification models: random weights, 96x96 pictures, all-INT8 flatbuffer or the reason why not.
+
+    python benchmarks/torchvision_ptq.py       # about a quarter of a minute a model; finished rows are skipped
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from compress.artifact import Store
+from compress.errors import EdgecompressError
+from compress.pipeline import run_pipeline
+from compress.recipe import Recipe
+from table import Table
+
+HERE = Path(__file__).parent
+MODELS = (
+    "mobilenet_v2", "mobilenet_v3_small", "resnet18", "efficientnet_b0", "squeezenet1_1", "mnasnet0_5", "regnet_y_400mf",
+    "shufflenet_v2_x1_0", "densenet121", "convnext_tiny",
+)
+COLUMNS = ("exit_code", "all_int8", "operators", "twin_same", "twin_decided", "size_bytes", "seconds", "peak_mib", "remarks")
+
+
+def make_data(path: Path) -> None:
+    """Writes pictures of noise with coarse structure in ten classes: random weights learn nothing from better ones."""
+    rng = np.random.default_rng(0)
+
+    def pictures(count: int) -> np.ndarray:
+        coarse = rng.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8)
+        return coarse.repeat(8, 1).repeat(8, 2)
+
+    labels = np.arange(400) % 10
+    np.savez(path, x_train=pictures(300), y_train=labels[:300], x_test=pictures(100), y_test=labels[300:])
+
+
+def main() -> None:
+    """Runs the missing models and prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", nargs="*", default=list(MODELS))
+    options = parser.parse_args()
+    data = Path("runs/torchvision-96.npz").resolve()
+    data.parent.mkdir(exist_ok=True)
+    if not data.is_file():
+        make_data(data)
+    table = Table(HERE / "torchvision_ptq.csv", COLUMNS)
+    for name in options.models:
+        if table.done(name, 0):
+            continue
+        recipe = Recipe.model_validate(
+            {
+                "version": 1,
+                "name": name,
+                "data": {"source": "npz", "path": str(data)},
+                "teacher": {"model": f"torchvision/{name}", "train": None},
+                "quantize": {"mode": "ptq", "calibration_samples": 64},
+                "benchmark": {"runs": 20},
+            }
+        )
+        started = time.monotonic()
+        row: dict[str, object] = {column: "" for column in COLUMNS}
+        try:
+            outcome = run_pipeline(recipe, output=Path("runs") / f"ptq-{name}", store=Store(Path("runs/.store")))
+            assert outcome.report is not None
+            check = outcome.report["verification"]
+            row |= {
+                "exit_code": int(outcome.exit_code),
+                "all_int8": not check["census"]["not_int8"],
+                "operators": sum(entry["count"] for entry in check["census"]["ops"].values()),
+                "twin_same": check["twin_agreement"],
+                "twin_decided": check["twin_decided"],
+                "size_bytes": outcome.report["models"][-1]["flatbuffer"]["size_bytes"],
+                "remarks": "; ".join(outcome.messages),
+            }
+        except EdgecompressError as error:
+            row |= {"exit_code": int(error.exit_code), "all_int8": False, "remarks": str(error)}
+        row["seconds"] = round(time.monotonic() - started, 1)
+        row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        table.append(name, 0, **row)
+        print(table.rows()[-1], flush=True)
+    print(Counter(row["all_int8"] for row in table.rows()))
+
+
+if __name__ == "__main__":
+    main()

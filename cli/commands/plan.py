@@ -1,0 +1,60 @@
+"""`edgecompress plan`: what a run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+
+
+def plan(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as `run` would. Repeatable.")
+    ] = None,
+    sizes: Annotated[bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Allow `python:` models and data, which run code.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the steps of a recipe: what is finished already, what has to be made, and why.
+
+    Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
+    """
+    from cli.commands.run import default_store, trusted
+    from compress.artifact import Store
+    from compress.plan import make_plan
+    from compress.recipe_yaml import load_recipe
+
+    parsed = load_recipe(recipe, overrides or ())
+    store = Store(default_store())
+    made = make_plan(parsed, store, trust=trusted(trust))
+    predicted: list[dict[str, Any]] = []
+    if sizes:
+        from compress.context import Context
+        from compress.stages.sizes import predict_sizes
+
+        predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
+    steps = [
+        {"stage": step.stage, "status": "cached" if step.result else "to do", "reason": step.reason, "fingerprint": step.fingerprint}
+        for step in made.steps
+    ]
+    if as_json:
+        render.emit_json({"recipe": str(recipe), "name": parsed.name, "data_sha256": made.data_sha256, "steps": steps, "sizes": predicted})
+        return
+    render.table(
+        ["stage", "status", "why", "fingerprint"],
+        [(step["stage"], step["status"], step["reason"], step["fingerprint"][:12]) for step in steps],
+    )
+    if predicted:
+        render.table(
+            ["model", "parameters", "MACs", "FP32 KiB", "INT8 KiB"],
+            [
+                (row["label"], f"{row['params']:,}", f"{row['macs']:,}", f"{row['float_bytes'] / 1024:,.1f}", f"{row['int8_bytes'] / 1024:,.1f}")
+                for row in predicted
+            ],
+            title="Predicted sizes (flatbuffers, before anything is trained)",
+            right=["parameters", "MACs", "FP32 KiB", "INT8 KiB"],
+        )

@@ -1,0 +1,42 @@
+"""`edgecompress verify`: a finished run, checked again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import render
+
+MARKS = {True: "ok", False: "FAILED", None: "not checked"}
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")],
+    trust: Annotated[bool, typer.Option("--trust", help="Allow `python:` models and data, which run code.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Score a run's flatbuffer again on the test split and check every hash.
+
+    Exits with 5 if anything is not as the run left it.
+
+    Example: edgecompress verify runs/digits
+    """
+    from cli.commands.run import default_store, trusted
+    from cli.display import make_display
+    from compress.artifact import Store
+    from compress.errors import ExitCode
+    from compress.recheck import recheck
+
+    with make_display(render.stderr_console(), quiet=not render.stderr_console().is_terminal) as display:
+        verdict = recheck(folder, Store(default_store()), trust=trusted(trust), listeners=(display,))
+    if as_json:
+        render.emit_json({"ok": verdict["passed"], "folder": str(folder), **verdict})
+    else:
+        render.table(
+            ["check", "result", "detail"], [(check["name"], MARKS[check["passed"]], check["detail"]) for check in verdict["checks"]]
+        )
+        render.line(f"{folder}: " + ("verified" if verdict["passed"] else "NOT as the run left it"))
+    if not verdict["passed"]:
+        raise typer.Exit(ExitCode.VERIFICATION)

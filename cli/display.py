@@ -1,0 +1,175 @@
+"""What a run shows while it goes on: bars on a terminal, one line per epoch elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from compress.context import Event
+
+TITLES = {
+    "teacher": "Teacher",
+    "distill": "Student",
+    "prune": "Prune",
+    "quantize": "Quantize",
+    "export": "Export",
+    "verify": "Verify",
+    "benchmark": "Benchmark",
+}
+#: Figures of a finished stage worth a line: key -> how it reads.
+FIGURES = {
+    "validation_accuracy": "validation {:.2f} %",
+    "ptq_validation_accuracy": "calibrated {:.2f} %",
+    "float_validation_accuracy": "float {:.2f} %",
+    "params": "{:,} parameters",
+    "macs": "{:,} MACs",
+    "test_samples": "{:,} test samples",
+}
+
+
+def figures_line(metrics: dict[str, Any]) -> str:
+    """Returns the figures of a stage in one line."""
+    return " · ".join(text.format(metrics[key]) for key, text in FIGURES.items() if metrics.get(key) is not None)
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as people read it: 8.2 s, 3 min 05 s, 1 h 02 min."""
+    if seconds < 60:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class PlainDisplay:
+    """One line per stage and per epoch, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        """Writes to `console`."""
+        self._console = console
+
+    def __enter__(self) -> PlainDisplay:
+        """Starts."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends."""
+
+    def _line(self, text: str) -> None:
+        self._console.print(escape(text), soft_wrap=True, highlight=False)
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        title, data = TITLES.get(event.stage, "Run"), event.data
+        match event.kind:
+            case "stage-start":
+                self._line(f"{title}: started ({data['reason']})")
+            case "stage-cached":
+                self._line(f"{title}: finished before, reused")
+            case "stage-end":
+                self._line(f"{title}: done in {duration(data['seconds'])}. {figures_line(data['metrics'])}".rstrip(". "))
+            case "epoch":
+                accuracy = f", validation {data['validation_accuracy']:.2f} %" if "validation_accuracy" in data else ""
+                self._line(f"{title}: epoch {data['epoch']}/{data['epochs']}, loss {data['loss']:.4f}{accuracy}")
+            case "note":
+                self._line(f"{title}: {data['message']}")
+            case "warning":
+                self._line(f"{title}: warning: {data['message']}")
+            case _:
+                pass
+
+
+class LiveDisplay:
+    """A progress bar with time left for the stage at work, a line for each finished one."""
+
+    def __init__(self, console: Console) -> None:
+        """Draws on `console`, a terminal."""
+        self._console = console
+        self._progress = Progress(
+            TextColumn("  [bold]{task.description:<10}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("[dim]{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._unit = ""
+        self._epoch = ""
+        self._began = time.monotonic()
+
+    def __enter__(self) -> LiveDisplay:
+        """Starts drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Clears the bar."""
+        self._progress.stop()
+
+    def _close(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+    def _open(self, title: str, total: float | None = None) -> None:
+        self._close()
+        self._task = self._progress.add_task(title, total=total, detail="")
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        title, data = TITLES.get(event.stage, "Run"), event.data
+        match event.kind:
+            case "stage-start":
+                self._unit = self._epoch = ""
+                self._open(title)
+            case "stage-cached":
+                self._console.print(f"  [green]✓[/] [bold]{title:<10}[/] [dim]finished before, reused")
+            case "stage-end":
+                self._close()
+                figures = escape(figures_line(data["metrics"]))
+                self._console.print(f"  [green]✓[/] [bold]{title:<10}[/] {duration(data['seconds']):>12}  [dim]{figures}", highlight=False)
+            case "progress":
+                self._advance(title, data)
+            case "epoch":
+                accuracy = f" · {data['validation_accuracy']:.2f} %" if "validation_accuracy" in data else ""
+                self._epoch = f"epoch {data['epoch']}/{data['epochs']} · loss {data['loss']:.3f}{accuracy}"
+            case "warning":
+                self._console.print(f"  [yellow]![/] [bold]{title:<10}[/] {escape(data['message'])}", highlight=False)
+            case _:
+                pass
+
+    def _advance(self, title: str, data: dict[str, Any]) -> None:
+        if self._task is None or data["unit"] != self._unit:
+            self._unit = data["unit"]
+            self._open(title, data["total"])
+        if self._task is not None:
+            detail = self._epoch if data["unit"] == "step" else f"{data['done']}/{data['total']} {data['unit']}"
+            self._progress.update(self._task, completed=data["done"], total=data["total"], detail=detail)
+
+
+class SilentDisplay(PlainDisplay):
+    """Shows warnings only."""
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event if it is a warning."""
+        if event.kind == "warning":
+            super().__call__(event)
+
+
+Display = PlainDisplay | LiveDisplay
+
+
+def make_display(console: Console, *, quiet: bool) -> Display:
+    """Returns the display that fits: silent when asked, bars on a terminal, else plain lines."""
+    if quiet:
+        return SilentDisplay(console)
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)

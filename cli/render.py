@@ -1,0 +1,116 @@
+"""The only module that prints. Results go to stdout, everything else to stderr; plain text where no terminal is.
+
+Text from outside (paths, messages) is never read as rich markup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compress.errors import Problem
+
+
+def stdout_console() -> Console:
+    """Returns a rich console on stdout; without a terminal, or with NO_COLOR set, it writes no colours."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False)
+
+
+def stderr_console() -> Console:
+    """Returns a rich console on stderr, for progress and messages."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, highlight=False)
+
+
+def emit_json(document: Any) -> None:
+    """Writes one JSON document to stdout (ASCII, so that it survives any locale).
+
+    Raises:
+        ValueError: The document holds NaN or infinity, which JSON does not have.
+    """
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def line(text: str = "", style: str = "") -> None:
+    """Writes one line of a result to stdout, styled on a terminal."""
+    _write(sys.stdout, [(text, style)])
+
+
+def note(text: str = "", style: str = "") -> None:
+    """Writes one line that is no result (progress, advice) to stderr, styled on a terminal."""
+    _write(sys.stderr, [(text, style)])
+
+
+def problem(found: Problem, *, to_stderr: bool = False) -> None:
+    """Writes one problem of a recipe as `file:line: key: message (hint)`."""
+    where = f"{found.file}:{found.line}: " if found.line else f"{found.file}: " if found.file else ""
+    parts = [(where, "bold"), (f"{found.key}: " if found.key else "", "cyan"), (found.message, "")]
+    parts.append((f" ({found.hint})" if found.hint else "", "dim"))
+    _write(sys.stderr if to_stderr else sys.stdout, parts)
+
+
+def error(message: str, problems: Sequence[Problem] = ()) -> None:
+    """Writes why nothing came of it to stderr: the problems, one a line, then the message."""
+    for found in problems:
+        problem(found, to_stderr=True)
+    _write(sys.stderr, [("error: ", "bold red"), (message, "")])
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "", right: Collection[str] = ()
+) -> None:
+    """Writes a table to stdout: drawn on a terminal, aligned columns elsewhere.
+
+    Args:
+        headers: The columns' names.
+        rows: Cells in the headers' order; None is shown as `-`.
+        title: A line above the table.
+        right: Names of the columns that are set flush right (numbers).
+    """
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    if _is_terminal(sys.stdout):
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(title=Text(title, "bold") if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+        for header in headers:
+            drawn.add_column(Text(header), justify="right" if header in right else "left", overflow="fold")
+        for row in cells:
+            drawn.add_row(*(Text(cell) for cell in row))
+        stdout_console().print(drawn)
+        return
+    if title:
+        line(title)
+    widths = [max(len(row[column]) for row in [list(headers), *cells]) for column in range(len(headers))]
+    for row in [list(headers), *cells]:
+        padded = (
+            cell.rjust(width) if header in right else cell.ljust(width)
+            for header, cell, width in zip(headers, row, widths, strict=True)
+        )
+        line("  ".join(padded).rstrip())
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _write(stream: TextIO | None, parts: list[tuple[str, str]]) -> None:
+    if any(style for _, style in parts) and _is_terminal(stream):
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(file=stream, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
+        return
+    print("".join(text for text, _ in parts), file=stream)

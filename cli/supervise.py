@@ -1,0 +1,103 @@
+"""Runs the work in a child process, so that Ctrl-C is answered at once whatever native code is busy with.
+
+A converter or an interpreter may hold Python's lock for many seconds; the parent, which does nothing but wait, ends the
+child after a moment of grace. Everything a run keeps is written atomically, so ending it is safe at any point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from compress.errors import ExitCode
+
+GRACE_S = 1.0
+POLL_S = 0.02
+
+
+class ChildDied(Exception):  # noqa: N818 - it is an event, not a mistake
+    """The child ended by a signal of its own."""
+
+    def __init__(self, number: int) -> None:
+        """Takes the signal's number."""
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def supervise(work: Callable[[], int]) -> int:
+    """Returns the exit code of `work`, run in a forked child (in this process where there is no fork).
+
+    Raises:
+        KeyboardInterrupt: The user interrupted and the child had to be ended before it could say so itself.
+        ChildDied: A signal ended the child (memory exhausted, native crash).
+    """
+    if not hasattr(os, "fork"):
+        return work()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _be_child(work)
+    terminated: list[int] = []
+
+    def terminate(number: int, _frame: object) -> None:
+        # A CI job that is cancelled gets SIGTERM: no orphan may go on training.
+        terminated.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        return _exit_code(os.waitpid(child, 0)[1])
+    except ChildDied:
+        if terminated:
+            return 128 + terminated[0]
+        raise
+    except KeyboardInterrupt:
+        code = _end(child)
+        if code is None:
+            raise
+        return code
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _be_child(work: Callable[[], int]) -> None:
+    code = int(ExitCode.INTERNAL)
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        code = int(ExitCode.INTERRUPTED)
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _exit_code(status: int) -> int:
+    if os.WIFSIGNALED(status):
+        raise ChildDied(os.WTERMSIG(status))
+    return os.waitstatus_to_exitcode(status)
+
+
+def _end(child: int) -> int | None:
+    """Gives the child a moment to end by itself and returns its exit code, or ends it and returns None."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGINT)
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline:
+        # A second Ctrl-C changes nothing: the end is a second away.
+        with contextlib.suppress(KeyboardInterrupt):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done == child:
+                return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+            time.sleep(POLL_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None

@@ -1,0 +1,188 @@
+"""Files with hashes: atomic writes, stage results and the content-addressed store they live in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compress.errors import ResourceError
+
+MANIFEST = "manifest.json"
+
+
+def sha256_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Returns the SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file so that it is either the old one or the whole new one (temporary file, fsync, rename).
+
+    Raises:
+        ResourceError: The file system refused.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise ResourceError(f"cannot write {path}: {error.strerror or error}. Free space or choose another folder.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON, atomically; the same value gives the same bytes."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file a stage made.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Hash of its content.
+        parent: Fingerprint of the step that made it.
+    """
+
+    path: Path
+    sha256: str
+    parent: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage left: its files and its figures.
+
+    Attributes:
+        stage: The stage's name.
+        fingerprint: Of the step: its part of the recipe, its inputs, the code and the libraries.
+        folder: Where the files lie.
+        artifacts: File name -> artifact.
+        metrics: Figures and notes, plain JSON values.
+        seconds: How long the stage ran.
+        warnings: Plain sentences for the report.
+    """
+
+    stage: str
+    fingerprint: str
+    folder: Path
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    def path(self, name: str) -> Path:
+        """Returns where one of the stage's files lies."""
+        return self.artifacts[name].path
+
+
+class Store:
+    """Finished steps, one folder each, named by stage and fingerprint.
+
+    A step's manifest is written last: its existence, with matching hashes, means the step is complete.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: str, fingerprint: str) -> Path:
+        """Returns where a step's files lie, or will lie."""
+        return self.root / f"{stage}-{fingerprint[:20]}"
+
+    def load(self, stage: str, fingerprint: str) -> tuple[StageResult | None, str]:
+        """Returns a finished step, or None and why it has to be made (again)."""
+        folder = self.folder(stage, fingerprint)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+            if manifest["fingerprint"] != fingerprint:
+                return None, "made from other inputs"
+            artifacts = {}
+            for name, digest in manifest["files"].items():
+                path = folder / name
+                if not path.is_file():
+                    return None, f"{name} is missing"
+                if sha256_file(path) != digest:
+                    return None, f"{name} is damaged (its hash differs)"
+                artifacts[name] = Artifact(path, digest, fingerprint)
+            return (
+                StageResult(
+                    stage, fingerprint, folder, artifacts, manifest["metrics"], manifest["seconds"], tuple(manifest["warnings"])
+                ),
+                "finished before",
+            )
+        except FileNotFoundError:
+            return None, "not made yet"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return None, f"its manifest cannot be read ({error})"
+
+    @contextlib.contextmanager
+    def workspace(self, stage: str, fingerprint: str) -> Iterator[Path]:
+        """Gives a fresh folder to work in; it is removed unless `finish` moved it to its place."""
+        folder = self.folder(stage, fingerprint)
+        work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        try:
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+        except OSError as error:
+            raise ResourceError(f"cannot create {work}: {error.strerror or error}. Choose a writable folder with EDGECOMPRESS_STORE.") from error
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def finish(
+        self, work: Path, stage: str, fingerprint: str, metrics: dict[str, Any], seconds: float, warnings: tuple[str, ...]
+    ) -> StageResult:
+        """Hashes the files in `work`, writes the manifest last and moves the folder to its place."""
+        files = {path.name: sha256_file(path) for path in sorted(work.iterdir()) if path.is_file()}
+        manifest = {
+            "stage": stage, "fingerprint": fingerprint, "files": files,
+            "metrics": metrics, "seconds": round(seconds, 3), "warnings": list(warnings),
+        }
+        write_json(work / MANIFEST, manifest)
+        folder = self.folder(stage, fingerprint)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            work.rename(folder)
+        except OSError as error:
+            raise ResourceError(f"cannot move a finished stage to {folder}: {error.strerror or error}") from error
+        result, why = self.load(stage, fingerprint)
+        if result is None:
+            raise ResourceError(f"{folder} was written but cannot be read back: {why}")
+        return result

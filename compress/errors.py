@@ -1,0 +1,86 @@
+"""Every error a user can cause or meet, each with the exit code the command line answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process returns; shell scripts and Makefiles depend on these numbers."""
+
+    DONE = 0
+    INTERNAL = 1
+    RECIPE = 2
+    BUDGET = 3
+    RESOURCE = 4
+    VERIFICATION = 5
+    INTERRUPTED = 130
+
+
+class EdgecompressError(Exception):
+    """A failure with a clear cause: the message says what, where and how to mend it."""
+
+    exit_code: ExitCode = ExitCode.INTERNAL
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a recipe.
+
+    Attributes:
+        message: What is wrong and what was expected.
+        key: The dotted path of the key, "" for the whole file.
+        file: The file's name as the user gave it, or "--set" for an override.
+        line: 1-based line in that file, 0 where there is none.
+        hint: How to mend it, "" where nothing useful can be said.
+    """
+
+    message: str
+    key: str = ""
+    file: str = ""
+    line: int = 0
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = self.file + (f":{self.line}" if self.line else "")
+        head = f"{where}: " if where else ""
+        key = f"{self.key}: " if self.key else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{head}{key}{self.message}{hint}"
+
+
+class UsageError(EdgecompressError):
+    """The command line cannot be carried out as it was written."""
+
+    exit_code = ExitCode.RECIPE
+
+
+class RecipeError(EdgecompressError):
+    """A recipe that cannot be used, with every problem found in it."""
+
+    exit_code = ExitCode.RECIPE
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class ResourceError(EdgecompressError):
+    """Data, a model or the file system could not be used."""
+
+    exit_code = ExitCode.RESOURCE
+
+
+class DataError(ResourceError):
+    """The data could not be found, read or used."""
+
+
+class ModelError(ResourceError):
+    """The model could not be built, loaded, pruned or converted."""
+
+
+class VerificationError(EdgecompressError):
+    """The flatbuffer does not compute what it should, or holds what it should not."""
+
+    exit_code = ExitCode.VERIFICATION

@@ -1,0 +1,244 @@
+"""The pipeline: go through the plan, reuse what is finished, make the rest, write the report.
+
+The order of the stages is the literal table STAGES; the loop knows nothing about any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress import __version__
+from compress.artifact import StageResult, Store, sha256_file, sha256_json, write_bytes
+from compress.context import Context, Event, Listener
+from compress.errors import ExitCode, ResourceError
+from compress.plan import Plan, Step, make_plan
+from compress.recipe import Recipe
+
+MODEL = "model.tflite"
+REJECTED = "rejected.tflite"
+REPORT = "report.json"
+LOCK = "recipe.lock.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        exit_code: 0, 3 (budget missed) or 5 (verification failed).
+        output: The run's folder.
+        report: The report's document, None where the run was stopped early with `until`.
+        plan: The steps, as they were before the run.
+        seconds: How long it took.
+        messages: Why it did not end with 0.
+    """
+
+    exit_code: ExitCode
+    output: Path
+    report: dict[str, Any] | None
+    plan: Plan
+    seconds: float
+    messages: tuple[str, ...] = ()
+
+
+def run_pipeline(
+    recipe: Recipe,
+    *,
+    output: Path,
+    store: Store,
+    trust: bool = False,
+    until: str | None = None,
+    fresh: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> Outcome:
+    """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
+
+    Raises:
+        EdgecompressError: The run could not be finished; the steps done before stay in the store.
+    """
+    started = time.monotonic()
+    _prepare(output)
+    plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
+    with _recorder(output) as record:
+        ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
+        ctx.emit("run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result])
+        if plan.cached and until is None:
+            report = _finished_report(output, recipe, plan)
+            if report is not None:
+                for step in plan.steps:
+                    ctx.stage = step.stage
+                    ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
+                return _outcome(report, output, plan, started)
+        results = _carry_out(plan, ctx, store)
+        if until is not None and "benchmark" not in results:
+            return Outcome(ExitCode.DONE, output, None, plan, time.monotonic() - started)
+        report = _write_results(recipe, plan, results, output, ctx, store)
+        return _outcome(report, output, plan, started)
+
+
+def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]:
+    results: dict[str, StageResult] = {}
+    bench = None
+    for step in plan.steps:
+        ctx.stage, ctx.warnings = step.stage, []
+        if step.result is not None:
+            results[step.stage] = step.result
+            ctx.emit("stage-cached", seconds=step.result.seconds)
+            continue
+        if bench is None:
+            # Everything heavy is imported here, so that a run with nothing to do answers at once.
+            from compress.stages import Workbench
+            from compress.stages.preflight import preflight
+
+            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
+            bench = Workbench(ctx, store)
+            bench.results = results
+            preflight(bench, plan)
+        else:
+            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
+        results[step.stage] = _make(step, bench, store)
+        ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
+    ctx.stage = ""
+    return results
+
+
+def _make(step: Step, bench: Any, store: Store) -> StageResult:
+    from compress.stages import STAGES
+
+    started = time.monotonic()
+    with store.workspace(step.stage, step.fingerprint) as work:
+        metrics = STAGES[step.stage](bench, work)
+        return store.finish(
+            work, step.stage, step.fingerprint, metrics, time.monotonic() - started, tuple(bench.ctx.warnings)
+        )
+
+
+def _brief(result: StageResult) -> dict[str, Any]:
+    """Returns the plain numbers of a stage, for the log."""
+    return {name: value for name, value in result.metrics.items() if isinstance(value, int | float | str | bool)}
+
+
+def _write_results(
+    recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context, store: Store
+) -> dict[str, Any]:
+    from compress.report_inputs import report_of
+    from compress.report import write_report
+
+    report = report_of(recipe, plan, results, created_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    report["run_key"] = _run_key(recipe, plan)
+    passed = bool(results["verify"].metrics["passed"])
+    content = results["export"].path(MODEL).read_bytes()
+    kept, dropped = (MODEL, REJECTED) if passed else (REJECTED, MODEL)
+    with contextlib.suppress(FileNotFoundError):
+        (output / dropped).unlink()
+    if not (output / kept).is_file() or (output / kept).read_bytes() != content:
+        write_bytes(output / kept, content)
+    write_bytes(output / LOCK, lock_file(recipe, plan, results).encode())
+    write_report(output, report)
+    ctx.note(f"report written to {output}")
+    del store
+    return report
+
+
+def lock_file(recipe: Recipe, plan: Plan, results: dict[str, StageResult]) -> str:
+    """Returns the YAML of everything a run resolved: the recipe with its defaults, versions, data hash, widths, fingerprints."""
+    widths = results["prune"].metrics.get("widths") if "prune" in results else None
+    libraries: dict[str, str | None] = {}
+    for step in plan.steps:
+        libraries |= step.parts["libraries"]
+    document = {
+        "edgecompress": __version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "base_dir": recipe.base_dir,
+        "libraries": dict(sorted(libraries.items())),
+        "data_sha256": plan.data_sha256,
+        "widths": widths,
+        "steps": {step.stage: step.fingerprint for step in plan.steps},
+        "model_sha256": results["export"].artifacts[MODEL].sha256,
+    }
+    header = "# What this run resolved. `edgecompress verify` reads it; a run of the same recipe makes the same file.\n"
+    return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _run_key(recipe: Recipe, plan: Plan) -> str:
+    """Returns what the report depends on: the steps, and what only names or judges."""
+    return sha256_json(
+        {
+            "steps": [step.fingerprint for step in plan.steps],
+            "name": recipe.name,
+            "budget": recipe.budget.model_dump(mode="json"),
+            "version": __version__,
+        }
+    )
+
+
+def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
+    """Returns the report in the folder if it is this run's and its flatbuffer is there unharmed."""
+    try:
+        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
+        if report["run_key"] != _run_key(recipe, plan):
+            return None
+        for name, digest in report["files"].items():
+            if sha256_file(output / name) != digest:
+                return None
+        beside = ("report.md", "report.html", LOCK)
+        return report if all((output / name).is_file() for name in beside) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float) -> Outcome:
+    seconds = time.monotonic() - started
+    verification = report.get("verification") or {}
+    if not verification.get("passed", True):
+        return Outcome(ExitCode.VERIFICATION, output, report, plan, seconds, tuple(verification.get("reasons", ())))
+    budget = report.get("budget") or {}
+    if not budget.get("passed", True):
+        missed = tuple(
+            f"{line['name']}: {line['value']} {line['unit']} against a limit of {line['limit']}".replace("  ", " ")
+            for line in budget["lines"]
+            if not line["passed"]
+        )
+        return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed)
+    return Outcome(ExitCode.DONE, output, report, plan, seconds)
+
+
+def _prepare(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot create the output folder {output}: {error.strerror or error}. Choose another with --output."
+        ) from error
+
+
+@contextlib.contextmanager
+def _recorder(output: Path) -> Iterator[Listener]:
+    """Gives a listener that writes events.jsonl (all events) and run.log (all but progress)."""
+    began = time.monotonic()
+    try:
+        events = (output / "events.jsonl").open("w", encoding="utf-8")
+        log = (output / "run.log").open("a", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"cannot write in {output}: {error.strerror or error}. Choose another folder with --output.") from error
+    with events, log:
+
+        def record(event: Event) -> None:
+            at = round(time.monotonic() - began, 3)
+            events.write(json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str) + "\n")
+            events.flush()
+            if event.kind != "progress":
+                text = " ".join(f"{key}={value}" for key, value in event.data.items())
+                log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {event.stage or 'run'} {event.kind} {text}\n")
+                log.flush()
+
+        yield record

@@ -1,0 +1,211 @@
+"""The plan: which steps a recipe takes, the fingerprint of each, and what is finished already.
+
+A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content and the
+versions of the code; so the same fingerprint means the same result. No torch is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress import __version__
+from compress.artifact import StageResult, Store, sha256_file, sha256_json
+from compress.errors import ModelError
+from compress.recipe import DistillSpec, ModelSpec, Recipe
+
+STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
+_TRAINING = ("torch", "numpy")
+_CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
+#: Libraries whose version can change a stage's result.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "teacher": _TRAINING,
+    "distill": _TRAINING,
+    "prune": (*_TRAINING, "torch-pruning"),
+    "quantize": (*_TRAINING, *_CONVERSION),
+    "export": _CONVERSION,
+    "verify": ("ai-edge-litert",),
+    "benchmark": ("ai-edge-litert", "tensorflow-cpu", "tensorflow"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one run.
+
+    Attributes:
+        stage: Its name.
+        fingerprint: Names its result in the store.
+        parts: What the fingerprint is made of, for the lock file and for telling what changed.
+        result: The finished result, None where it has to be made.
+        reason: Why it is cached or has to be made, in words.
+    """
+
+    stage: str
+    fingerprint: str
+    parts: dict[str, Any]
+    result: StageResult | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a run in order.
+
+    Attributes:
+        steps: What is done.
+        data_sha256: Hash of the data's content.
+    """
+
+    steps: tuple[Step, ...]
+    data_sha256: str
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing has to be made."""
+        return all(step.result is not None for step in self.steps)
+
+
+def make_plan(recipe: Recipe, store: Store, *, trust: bool = False, until: str | None = None, fresh: bool = False) -> Plan:
+    """Returns the plan of a recipe.
+
+    Args:
+        recipe: What is asked for.
+        store: Where finished steps lie.
+        trust: Whether `python:` sources may be used; their files are only hashed here.
+        until: The last stage to do, all by default.
+        fresh: Make every step again.
+
+    Raises:
+        ResourceError: Data or weights cannot be found.
+        UsageError: `until` is no stage of this recipe.
+    """
+    from compress.data import fingerprint as data_fingerprint
+    from compress.errors import UsageError
+
+    stages = [stage for stage in STAGE_ORDER if _wanted(recipe, stage)]
+    if until is not None:
+        if until not in stages:
+            raise UsageError(f"--until {until}: this recipe has the stages {', '.join(stages)}")
+        stages = stages[: stages.index(until) + 1]
+    data = data_fingerprint(recipe, trust=trust)
+    prints: dict[str, str] = {}
+    steps: list[Step] = []
+    made_before: str | None = None
+    for stage in stages:
+        parts = _parts(recipe, stage, prints, data)
+        fingerprint = sha256_json(parts)
+        prints[stage] = fingerprint
+        result, reason = store.load(stage, fingerprint)
+        if fresh:
+            result, reason = None, "asked to be made again (--fresh)"
+        elif result is None and made_before is not None and reason == "not made yet":
+            reason = f"follows {made_before}"
+        if result is None:
+            made_before = made_before or stage
+        steps.append(Step(stage, fingerprint, parts, result, reason))
+    return Plan(tuple(steps), data)
+
+
+def _wanted(recipe: Recipe, stage: str) -> bool:
+    match stage:
+        case "teacher":
+            return recipe.teacher is not None
+        case "distill":
+            return recipe.student is not None
+        case "prune":
+            return recipe.prune is not None
+        case "quantize":
+            return recipe.quantize is not None
+        case _:
+            return True
+
+
+def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dict[str, Any]:
+    """Returns everything a stage's result depends on."""
+    parts: dict[str, Any] = {
+        "stage": stage,
+        "edgecompress": __version__,
+        "libraries": {name: _version(name) for name in LIBRARIES[stage]},
+        "inputs": _inputs(recipe, stage, prints),
+    }
+    if stage in ("teacher", "distill", "prune", "quantize"):
+        parts |= {"data": data, "task": recipe.task, "seed": recipe.seed, "device": recipe.device, "threads": recipe.threads}
+        parts["split"] = recipe.data.model_dump(mode="json", exclude={"path", "download"})
+    match stage:
+        case "teacher":
+            parts["teacher"] = _model_parts(recipe, recipe.teacher)
+        case "distill":
+            parts["student"] = _model_parts(recipe, recipe.student)
+            parts["distill"] = _dump(recipe.distill)
+        case "prune":
+            parts["prune"] = _dump(recipe.prune)
+            parts["soft"] = _soft_parts(recipe, learn=recipe.prune is not None and recipe.prune.learn_from_teacher)
+        case "quantize":
+            parts["quantize"] = _dump(recipe.quantize)
+            if recipe.quantize is not None and recipe.quantize.mode == "ptq":
+                parts["quantize"] = {k: v for k, v in parts["quantize"].items() if k not in ("train", "learn_from_teacher")}
+            else:
+                parts["soft"] = _soft_parts(recipe, learn=recipe.quantize is not None and recipe.quantize.learn_from_teacher)
+        case "export":
+            parts["io"] = recipe.io
+        case "verify":
+            parts |= {"data": data, "split": recipe.data.model_dump(mode="json", exclude={"path", "download"}), "seed": recipe.seed}
+        case "benchmark":
+            parts["benchmark"] = _dump(recipe.benchmark)
+    return parts
+
+
+def _inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str, str]:
+    """Returns the fingerprints of the steps that a stage reads."""
+    match stage:
+        case "teacher":
+            wanted: tuple[str, ...] = ()
+        case "distill":
+            wanted = ("teacher",) if recipe.distill is not None else ()
+        case "verify" | "benchmark":
+            wanted = ("export",)
+        case _:
+            wanted = ("teacher", "distill", "prune", "quantize")
+    return {name: prints[name] for name in wanted if name in prints}
+
+
+def _soft_parts(recipe: Recipe, *, learn: bool) -> dict[str, Any] | None:
+    if not learn or recipe.teacher is None:
+        return None
+    spec = recipe.distill or DistillSpec()
+    return {"temperature": spec.temperature, "alpha": spec.alpha, "views": spec.views}
+
+
+def _dump(block: Any) -> dict[str, Any] | None:
+    return None if block is None else block.model_dump(mode="json")
+
+
+def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    parts = spec.model_dump(mode="json")
+    if recipe.distill is not None and spec is recipe.student:
+        parts.pop("train")  # distill.train counts
+    if spec.weights is not None:
+        path = Path(recipe.base_dir, Path(spec.weights).expanduser())
+        try:
+            parts["weights"] = sha256_file(path)
+        except OSError as error:
+            raise ModelError(f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file.") from error
+    if spec.model.startswith("python:"):
+        from compress.models.python_source import python_source_file
+
+        parts["source"] = sha256_file(python_source_file(spec.model, Path(recipe.base_dir)))
+    if spec.model.startswith(("torchvision/", "timm/")):
+        parts["library"] = _version(spec.model.split("/")[0])
+    return parts
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,316 @@
+"""Structured pruning: whole channels go, so that the model is really smaller and faster.
+
+Works on any module that torch-pruning's dependency graph can follow; needs no pipeline. Fine-tune between the steps:
+
+    pruner = StructuredPruner(model, example, of="macs", ratio=0.5, steps=5)
+    for step in range(1, 6):
+        pruner.prune_step(step)
+        train(model)  # with a new optimizer: the parameters were replaced
+    pruner.report()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compress.errors import ModelError
+from compress.models.count import Counts, count
+from compress.pruning.channels import ROOT_TYPES, Root
+from compress.pruning.graph import ChannelGraph, clone, run, undisturbed
+from compress.pruning.importance import GroupMagnitude, Importance
+from compress.pruning.probe import broken_roots
+from compress.pruning.widths import CostModel, Measure, Segment, allowed_atoms, choose, lowest, segments_of
+
+#: A ratio may lie this far beyond what the smallest widths remove before it is refused.
+REACH = 0.03
+#: Trials per step to bring the counted share to the asked one where the prediction is not exact.
+TRIALS = 4
+NOUNS = {"params": "parameters", "macs": "multiply-accumulates"}
+#: A prediction that is off by less than this share counts as exact.
+EXACT = 1e-3
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step removed.
+
+    Attributes:
+        step: Its number, from 1.
+        steps: How many there are.
+        asked: Share of the original model to be gone after this step.
+        removed_params: Share of the original parameters that is gone.
+        removed_macs: Share of the original multiply-accumulates that is gone.
+        params: Parameters left.
+        macs: Multiply-accumulates left, for one sample.
+    """
+
+    step: int
+    steps: int
+    asked: float
+    removed_params: float
+    removed_macs: float
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """What all steps so far removed, against the original model.
+
+    Attributes:
+        of: What `ratio` counts: `params` or `macs`.
+        asked: Share to be gone after the last step.
+        removed_params: Share of the parameters that is gone.
+        removed_macs: Share of the multiply-accumulates that is gone.
+        params: Parameters before and now.
+        macs: Multiply-accumulates before and now, for one sample.
+        widths: Path of a conv or linear layer -> its output channels before and now.
+        whole: Path of a layer that kept its width by necessity -> why.
+        largest_share: The share of `of` that the smallest allowed widths would remove.
+        rounding_points: What rounding the widths changed in the last step: the removed share of `of` less the share
+            that the same ranking gives with widths of any size, in points.
+        steps: One report per step done.
+    """
+
+    of: Measure
+    asked: float
+    removed_params: float
+    removed_macs: float
+    params: tuple[int, int]
+    macs: tuple[int, int]
+    widths: dict[str, tuple[int, int]]
+    whole: dict[str, str]
+    largest_share: float
+    rounding_points: float
+    steps: tuple[StepReport, ...]
+
+
+class StructuredPruner:
+    """Removes the asked share of parameters or MACs, in steps, in place."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: torch.Tensor,
+        *,
+        of: Measure,
+        ratio: float,
+        steps: int,
+        round_to: int = 8,
+        protected: Iterable[nn.Module] = (),
+        importance: Importance | None = None,
+    ) -> None:
+        """Traces the model and tries, on a copy, whether it can be pruned that far; the model stays as it is.
+
+        Args:
+            model: Pruned in place by `prune_step`; mode, frozen parameters and hooks are kept.
+            example: A batch of any values, (N, ...), as the model takes it.
+            of: What `ratio` counts.
+            ratio: The share of the original model to remove, between 0 and 1.
+            steps: In how many equal steps.
+            round_to: Widths become multiples of this where they are larger; smaller ones are kept whole.
+            protected: Modules (with all they hold) whose output widths stay.
+            importance: Rates channels; the group's magnitude by default.
+
+        Raises:
+            ModelError: The model cannot be traced, nothing in it can be pruned, or `ratio` is out of reach.
+            ValueError: A number is out of its range.
+        """
+        if not (0 < ratio < 1 and steps >= 1 and round_to >= 1):
+            raise ValueError(f"expected 0 < ratio < 1, steps >= 1, round_to >= 1; got {ratio}, {steps}, {round_to}")
+        self.model = model
+        device = next((parameter.device for parameter in model.parameters()), example.device)
+        self._example = example.detach()[:1].to(device)
+        self._shape = tuple(self._example.shape[1:])
+        self._of: Measure = of
+        self._ratio = ratio
+        self._steps = steps
+        self._round_to = round_to
+        self._importance = importance or GroupMagnitude()
+        self._protected = _paths(model, protected)
+        run(model, self._example)  # first, so that a model that does not fit its input is a clear error
+        self._before = self._count(model)
+        self._widths = _out_widths(model)
+        self._done: list[StepReport] = []
+        self._rounding_points = 0.0
+        graph = ChannelGraph(model, self._example, self._protected)
+        segments = self._segments(graph.roots)
+        #: Atoms of each segment at the start: floors and rounding are relative to them.
+        self._original = {segment.key: len(segment.atoms) for segment in segments}
+        self._whole = self._kept_whole(graph, segments)
+        self._largest = self._reach()
+        if ratio > self._largest + REACH:
+            raise ModelError(
+                f"cannot remove {ratio:.1%} of the {NOUNS[of]}: with every layer at least {round_to} channels and "
+                f"a tenth of its width, at most {self._largest:.1%} can go. Ask for a smaller ratio or `round_to`."
+            )
+
+    def prune_step(self, step: int) -> StepReport:
+        """Prunes to the share that is due after this step, `ratio * step / steps` of the original model.
+
+        Afterwards gradients are as they were for what is left, but parameters are new objects: build a new optimizer.
+
+        Args:
+            step: 1, 2, ... `steps`, each once.
+
+        Raises:
+            ModelError: The weights cannot be ranked, or the model fails after pruning.
+            ValueError: The step is out of turn.
+        """
+        if step != len(self._done) + 1 or step > self._steps:
+            raise ValueError(f"step {step} is out of turn: {len(self._done)} of {self._steps} are done")
+        asked = self._ratio * step / self._steps
+        graph = ChannelGraph(self.model, self._example, self._protected)
+        roots = self._usable(graph)
+        segments = self._segments(roots)
+        shapes = [item.shape for item in run(self.model, self._example)]
+        removed = self._search(roots, segments, (1 - asked) * getattr(self._before, self._of))
+        graph.remove(_removals(segments, removed))
+        if [item.shape for item in run(self.model, self._example)] != shapes:
+            raise ModelError("pruning changed the shape of the model's output; protect the layer that makes it")
+        after = self._count(self.model)
+        report = StepReport(
+            step, self._steps, asked, self._share(after, "params"), self._share(after, "macs"), after.params, after.macs
+        )
+        self._done.append(report)
+        return report
+
+    def report(self) -> PruningReport:
+        """Returns what has been removed so far, layer by layer."""
+        now = self._count(self.model)
+        widths = {name: (self._widths[name], width) for name, width in _out_widths(self.model).items()}
+        return PruningReport(
+            of=self._of,
+            asked=self._ratio,
+            removed_params=self._share(now, "params"),
+            removed_macs=self._share(now, "macs"),
+            params=(self._before.params, now.params),
+            macs=(self._before.macs, now.macs),
+            widths=widths,
+            whole=dict(self._whole),
+            largest_share=self._largest,
+            rounding_points=self._rounding_points,
+            steps=tuple(self._done),
+        )
+
+    def _kept_whole(self, graph: ChannelGraph, segments: Sequence[Segment]) -> dict[str, str]:
+        """Returns the layers that cannot be pruned and why, each tried on a copy.
+
+        Raises:
+            ModelError: There are no others.
+        """
+        whole = dict(graph.whole)
+        # Widths unlike one another, so that layers that must agree without the graph's knowing are found out.
+        options = [self._allowed(segment, self._round_to) for segment in segments]
+        kept = [some[number % max(len(some) - 1, 1)] for number, some in enumerate(options)]
+        removed = [len(segment.atoms) - atoms for segment, atoms in zip(segments, kept, strict=True)]
+        removals = _removals(segments, removed)
+        for root in graph.roots:
+            if not removals.get(root.name):
+                parts = f" in {root.channel_groups} groups" if root.channel_groups > 1 else ""
+                reason = f"its {root.width} channels{parts} allow no smaller multiple of {self._round_to}"
+                whole.update(dict.fromkeys(root.members, reason))
+        candidates = [root for root in graph.roots if removals.get(root.name)]
+        if candidates:
+            broken = broken_roots(self.model, self._example, self._protected, candidates, removals)
+            for root in candidates:
+                if root.name in broken:
+                    whole.update(dict.fromkeys(root.members, broken[root.name]))
+        if not any(root.name not in whole for root in candidates):
+            reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in list(whole.items())[:10])
+            raise ModelError(
+                f"{type(self.model).__name__} has no channels that can be pruned "
+                f"({reasons or 'it has no conv or linear layer'}). Use `method: unstructured`, or leave out `prune`."
+            )
+        return whole
+
+    def _reach(self) -> float:
+        """Returns the share of `of` that goes when every layer gets its smallest allowed width."""
+        segments = self._segments(self._usable(ChannelGraph(self.model, self._example, self._protected)))
+        return self._share(self._trial(segments, self._most(segments)), self._of)
+
+    def _search(self, roots: Sequence[Root], segments: Sequence[Segment], target: float) -> list[int]:
+        """Returns how many atoms of each segment go so that about `target` parameters or MACs remain."""
+        now = self._count(self.model)
+        macs: dict[str, int] = {}
+        for layer in now.layers:
+            macs[layer.name] = macs.get(layer.name, 0) + layer.macs
+        costs = CostModel(roots, macs, {"params": now.params, "macs": now.macs})
+        original = getattr(self._before, self._of)
+        allowed = [self._allowed(segment, self._round_to) for segment in segments]
+        tried: list[tuple[float, int, list[int]]] = []
+        aim = target
+        for trial in range(TRIALS):
+            removed = choose(segments, allowed, costs, self._of, aim)
+            left = getattr(self._trial(segments, removed), self._of)
+            tried.append((abs(left - target), trial, removed))
+            if abs(left - costs.cost(self._of, segments, removed)) <= EXACT * original:
+                break
+            aim += target - left
+        _, _, best = min(tried)
+        free = choose(segments, [self._allowed(segment, 1) for segment in segments], costs, self._of, target)
+        rounded, unrounded = (costs.cost(self._of, segments, removed) for removed in (best, free))
+        self._rounding_points = 100 * (unrounded - rounded) / original
+        return best
+
+    def _trial(self, segments: Sequence[Segment], removed: Sequence[int]) -> Counts:
+        """Returns what is left when so much goes, counted on a copy."""
+        copy = clone(self.model)
+        ChannelGraph(copy, self._example, self._protected).remove(_removals(segments, removed))
+        run(copy, self._example)
+        return self._count(copy)
+
+    def _count(self, model: nn.Module) -> Counts:
+        with undisturbed(model):
+            return count(model, self._shape)
+
+    def _usable(self, graph: ChannelGraph) -> list[Root]:
+        return [root for root in graph.roots if root.name not in self._whole]
+
+    def _segments(self, roots: Sequence[Root]) -> list[Segment]:
+        return [segment for root in roots for segment in segments_of(root, self._importance(root))]
+
+    def _allowed(self, segment: Segment, round_to: int) -> list[int]:
+        return allowed_atoms(segment, self._original[segment.key], round_to)
+
+    def _most(self, segments: Sequence[Segment]) -> list[int]:
+        return [len(segment.atoms) - self._allowed(segment, self._round_to)[0] for segment in segments]
+
+    def _share(self, left: Counts, of: Measure) -> float:
+        before, after = (int(getattr(counts, of)) for counts in (self._before, left))
+        return 1 - after / max(before, 1)
+
+
+def _removals(segments: Sequence[Segment], removed: Sequence[int]) -> dict[str, list[int]]:
+    """Returns the channels to cut per root."""
+    channels: dict[str, list[int]] = {}
+    for segment, atoms in zip(segments, removed, strict=True):
+        channels.setdefault(segment.root, []).extend(lowest(segment, atoms))
+    return channels
+
+
+def _out_widths(model: nn.Module) -> dict[str, int]:
+    """Returns the output channels of each conv and linear layer."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, ROOT_TYPES)}
+    return {
+        name: layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        for name, layer in layers.items()
+    }
+
+
+def _paths(model: nn.Module, modules: Iterable[nn.Module]) -> tuple[str, ...]:
+    """Returns the paths of some modules of a model.
+
+    Raises:
+        ModelError: One is not part of it.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    chosen = list(modules)
+    strangers = [module for module in chosen if id(module) not in names]
+    if strangers:
+        raise ModelError(f"a protected {type(strangers[0]).__name__} is not part of the model to prune")
+    return tuple(names[id(module)] for module in chosen)

@@ -1,0 +1,224 @@
+"""A flatbuffer against its twin, layer by layer and answer by answer."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from compress.quantization.graph import Node, tensor_values
+from compress.quantization.twin import Twin
+from compress.tflite.quiet import quiet
+
+#: An operator computes what the twin computes when its outputs are within this many steps ...
+TOLERANCE_STEPS = 1.01
+#: ... for all but this share of them. Fixed-point kernels round otherwise than floating point in rare ties.
+OUTLIER_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """How far one operator of the flatbuffer is from the twin, both given the flatbuffer's own inputs.
+
+    Attributes:
+        index: Position of the operator in the twin's graph.
+        layer: Layer name.
+        op: Operator name.
+        max_steps: Largest difference, in steps of the output's scale.
+        mean_steps: Mean difference.
+        outlier_share: Share of values further off than the tolerance.
+        weights_differ: Whether the stored weights or biases are not the twin's.
+    """
+
+    index: int
+    layer: str
+    op: str
+    max_steps: float
+    mean_steps: float
+    outlier_share: float
+    weights_differ: bool
+
+    @property
+    def differs(self) -> bool:
+        """Whether the operator does not compute what the twin computes."""
+        return self.weights_differ or self.outlier_share > OUTLIER_SHARE
+
+
+def first_difference(layers: list[LayerDifference]) -> LayerDifference | None:
+    """Returns the first operator that differs, in execution order."""
+    return next((layer for layer in layers if layer.differs), None)
+
+
+def compare_layers(twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[np.float32]) -> list[LayerDifference]:
+    """Returns one difference per operator of the twin, in execution order.
+
+    Every operator is judged alone: the twin computes it from the inputs that the flatbuffer itself had, so a fault
+    shows where it is and not in the layers behind it.
+
+    Args:
+        twin: The reference.
+        shipped: The flatbuffer, unpacked. Operators that only convert the input or output type are passed over.
+        content: The flatbuffer's bytes.
+        samples: (N, ...) float inputs in the flatbuffer's layout.
+
+    Raises:
+        ValueError: The flatbuffer has other operators than the twin.
+    """
+    numbers = match_tensors(twin, shipped)
+    interpreter = _interpreter(content)
+    differ = _constants_differ(twin, shipped, numbers)
+    totals = {node.index: [0.0, 0.0, 0, 0] for node in twin.graph.nodes}
+    for sample in samples:
+        values = _run(interpreter, twin, numbers, sample)
+        with torch.no_grad():
+            for node in twin.graph.nodes:
+                _judge(twin, node, values, totals[node.index])
+    return [
+        LayerDifference(
+            node.index,
+            node.label,
+            node.op,
+            max_steps=totals[node.index][0],
+            mean_steps=totals[node.index][1] / max(totals[node.index][3], 1),
+            outlier_share=totals[node.index][2] / max(totals[node.index][3], 1),
+            weights_differ=node.index in differ,
+        )
+        for node in twin.graph.nodes
+    ]
+
+
+def match_tensors(twin: Twin, shipped: schema.ModelT) -> dict[int, int]:
+    """Returns the shipped flatbuffer's tensor number for each of the twin's.
+
+    Raises:
+        ValueError: The operators are not the same.
+    """
+    graph = shipped.subgraphs[0]
+    operators = list(graph.operators)
+    nodes = twin.graph.nodes
+    if len(operators) > len(nodes) and len(operators[0].inputs) == 1 and int(operators[0].inputs[0]) == int(graph.inputs[0]):
+        operators = operators[1:]  # QUANTIZE of the input
+    operators = operators[: len(nodes)]
+    numbers: dict[int, int] = {}
+    for node, operator in zip(nodes, operators, strict=True):
+        mine = (*node.inputs, *node.outputs)
+        theirs = (*operator.inputs, *operator.outputs)
+        if len(mine) != len(theirs):
+            raise ValueError(f"operator {node.index} ({node.label}) has other tensors than the twin's")
+        for a, b in zip(mine, theirs, strict=True):
+            if a >= 0 and numbers.setdefault(a, int(b)) != int(b):
+                raise ValueError(f"operator {node.index} ({node.label}) is wired otherwise than the twin's")
+    return numbers
+
+
+def _interpreter(content: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LiteRT warns that keeping all tensors costs memory; they are what is wanted
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        # Without the optimised delegate every operator runs by itself and its output can be read.
+        interpreter = Interpreter(
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _run(interpreter, twin: Twin, numbers: dict[int, int], sample: NDArray[np.float32]) -> dict[int, torch.Tensor]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    details = interpreter.get_input_details()[0]
+    x = sample[None].astype(np.float64)
+    if details["dtype"] != np.float32:
+        scale, zero_point = details["quantization"]
+        info = np.iinfo(details["dtype"])
+        x = np.clip(np.rint(x / scale) + zero_point, info.min, info.max)
+    interpreter.set_tensor(details["index"], x.astype(details["dtype"]))
+    interpreter.invoke()
+    values = {}
+    for n, spec in enumerate(twin.graph.tensors):
+        if spec.constant is None and n in numbers:
+            raw = interpreter.get_tensor(numbers[n])
+            if n in twin.group_of:
+                group = twin.groups[twin.group_of[n]]
+                raw = (raw.astype(np.float64) - group.zero_point) * group.scale
+            values[n] = torch.from_numpy(np.asarray(raw, np.float32))
+    return values
+
+
+def _judge(twin: Twin, node: Node, values: dict[int, torch.Tensor], total: list[float]) -> None:
+    outputs = twin.run_node(node, twin.arguments(node, values, torch.device("cpu")))
+    for n, expected in zip(node.outputs, outputs, strict=True):
+        step = twin.groups[twin.group_of[n]].scale if n in twin.group_of else 1e-3 * float(expected.abs().max() + 1e-12)
+        steps = (expected - values[n]).abs() / step
+        total[0] = max(total[0], float(steps.max()))
+        total[1] += float(steps.sum())
+        total[2] += int((steps > TOLERANCE_STEPS).sum())
+        total[3] += steps.numel()
+
+
+def _constants_differ(twin: Twin, shipped: schema.ModelT, numbers: dict[int, int]) -> set[int]:
+    """Returns the operators whose stored weights, biases or scales are not what the twin holds."""
+    expected = twin.quantized_constants()
+    tensors = shipped.subgraphs[0].tensors
+    bad: set[int] = set()
+    for node in twin.graph.nodes:
+        for n in node.inputs:
+            if n in expected and n in numbers:
+                integers, scale = expected[n]
+                stored = tensor_values(shipped, tensors[numbers[n]])
+                same_scale = np.array_equal(np.asarray(tensors[numbers[n]].quantization.scale, np.float32), scale)
+                if stored is None or not np.array_equal(stored, integers) or not same_scale:
+                    bad.add(node.index)
+        for n in node.outputs:
+            if n in twin.group_of and n in numbers:
+                q = tensors[numbers[n]].quantization
+                group = twin.groups[twin.group_of[n]]
+                if q is None or q.scale is None or np.float32(q.scale[0]) != np.float32(group.scale) or int(q.zeroPoint[0]) != group.zero_point:
+                    bad.add(node.index)
+    return bad
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often two sets of outputs give the same answer.
+
+    Attributes:
+        same: Share of samples with the same arg-max, in percent.
+        decided: The same, where answers whose outputs in the reference lie within the rounding of both sides (two
+            output steps) count as equal too.
+        max_steps: Largest difference of an output, in steps.
+        mean_steps: Mean difference.
+        p999_steps: 99.9th percentile of the difference.
+    """
+
+    same: float
+    decided: float
+    max_steps: float
+    mean_steps: float
+    p999_steps: float
+
+
+def compare_answers(outputs: NDArray[np.float32], reference: NDArray[np.float32], step: float) -> Agreement:
+    """Returns how often `outputs` give the reference's answer.
+
+    Args:
+        outputs: (N, classes), of the flatbuffer.
+        reference: (N, classes), of the twin.
+        step: The output's scale.
+    """
+    rows = np.arange(len(reference))
+    mine, theirs = outputs.argmax(1), reference.argmax(1)
+    gap = reference[rows, theirs] - reference[rows, mine]
+    steps = np.abs(outputs.astype(np.float64) - reference) / step
+    return Agreement(
+        same=100.0 * float((mine == theirs).mean()),
+        decided=100.0 * float((gap <= 2.01 * step).mean()),
+        max_steps=float(steps.max()),
+        mean_steps=float(steps.mean()),
+        p999_steps=float(np.quantile(steps, 0.999)),
+    )

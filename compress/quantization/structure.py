@@ -1,0 +1,42 @@
+"""The INT8 graph of a float flatbuffer: which operators quantize, where requantization is needed."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from compress.errors import ModelError
+from compress.tflite.quiet import quiet
+
+
+def quantized_structure(float_model: bytes) -> bytes:
+    """Returns the INT8 flatbuffer of a float32 one, with placeholder activation ranges.
+
+    ai-edge-quantizer decides the structure (per-channel symmetric INT8 weights, asymmetric INT8 activations, equal scales
+    where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
+
+    Raises:
+        ModelError: The quantizer cannot handle the model.
+    """
+    with quiet():
+        from ai_edge_quantizer import quantizer, recipe
+
+        try:
+            q = quantizer.Quantizer(float_model, recipe.static_wi8_ai8())
+            result = q.quantize(q.calibrate(_one_sample(float_model)))
+        except (RuntimeError, ValueError, KeyError, NotImplementedError, TypeError) as error:
+            raise ModelError(f"the INT8 graph could not be built: {type(error).__name__}: {error}") from error
+    if result.quantized_model is None:
+        raise ModelError("the INT8 graph could not be built: the quantizer returned nothing")
+    return bytes(result.quantized_model)
+
+
+def _one_sample(float_model: bytes) -> dict[str, list[dict[str, np.ndarray]]]:
+    model = schema.ModelT.InitFromPackedBuf(float_model, 0)
+    signature = model.signatureDefs[0]
+    generator = np.random.default_rng(0)
+    sample = {}
+    for entry in signature.inputs:
+        shape = [int(side) for side in model.subgraphs[0].tensors[entry.tensorIndex].shape]
+        sample[entry.name.decode()] = generator.standard_normal(shape).astype(np.float32)
+    return {signature.signatureKey.decode(): [sample]}

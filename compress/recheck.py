@@ -1,0 +1,132 @@
+"""A finished run, checked again: every hash, the flatbuffer's score on the test split, its agreement with the twin."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress.artifact import Store, sha256_file
+from compress.context import Context, Listener
+from compress.errors import ResourceError
+from compress.pipeline import LOCK, MODEL, REJECTED, REPORT
+from compress.plan import Plan, make_plan
+from compress.recipe import Recipe
+
+#: Accuracy is counted in samples; anything beyond float noise is another result.
+SAME_ACCURACY = 1e-6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        name: What was checked.
+        passed: Whether it held; None where it could not be checked here, which fails nothing.
+        detail: What was found.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple[Listener, ...] = ()) -> dict[str, Any]:
+    """Returns the verdict on a run's folder: {passed, accuracy, checks}.
+
+    Raises:
+        ResourceError: The folder holds no finished run, or its data cannot be read.
+    """
+    report, lock = _read(folder)
+    recipe = Recipe.model_validate({**lock["recipe"]}).model_copy(update={"base_dir": lock["base_dir"]})
+    checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
+    model = folder / MODEL
+    if not model.is_file():
+        detail = "the run's flatbuffer had failed its verification" if (folder / REJECTED).is_file() else "it is missing"
+        checks.append(Check(MODEL, False, detail))
+        return _verdict(checks, None)
+    if sha256_file(model) != lock["model_sha256"] and all(check.passed for check in checks):
+        checks.append(Check(f"{MODEL} against {LOCK}", False, "the lock file names another flatbuffer"))
+    plan = make_plan(recipe, store, trust=trust)
+    checks.append(_data_check(plan, lock))
+    checks += [_stage_check(step.stage, step.result is not None, step.reason) for step in plan.steps]
+    accuracy = _score(folder, recipe, plan, store, report, trust, listeners, checks)
+    return _verdict(checks, accuracy)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        report = json.loads((folder / REPORT).read_bytes())
+        lock = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ResourceError(f"{folder} holds no finished run: {Path(str(error.filename)).name} is missing. Give the folder of `edgecompress run`.") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ResourceError(f"{folder}: report.json or {LOCK} cannot be read ({str(error).splitlines()[0]}). Run the recipe again.") from error
+    if not isinstance(report, dict) or not isinstance(lock, dict) or "files" not in report or "model_sha256" not in lock:
+        raise ResourceError(f"{folder}: report.json or {LOCK} is not what a run writes. Run the recipe again.")
+    return report, lock
+
+
+def _hash_check(folder: Path, name: str, digest: str) -> Check:
+    path = folder / name
+    if not path.is_file():
+        return Check(name, False, "it is missing")
+    same = sha256_file(path) == digest
+    return Check(name, same, "unchanged since the run" if same else "its SHA-256 is not the one in report.json")
+
+
+def _data_check(plan: Plan, lock: dict[str, Any]) -> Check:
+    same = plan.data_sha256 == lock["data_sha256"]
+    return Check("data", same, "the same as in the run" if same else "its content has changed since the run")
+
+
+def _stage_check(stage: str, there: bool, reason: str) -> Check:  # noqa: FBT001
+    if there:
+        return Check(f"stage {stage}", True, "its files match their hashes")
+    damaged = "damaged" in reason or "missing" in reason or "cannot be read" in reason
+    return Check(f"stage {stage}", False if damaged else None, reason if damaged else "not in the store any more")
+
+
+def _score(
+    folder: Path,
+    recipe: Recipe,
+    plan: Plan,
+    store: Store,
+    report: dict[str, Any],
+    trust: bool,  # noqa: FBT001
+    listeners: tuple[Listener, ...],
+    checks: list[Check],
+) -> float:
+    from compress.stages.base import Workbench, final_stage
+    from compress.stages.twins import load_twin
+    from compress.stages.verify import check_twin, score
+
+    ctx = Context(recipe, trust=trust, listeners=list(listeners), stage="verify")
+    bench = Workbench(ctx, store, {step.stage: step.result for step in plan.steps if step.result is not None})
+    outputs = score(bench, folder / MODEL)
+    accuracy = bench.task.metrics(outputs, bench.dataset.test.labels)["accuracy"]
+    expected = report["models"][-1]["accuracy"]
+    same = abs(accuracy - expected) <= SAME_ACCURACY * 100
+    checks.append(Check("test accuracy", same, f"{accuracy:.2f} % on {len(outputs)} samples, the report says {expected:.2f} %"))
+    if recipe.quantize is not None:
+        if "quantize" in bench.results and final_stage(recipe) in bench.results:
+            reasons: list[str] = []
+            twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
+            found = check_twin(bench, twin, folder / MODEL, outputs, reasons)
+            detail = reasons[0] if reasons else f"the same answer on {found['twin']['same']:.2f} % of the test samples"
+            checks.append(Check("agreement with the twin", not reasons, detail))
+        else:
+            checks.append(Check("agreement with the twin", None, "the twin is not in the store any more"))
+    return accuracy
+
+
+def _verdict(checks: list[Check], accuracy: float | None) -> dict[str, Any]:
+    return {
+        "passed": all(check.passed is not False for check in checks),
+        "accuracy": accuracy,
+        "checks": [asdict(check) for check in checks],
+    }

@@ -1,0 +1,359 @@
+"""The recipe: what the user wrote, validated and frozen.
+
+The field descriptions below are the reference: the README's table and the JSON Schema are made from them.
+Nothing here imports torch, TensorFlow or NumPy, so a recipe is checked before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+#: Learning rates that suit each optimizer when a model is trained from scratch; fine-tuning takes a share of it.
+BASE_LEARNING_RATE = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3}
+BASE_WEIGHT_DECAY = {"sgd": 5e-4, "adam": 0.0, "adamw": 0.01}
+
+
+class Block(BaseModel):
+    """A frozen mapping that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class TrainSpec(Block):
+    """How a model is trained, wherever one is."""
+
+    epochs: int = Field(default=20, ge=1, le=10_000, description="Passes over the training data.")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="`sgd` uses Nesterov momentum.")
+    learning_rate: float = Field(
+        default=0.1,
+        gt=0,
+        le=100,
+        description="Peak learning rate. Default: one that suits the optimizer and the block.",
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="How the learning rate falls to zero after the warm-up."
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises from zero."
+    )
+    batch_size: int = Field(default=256, ge=1, le=65_536, description="Samples per step.")
+    weight_decay: float = Field(
+        default=5e-4,
+        ge=0,
+        le=10,
+        description="Decay of weight matrices (not of biases and norms). Default: as suits the optimizer.",
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum, for sgd.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Label smoothing. A smoothed teacher distils badly (Müller et al. 2019)."
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="Clip the gradient's norm to this; null: no clipping."
+    )
+
+
+class Trains(Block):
+    """A block with a `train` entry, whose defaults differ by block."""
+
+    train_defaults: ClassVar[dict[str, Any]] = {}
+    #: Share of the optimizer's learning rate from scratch that this block starts from.
+    learning_rate_share: ClassVar[float] = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_train(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        train = data.get("train", {})
+        if "train" in data and train is None:
+            return data
+        if isinstance(train, TrainSpec) or not isinstance(train, dict):
+            return data
+        return {**data, "train": cls.filled_train(train)}
+
+    @classmethod
+    def filled_train(cls, train: dict[str, Any]) -> dict[str, Any]:
+        """Returns the keys of a `train` entry with this block's defaults for the ones that were left out."""
+        filled = {**cls.train_defaults, **train}
+        optimizer = filled.get("optimizer", "sgd")
+        if isinstance(optimizer, str) and optimizer in BASE_LEARNING_RATE:
+            filled.setdefault("learning_rate", BASE_LEARNING_RATE[optimizer] * cls.learning_rate_share)
+            filled.setdefault("weight_decay", BASE_WEIGHT_DECAY[optimizer])
+        return filled
+
+
+class DataSpec(Block):
+    """What the models learn from and are measured on."""
+
+    source: str = Field(
+        default="digits",
+        description="`digits` | `fashion-mnist` | `cifar10` | `image-folder` | `npz` | `python:module:function`.",
+    )
+    path: str | None = Field(
+        default=None, description="The file or folder it is read from (and downloaded to, with `download: true`)."
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of a `python:` source.")
+    download: bool = Field(default=False, description="Fetch `fashion-mnist` or `cifar10` if it is not there.")
+    image_size: int | tuple[int, int] | None = Field(
+        default=None, description="Resize pictures to this side, or to [height, width]. Needed where sizes differ."
+    )
+    channels: Literal[1, 3] | None = Field(
+        default=None, description="1 for grey, 3 for RGB (grey pictures are repeated). Default: as the pictures are."
+    )
+    test: float = Field(
+        default=0.2, gt=0, lt=1, description="Share held out for the test, where the source has no test split."
+    )
+    validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the training data held out to choose by.")
+    augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = Field(
+        default=(),
+        description="Random changes to training pictures: "
+        "`crop` (pad and crop), `flip` (left-right), `shift`, `cutout`.",
+    )
+    train_samples: int | None = Field(
+        default=None, ge=1, description="Use only this many training samples (stratified)."
+    )
+    test_samples: int | None = Field(default=None, ge=1, description="Use only this many test samples (stratified).")
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        return check_name(value, SOURCES, python=True, what="data source")
+
+    @field_validator("image_size")
+    @classmethod
+    def _positive_size(cls, value: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+        sides = (value, value) if isinstance(value, int) else value
+        if sides is not None and not all(1 <= side <= 4096 for side in sides):
+            raise ValueError("each side must be between 1 and 4096 pixels")
+        return value
+
+
+class ModelSpec(Trains):
+    """A network: what it is, and where its weights come from."""
+
+    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 15}
+
+    model: str = Field(
+        description="A built-in (`resnet8`, `resnet9`, `resnet20`, `ds-cnn`, `mobilenet-v1`, `mobilenet-v2`), "
+        "`torchvision/NAME`, `timm/NAME` or `python:module:function`."
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model, such as `width`.")
+    weights: str | None = Field(
+        default=None,
+        description="A .safetensors or state_dict file. With weights the model is only trained if `train` is given.",
+    )
+    train: TrainSpec | None = Field(
+        default=None, description="How it is trained. For a student with `distill`, see there."
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        return check_name(value, MODELS, python=True, prefixes=("torchvision/", "timm/"), what="model")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_train(cls, data: Any) -> Any:
+        # Weights without a `train` block mean: use them as they are.
+        if isinstance(data, dict) and data.get("weights") is not None and "train" not in data:
+            return {**data, "train": None}
+        return super()._fill_train(data)  # type: ignore[operator]
+
+
+class DistillSpec(Trains):
+    """Training the student from the teacher (Hinton, Vinyals, Dean 2015)."""
+
+    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 20}
+
+    temperature: float = Field(default=4.0, gt=0, le=100, description="Softens both outputs before they are compared.")
+    alpha: float = Field(default=0.7, ge=0, le=1, description="Weight of the soft targets; the labels weigh 1 - alpha.")
+    views: int = Field(
+        default=8,
+        ge=0,
+        le=1000,
+        description="Augmented views for which the teacher's outputs are stored; 0 runs the teacher at every step.",
+    )
+    train: TrainSpec = Field(default_factory=TrainSpec, description="How the student is trained.")
+
+
+class PruneSpec(Trains):
+    """Removing weights or channels by importance, with fine-tuning to win the loss back."""
+
+    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 5}
+    learning_rate_share: ClassVar[float] = 0.2
+
+    method: Literal["structured", "unstructured"] = Field(
+        default="structured",
+        description="`structured` removes channels (smaller, faster); `unstructured` sets weights to zero.",
+    )
+    ratio: float = Field(default=0.5, gt=0, lt=1, description="The share REMOVED, of what `of` names.")
+    of: Literal["params", "macs", "weights"] = Field(
+        default="macs", description="`params` or `macs` (structured); `weights` (unstructured, its default)."
+    )
+    steps: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Pruning steps, with fine-tuning between them. Default for `unstructured`: 20.",
+    )
+    round_to: int = Field(
+        default=8, ge=1, le=256, description="Widths become multiples of this where they are large enough."
+    )
+    learn_from_teacher: bool = Field(
+        default=True, description="Fine-tune on the teacher's soft targets where there is a teacher."
+    )
+    train: TrainSpec = Field(
+        default_factory=TrainSpec, description="Fine-tuning; the epochs are the total over the steps."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_by_method(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("method") == "unstructured":
+            return {"of": "weights", "steps": 20, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> PruneSpec:
+        if (self.method == "unstructured") != (self.of == "weights"):
+            expected = "`weights`" if self.method == "unstructured" else "`params` or `macs`"
+            text = f"method `{self.method}` counts {expected}, not `{self.of}`"
+            raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": "of"})
+        return self
+
+
+class QuantizeSpec(Trains):
+    """INT8: from a calibration set (PTQ) or by training with simulated low precision (QAT)."""
+
+    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 3, "weight_decay": 0.0, "warmup": 0.05}
+    learning_rate_share: ClassVar[float] = 0.05
+
+    mode: Literal["ptq", "qat"] = Field(default="ptq", description="`ptq` calibrates; `qat` calibrates, then trains.")
+    calibration_samples: int = Field(
+        default=512, ge=1, le=100_000, description="Training samples that set the first ranges."
+    )
+    learn_from_teacher: bool = Field(
+        default=True, description="QAT learns from the teacher's soft targets where there is a teacher."
+    )
+    train: TrainSpec = Field(default_factory=TrainSpec, description="QAT's training; not used by `ptq`.")
+
+
+class ExportSpec(Block):
+    """The flatbuffer's inputs and outputs."""
+
+    io: Literal["int8", "uint8", "float32"] | None = Field(
+        default=None,
+        description="Type of input and output. Default: `int8` where the model is quantized, else `float32`.",
+    )
+
+
+class BenchmarkSpec(Block):
+    """How latency is measured."""
+
+    runtimes: tuple[Literal["litert", "tensorflow"], ...] = Field(
+        default=("litert",),
+        min_length=1,
+        description="`litert` (optimised kernels), `tensorflow` (its reference kernels).",
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="Interpreter threads.")
+    runs: int = Field(
+        default=200, ge=10, le=1_000_000, description="Timed runs per flatbuffer, interleaved, after a warm-up."
+    )
+
+
+class BudgetSpec(Block):
+    """Limits; a missed one ends in exit code 3, with the flatbuffer and the report kept."""
+
+    accuracy_drop_points: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Largest loss of test accuracy, in points, against the FP32 teacher "
+        "(or the FP32 student where there is no teacher).",
+    )
+    accuracy: float | None = Field(default=None, ge=0, le=100, description="Smallest test accuracy, in percent.")
+    size_kib: float | None = Field(default=None, gt=0, description="Largest flatbuffer, in KiB.")
+    latency_ms: float | None = Field(
+        default=None, gt=0, description="Largest p50 latency, in milliseconds, on the first runtime."
+    )
+    agreement: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Smallest share of test samples, in percent, with the same answer as the float model.",
+    )
+
+
+class Recipe(Block):
+    """One file: the teacher, the student and what is done to it."""
+
+    version: Literal[1] = Field(description="The recipe format: 1.")
+    name: str = Field(
+        default="",
+        max_length=100,
+        pattern=r"^[\w][\w.\- ]*$|^$",
+        description="Names the run. Default: the file's stem.",
+    )
+    task: Literal["image-classification"] = Field(default="image-classification", description="What the model does.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds splits, weights, augmentation and order.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="Training threads. Default: all cores.")
+    data: DataSpec = Field(default_factory=DataSpec, description=str(DataSpec.__doc__))
+    teacher: ModelSpec | None = Field(
+        default=None, description="The FP32 model to learn from, or, without a student, to compress."
+    )
+    student: ModelSpec | None = Field(
+        default=None, description="The small model. Absent: the teacher itself is compressed."
+    )
+    distill: DistillSpec | None = Field(default=None, description=str(DistillSpec.__doc__))
+    prune: PruneSpec | None = Field(default=None, description=str(PruneSpec.__doc__))
+    quantize: QuantizeSpec | None = Field(default=None, description=str(QuantizeSpec.__doc__))
+    export: ExportSpec = Field(default_factory=ExportSpec, description=str(ExportSpec.__doc__))
+    benchmark: BenchmarkSpec = Field(default_factory=BenchmarkSpec, description=str(BenchmarkSpec.__doc__))
+    budget: BudgetSpec = Field(default_factory=BudgetSpec, description=str(BudgetSpec.__doc__))
+    base_dir: str = Field(
+        default="", exclude=True, description="Folder the recipe's relative paths start from; set by the loader."
+    )
+
+    @property
+    def compressed(self) -> ModelSpec:
+        """The network that becomes the flatbuffer: the student, or the teacher where there is none."""
+        model = self.student or self.teacher
+        assert model is not None  # held by recipe_checks
+        return model
+
+    @property
+    def io(self) -> str:
+        """Type of the flatbuffer's input and output."""
+        return self.export.io or ("int8" if self.quantize else "float32")
+
+
+#: Names the recipe may use; the tables that build them are tested to hold exactly these.
+SOURCES = ("digits", "fashion-mnist", "cifar10", "image-folder", "npz")
+MODELS = ("resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2")
+
+
+def check_name(value: str, known: tuple[str, ...], *, python: bool, prefixes: tuple[str, ...] = (), what: str) -> str:
+    """Returns `value` if it is a known name or a well-formed prefixed one.
+
+    Raises:
+        ValueError: It is neither; the message names the nearest known one.
+    """
+    import difflib
+
+    if value in known or any(value.startswith(prefix) and len(value) > len(prefix) for prefix in prefixes):
+        return value
+    if python and value.startswith("python:"):
+        parts = value.split(":")
+        if len(parts) == 3 and all(part.replace(".", "_").isidentifier() for part in parts[1:]):
+            return value
+        raise ValueError(f"`{value}` must read python:module:function")
+    near = [f"`{name}`" for name in difflib.get_close_matches(value, known, n=1)]
+    if value.isidentifier():  # the name of a library's model without its library, perhaps
+        near += [f"`{prefix}{value}`" for prefix in prefixes]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    more = [*known, *(f"{prefix}NAME" for prefix in prefixes), *(["python:module:function"] if python else [])]
+    raise ValueError(f"unknown {what} `{value}`{hint} Known: {', '.join(more)}")

@@ -1,0 +1,122 @@
+"""Combinations of keys that cannot work, or that would do something else than their author thinks.
+
+They look at what the user wrote, not at the filled-in recipe: only there does it show whether a key was given. A block
+of the wrong type counts as not there, so these checks run whatever else is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from compress.recipe import SOURCES
+from compress.recipe_fields import KeyPath, blocks
+
+Finding = tuple[KeyPath, str, str]
+
+#: Sources that are read from a file or folder the user must name.
+NEED_PATH = {"npz": "my-data.npz", "image-folder": "my-pictures/"}
+DOWNLOADABLE = ("fashion-mnist", "cifar10")
+#: Ends of a file's name -> the source that reads it.
+SOURCE_BY_SUFFIX = {".npz": "npz"}
+
+
+def check(data: dict[str, Any]) -> list[Finding]:
+    """Returns what cannot work together: (path of the key to blame, message, hint), in the recipe's order."""
+    return [finding for rule in RULES for finding in rule(data)]
+
+
+def _block(data: dict[str, Any], *path: str) -> dict[str, Any]:
+    """Returns a block as the user wrote it, empty where it is absent or no block."""
+    for part in path:
+        inner = data.get(part)
+        data = inner if isinstance(inner, dict) else {}
+    return data
+
+
+def _has(data: dict[str, Any], name: str) -> bool:
+    return data.get(name) is not None
+
+
+def _models(data: dict[str, Any]) -> Iterator[Finding]:
+    if not _has(data, "teacher") and not _has(data, "student"):
+        yield (), "a recipe needs a `teacher` or a `student`", "add for example `teacher: {model: resnet9}`"
+        return
+    if not _has(data, "distill"):
+        return
+    for needed, role in (("teacher", "to learn from"), ("student", "that learns")):
+        if not _has(data, needed):
+            yield ("distill",), f"needs a `{needed}` {role}", f"add a `{needed}` block, or remove `distill`"
+    if _has(_block(data, "student"), "train"):
+        message = "is not used: `distill` says how the student is trained"
+        yield ("student", "train"), message, "move it to `distill.train`, or remove `distill`"
+
+
+def _data(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "data")
+    source = given.get("source", "digits")
+    if not isinstance(source, str):
+        return
+    path = given.get("path")
+    if source in NEED_PATH and path is None:
+        yield ("data", "path"), f"is required: source `{source}` reads it", f"for example `path: {NEED_PATH[source]}`"
+    if source == "digits" and path is not None:
+        likely = next((name for end, name in SOURCE_BY_SUFFIX.items() if str(path).endswith(end)), "image-folder")
+        message = "is not used: source `digits` (the default) is built in"
+        yield ("data", "path"), message, f"did you mean `source: {likely}`?"
+    if given.get("download") is True and source in SOURCES and source not in DOWNLOADABLE:
+        message = f"source `{source}` cannot be downloaded, only `fashion-mnist` and `cifar10` can"
+        yield ("data", "download"), message, "remove it"
+    if given.get("args") and source in SOURCES:
+        yield ("data", "args"), f"is not used: only `python:` sources take arguments, not `{source}`", "remove it"
+
+
+def _prune(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "prune")
+    if given.get("method") == "unstructured" and _has(given, "round_to"):
+        message = "is not used: `unstructured` pruning keeps every width"
+        yield ("prune", "round_to"), message, "remove it, or choose `method: structured`"
+
+
+def _quantize(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "quantize")
+    if given.get("mode", "ptq") == "ptq":
+        for key in ("train", "learn_from_teacher"):
+            if _has(given, key):
+                message = f"is used by `qat` only, and the mode is `ptq`{'' if 'mode' in given else ' (the default)'}"
+                yield ("quantize", key), message, "remove it, or choose `mode: qat`"
+    io = _block(data, "export").get("io")
+    if io in ("int8", "uint8") and not isinstance(data.get("quantize"), dict):
+        message = f"`{io}` needs a quantized model"
+        yield ("export", "io"), message, "add `quantize: {mode: ptq}`, or choose `io: float32`"
+
+
+def _training(data: dict[str, Any]) -> Iterator[Finding]:
+    for place in blocks():
+        path = tuple(place.split("."))
+        train = _block(data, *path)
+        if path[-1] == "train" and _has(train, "momentum") and train.get("optimizer") in ("adam", "adamw"):
+            message = f"is used by `sgd` only, and the optimizer is `{train['optimizer']}`"
+            yield (*path, "momentum"), message, "remove it, or choose `optimizer: sgd`"
+
+
+def _budget(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "budget")
+    for key, least, unit, why in (
+        ("size_kib", 1.0, "KiB", "the smallest flatbuffer with a layer in it is larger"),
+        ("latency_ms", 0.001, "ms", "calling an interpreter alone takes longer"),
+    ):
+        limit = given.get(key)
+        if isinstance(limit, (int, float)) and not isinstance(limit, bool) and 0 < limit < least:
+            yield ("budget", key), f"no model can meet {limit:g} {unit}: {why}", f"the unit is {unit}"
+
+
+#: Every rule, in the order of the recipe's blocks.
+RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
+    _models,
+    _data,
+    _prune,
+    _quantize,
+    _training,
+    _budget,
+)

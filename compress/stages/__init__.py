@@ -1,0 +1,21 @@
+"""The stages, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compress.stages import distill, export, prune, quantize, teacher
+from compress.stages.base import Workbench
+
+Stage = Callable[[Workbench, Path], dict[str, Any]]
+
+#: Stage name -> what runs it. The order is that of a run.
+STAGES: dict[str, Stage] = {
+    "teacher": teacher.run,
+    "distill": distill.run,
+    "prune": prune.run,
+    "quantize": quantize.run,
+    "export": export.run,
+}

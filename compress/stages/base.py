@@ -1,0 +1,188 @@
+"""What the stages share: the data, the models that earlier stages left, and the teacher to learn from."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.artifact import StageResult, Store, sha256_json, write_json
+from compress.context import Context
+from compress.data import load_dataset
+from compress.data.base import Dataset
+from compress.errors import ModelError
+from compress.models import build_model, published_normalization
+from compress.models.count import count
+from compress.models.weights import load_weights, save_weights
+from compress.pruning.architecture import apply_architecture
+from compress.recipe import DistillSpec, ModelSpec, Recipe, TrainSpec
+from compress.tasks import make_task
+from compress.tasks.base import Task
+from compress.tflite.convert import convert
+from compress.training.evaluate import outputs_of
+from compress.training.fit import Lesson, fit
+from compress.training.precision import pick_device, pick_threads
+from compress.training.soft_targets import OnlineTeacher, StoredTargets
+
+WEIGHTS = "weights.safetensors"
+ARCHITECTURE = "architecture.json"
+CURVE = "curve.json"
+
+
+def model_stages(recipe: Recipe) -> list[tuple[str, str]]:
+    """Returns the float models of a run in order: (row of the report, stage that made it)."""
+    rows = []
+    if recipe.teacher is not None:
+        rows.append(("teacher", "teacher"))
+    if recipe.student is not None:
+        rows.append(("student", "distill"))
+    if recipe.prune is not None:
+        rows.append(("pruned", "prune"))
+    return rows
+
+
+def final_stage(recipe: Recipe) -> str:
+    """Returns the stage whose float model becomes the flatbuffer."""
+    return model_stages(recipe)[-1][1]
+
+
+@dataclass
+class Workbench:
+    """One run at work: loads what stages ask for, once.
+
+    Attributes:
+        ctx: The run.
+        store: Where finished steps lie.
+        results: What has been finished, by stage.
+    """
+
+    ctx: Context
+    store: Store
+    results: dict[str, StageResult] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe."""
+        return self.ctx.recipe
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where training runs; threads are set on the way."""
+        torch.set_num_threads(pick_threads(self.recipe.threads))
+        return pick_device(self.recipe.device)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data; what it has to say goes into the log."""
+        published = None
+        for spec in (self.recipe.student, self.recipe.teacher):
+            published = published or (published_normalization(spec) if spec is not None else None)
+        dataset = load_dataset(self.recipe, trust=self.ctx.trust, normalization=published)
+        for note in dataset.notes:
+            self.ctx.note(note)
+        return dataset
+
+    @cached_property
+    def task(self) -> Task:
+        """The task over the data."""
+        return make_task(self.recipe, self.dataset)
+
+    def build(self, spec: ModelSpec) -> nn.Module:
+        """Returns a model as the recipe describes it, with its weights where it names any."""
+        return build_model(
+            spec,
+            self.dataset.input_shape,
+            self.dataset.num_classes,
+            trust=self.ctx.trust,
+            base_dir=Path(self.recipe.base_dir),
+            seed=self.recipe.seed,
+        )
+
+    def spec_of(self, stage: str) -> ModelSpec:
+        """Returns the recipe's block behind a stage's model."""
+        spec = self.recipe.teacher if stage == "teacher" else self.recipe.compressed
+        if spec is None:
+            raise ModelError(f"the recipe has no model for stage {stage}")
+        return spec
+
+    def load(self, stage: str) -> nn.Module:
+        """Returns the model a finished stage left, on the CPU, in evaluation mode."""
+        result = self.results[stage]
+        model = self.build(self.spec_of(stage).model_copy(update={"weights": None}))
+        if ARCHITECTURE in result.artifacts:
+            apply_architecture(model, json.loads(result.path(ARCHITECTURE).read_text()))
+        load_weights(model, result.path(WEIGHTS))
+        return model.eval()
+
+    def lesson(self, *, learn: bool) -> Lesson:
+        """Returns what a stage learns from: the teacher and the labels, or the labels alone."""
+        if not learn or "teacher" not in self.results:
+            return Lesson()
+        spec = self.recipe.distill or DistillSpec()
+        if spec.alpha == 0:
+            return Lesson()
+        if spec.views == 0:
+            return Lesson(OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha)
+        teacher = StoredTargets(
+            self.store,
+            self.ctx,
+            self.task,
+            views=spec.views,
+            teacher_fingerprint=self.results["teacher"].fingerprint,
+            teacher=lambda: self.load("teacher"),
+            device=self.device,
+        )
+        return Lesson(teacher, spec.temperature, spec.alpha)
+
+    def float_flatbuffer(self, stage: str) -> Path:
+        """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
+        fingerprint = sha256_json({"model": self.results[stage].fingerprint})
+        result, _ = self.store.load("flatbuffer", fingerprint)
+        if result is None:
+            self.ctx.note(f"converting the {stage} model to a flatbuffer")
+            started = time.monotonic()
+            with self.store.workspace("flatbuffer", fingerprint) as work:
+                convert(self.load(stage), self.dataset.input_shape, work / "float.tflite")
+                result = self.store.finish(work, "flatbuffer", fingerprint, {}, time.monotonic() - started, ())
+        return result.path("float.tflite")
+
+
+def validation_figures(bench: Workbench, model: nn.Module, prefix: str = "validation_") -> dict[str, float]:
+    """Returns the task's figures on the validation split, empty where there is none."""
+    split = bench.dataset.validation
+    if not len(split):
+        return {}
+    figures = bench.task.metrics(outputs_of(model, bench.task, split.inputs, bench.device), split.labels)
+    return {f"{prefix}{name}": value for name, value in figures.items()}
+
+
+def model_figures(bench: Workbench, model: nn.Module) -> dict[str, Any]:
+    """Returns parameters, non-zero parameters and MACs of a model."""
+    counts = count(model, bench.dataset.input_shape)
+    return {"params": counts.params, "nonzero_params": counts.nonzero_params, "macs": counts.macs}
+
+
+def train_model(bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str) -> dict[str, Any]:
+    """Builds a model, trains it if asked, saves it and returns its figures."""
+    model = bench.build(spec).to(bench.device, memory_format=torch.channels_last)
+    curve: list[dict[str, Any]] = []
+    if train is not None:
+        curve = fit(model, train, bench.task, bench.ctx, lesson=lesson, device=bench.device, name=name)
+    elif spec.weights is None:
+        bench.ctx.warn(f"The {name} has random weights: it was neither trained nor loaded, so its accuracy means nothing.")
+    figures = {**model_figures(bench, model), **validation_figures(bench, model), "trained": train is not None}
+    save_model(model, curve, work)
+    return figures
+
+
+def save_model(model: nn.Module, curve: list[dict[str, Any]], work: Path) -> None:
+    """Writes a model's weights and its training curve."""
+    save_weights(model.to("cpu"), work / WEIGHTS)
+    write_json(work / CURVE, curve)
+

@@ -1,0 +1,37 @@
+"""What only data and models can tell is told before anything is trained."""
+
+from __future__ import annotations
+
+from compress.errors import DataError
+from compress.plan import Plan
+from compress.stages.base import Workbench
+from compress.stages.prune import make_pruner
+
+
+def preflight(bench: Workbench, plan: Plan) -> None:
+    """Loads the data and builds the models of the steps to be made; raises what would otherwise stop the run later.
+
+    Raises:
+        ResourceError: Data or weights cannot be used, or the model cannot be pruned as far as asked.
+    """
+    todo = {step.stage for step in plan.steps if step.result is None}
+    recipe, dataset = bench.recipe, bench.dataset
+    trains = {
+        "teacher": recipe.teacher is not None and recipe.teacher.train is not None,
+        "distill": recipe.student is not None and (recipe.distill is not None or recipe.student.train is not None),
+        "prune": recipe.prune is not None,
+        "quantize": recipe.quantize is not None and recipe.quantize.mode == "qat",
+    }
+    learners = sorted(stage for stage, does in trains.items() if does and stage in todo)
+    if learners and not len(dataset.train):
+        raise DataError(f"{dataset.name} has no training samples, but {', '.join(learners)} would have to train. Give a train split, or weights and mode: ptq.")
+    if "verify" in todo and not len(dataset.test):
+        raise DataError(f"{dataset.name} has no test samples: the flatbuffer could not be verified.")
+    if "quantize" in todo and not len(dataset.train) and dataset.calibration is None:
+        raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration folder.")
+    if todo & {"teacher", "distill", "prune"}:
+        if recipe.teacher is not None and "teacher" in todo:
+            bench.build(recipe.teacher)
+        compressed = bench.build(recipe.compressed)
+        if recipe.prune is not None and "prune" in todo and recipe.prune.method == "structured":
+            make_pruner(bench, compressed, recipe.prune)

@@ -1,0 +1,130 @@
+"""Stage prune: weights or channels go in steps, with fine-tuning between and after them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.artifact import write_json
+from compress.errors import ModelError
+from compress.pruning.architecture import architecture_of
+from compress.pruning.structured import StructuredPruner
+from compress.pruning.unstructured import MagnitudeMasks, cubic_share
+from compress.recipe import PruneSpec
+from compress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
+from compress.training.fit import fit
+
+#: Share of the fine-tuning in which pruning happens; the rest wins the loss back.
+PRUNING_SHARE = 0.5
+
+
+def phases(steps: int) -> list[tuple[float, float]]:
+    """Returns the part of the fine-tuning after each pruning step: short ones, then all the rest.
+
+    The pruning steps lie evenly in the first half (Zhu & Gupta 2017 also stop pruning well before training ends).
+    """
+    starts = [PRUNING_SHARE * step / steps for step in range(steps)]
+    return list(zip(starts, [*starts[1:], 1.0], strict=True))
+
+
+def run(bench: Workbench, work: Path) -> dict[str, Any]:
+    """Prunes the model of the stage before, fine-tunes it and saves it with its architecture."""
+    spec = bench.recipe.prune
+    if spec is None:
+        raise ModelError("the recipe has no prune block")
+    before = "distill" if bench.recipe.student is not None else "teacher"
+    model = bench.load(before).to(bench.device, memory_format=torch.channels_last)
+    base = copy.deepcopy(model)
+    metrics: dict[str, Any] = {
+        "base": model_figures(bench, model),
+        "base_validation_accuracy": validation_figures(bench, model).get("validation_accuracy"),
+        "method": spec.method,
+        "asked": spec.ratio,
+        "of": spec.of,
+    }
+    technique = _structured if spec.method == "structured" else _unstructured
+    step, after_step, describe = technique(bench, model, spec)
+    lesson = bench.lesson(learn=spec.learn_from_teacher)
+    curve: list[dict[str, Any]] = []
+    for number, span in enumerate(phases(spec.steps), start=1):
+        step(number)
+        curve += fit(
+            model,
+            spec.train,
+            bench.task,
+            bench.ctx,
+            lesson=lesson,
+            device=bench.device,
+            name=f"prune-{number}",
+            span=span,
+            after_step=after_step,
+        )
+    metrics |= {**model_figures(bench, model), **validation_figures(bench, model), **describe()}
+    metrics["distilled"] = lesson.teacher is not None
+    if spec.method == "structured":
+        write_json(work / ARCHITECTURE, architecture_of(base.to("cpu"), model.to("cpu")))
+    save_model(model, curve, work)
+    return metrics
+
+
+Technique = tuple[
+    Callable[[int], object], Callable[[torch.optim.Optimizer], None] | None, Callable[[], dict[str, Any]]
+]
+
+
+def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
+    pruner = make_pruner(bench, model, spec)
+
+    def describe() -> dict[str, Any]:
+        report = pruner.report()
+        reached = report.removed_macs if spec.of == "macs" else report.removed_params
+        if abs(reached - spec.ratio) > 0.05:  # noqa: PLR2004 - five points
+            bench.ctx.warn(
+                f"Pruning removed {100 * reached:.1f} % of the {spec.of} where {100 * spec.ratio:.1f} % was asked: widths go in steps of "
+                f"{spec.round_to} (prune.round_to), which this model's layers allow no closer."
+            )
+        return {
+            "removed_params": report.removed_params,
+            "removed_macs": report.removed_macs,
+            "rounding_points": report.rounding_points,
+            "widths": {name: list(widths) for name, widths in report.widths.items()},
+            "whole": report.whole,
+        }
+
+    return pruner.prune_step, None, describe
+
+
+def make_pruner(bench: Workbench, model: nn.Module, spec: PruneSpec) -> StructuredPruner:
+    """Returns the structured pruner of a recipe; it refuses what cannot be pruned that far."""
+    if spec.of == "weights":
+        raise ModelError("structured pruning counts params or macs")
+    example = torch.zeros(1, *bench.dataset.input_shape)
+    return StructuredPruner(model, example, of=spec.of, ratio=spec.ratio, steps=spec.steps, round_to=spec.round_to)
+
+
+def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
+    masks = MagnitudeMasks(model)
+
+    def step(number: int) -> None:
+        masks.update(cubic_share(number, spec.steps, spec.ratio))
+        masks.apply()
+
+    def after_step(optimizer: torch.optim.Optimizer) -> None:
+        masks.apply()
+        masks.mask_optimizer(optimizer)
+
+    def describe() -> dict[str, Any]:
+        bench.ctx.warn("Unstructured sparsity does not make this flatbuffer faster, nor the file itself smaller: zeros pay in the compressed size.")
+        return {
+            "prunable_weights": masks.total,
+            "masked_weights": masks.zeros(),
+            "masked_share": masks.share,
+            "layer_shares": masks.layer_shares(),
+        }
+
+    return step, after_step, describe

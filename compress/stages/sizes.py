@@ -1,0 +1,57 @@
+"""Sizes of a recipe's models, predicted without training anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from compress.artifact import Store
+from compress.context import Context
+from compress.models.count import count
+from compress.stages.base import Workbench
+from compress.stages.prune import make_pruner
+
+#: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
+FIXED_BYTES = 1_500
+BYTES_PER_LAYER = 330
+#: Per output channel of an INT8 layer: INT32 bias (4), weight scale (4), bias scale (4).
+INT8_BYTES_PER_CHANNEL = 12
+
+
+def predict_sizes(ctx: Context, store: Store) -> list[dict[str, Any]]:
+    """Returns parameters, MACs and estimated flatbuffer bytes of teacher, student and pruned model.
+
+    Raises:
+        ResourceError: Data or models cannot be used, or pruning cannot reach the asked share.
+    """
+    bench = Workbench(ctx, store)
+    recipe = ctx.recipe
+    rows = []
+    if recipe.teacher is not None:
+        rows.append(_row(bench, bench.build(recipe.teacher), "teacher", recipe.teacher.model))
+    model = bench.build(recipe.compressed)
+    if recipe.student is not None:
+        rows.append(_row(bench, model, "student", recipe.student.model))
+    if recipe.prune is not None and recipe.prune.method == "structured":
+        pruner = make_pruner(bench, model, recipe.prune)
+        for step in range(1, recipe.prune.steps + 1):
+            pruner.prune_step(step)
+        rows.append(_row(bench, model, "pruned", recipe.compressed.model))
+    return rows
+
+
+def _row(bench: Workbench, model: nn.Module, key: str, name: str) -> dict[str, Any]:
+    counts = count(model, bench.dataset.input_shape)
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]  # noqa: SLF001
+    channels = sum(layer.weight.shape[0] for layer in layers)
+    weights = sum(layer.weight.numel() for layer in layers)
+    structure = FIXED_BYTES + BYTES_PER_LAYER * len(layers)
+    return {
+        "key": key,
+        "label": f"{key} {name}",
+        "params": counts.params,
+        "macs": counts.macs,
+        "float_bytes": structure + 4 * (weights + channels),
+        "int8_bytes": structure + weights + INT8_BYTES_PER_CHANNEL * channels,
+    }

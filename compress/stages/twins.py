@@ -1,0 +1,42 @@
+"""The twin on disk: what the quantize stage leaves and the verify stage reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from compress.artifact import StageResult, write_bytes, write_json
+from compress.models.weights import load_weights, save_weights
+from compress.quantization.twin import Twin
+from compress.stages.base import WEIGHTS
+from compress.tflite.flatbuffer import read_model, write_model
+
+STRUCTURE = "structure.tflite"
+QUANTIZED = "quantized.tflite"
+RANGES = "ranges.json"
+LABELS = "labels.json"
+
+
+def save_twin(twin: Twin, structure: bytes, labels: list[str], work: Path) -> None:
+    """Writes the twin's parts, and the INT8 flatbuffer with its ranges and weights."""
+    write_bytes(work / STRUCTURE, structure)
+    model = read_model(structure)
+    twin.write_into(model)
+    write_bytes(work / QUANTIZED, write_model(model))
+    save_weights(twin, work / WEIGHTS)
+    write_json(work / RANGES, twin.ranges())
+    write_json(work / LABELS, labels)
+
+
+def load_twin(quantized: StageResult, floating: Path) -> Twin:
+    """Returns the twin of a finished quantize stage, on the CPU, in evaluation mode.
+
+    Args:
+        quantized: What the quantize stage left.
+        floating: The float flatbuffer it started from.
+    """
+    labels = json.loads(quantized.path(LABELS).read_text())
+    twin = Twin(read_model(quantized.path(STRUCTURE)), read_model(floating), labels)
+    load_weights(twin, quantized.path(WEIGHTS))
+    twin.load_ranges(json.loads(quantized.path(RANGES).read_text()))
+    return twin.eval()

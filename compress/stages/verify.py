@@ -1,0 +1,157 @@
+"""Stage verify: the shipped flatbuffer is opened again, scored on the whole test split and held against its twin.
+
+This is the only stage that reads the test split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.artifact import write_json
+from compress.quantization.compare import Agreement, LayerDifference, compare_answers, compare_layers, first_difference
+from compress.quantization.twin import Twin
+from compress.stages.base import Workbench, final_stage, model_stages
+from compress.stages.export import MODEL
+from compress.stages.twins import LABELS, load_twin
+from compress.tflite.census import census
+from compress.tflite.flatbuffer import read_model, weight_zeros
+from compress.tflite.runtimes import RUNTIMES, dequantize_output, quantize_input
+from compress.training.evaluate import outputs_of
+
+#: The flatbuffer must give its twin's answer on at least this share of the test samples, in percent.
+TWIN_GATE = 99.0
+#: Test samples on which every layer is compared.
+LAYER_SAMPLES = 16
+PLOTS = "plots.json"
+SCORING_BATCH = 256
+
+
+def run(bench: Workbench, work: Path) -> dict[str, Any]:
+    """Scores every model of the run on the test split and checks the flatbuffer; `passed` tells the verdict."""
+    split = bench.dataset.test
+    path = bench.results["export"].path(MODEL)
+    model = read_model(path)
+    rows: dict[str, dict[str, Any]] = {}
+    reference: NDArray[np.float32] | None = None
+    for row, stage in model_stages(bench.recipe):
+        outputs = outputs_of(bench.load(stage).to(bench.device), bench.task, split.inputs, bench.device)
+        rows[row] = bench.task.metrics(outputs, split.labels)
+        if stage == final_stage(bench.recipe):
+            reference = outputs
+    outputs = score(bench, path)
+    assert reference is not None  # every recipe has a model
+    rows["quantized"] = {
+        **bench.task.metrics(outputs, split.labels),
+        "agreement_with_float": bench.task.agreement(outputs, reference),
+    }
+    labels = json.loads(bench.results["export"].path(LABELS).read_text())
+    found = census(model, io=bench.recipe.io, labels=labels)
+    metrics: dict[str, Any] = {"test_samples": len(split), "models": rows, "census": found.as_dict()}
+    reasons: list[str] = []
+    if bench.recipe.quantize is not None:
+        twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
+        metrics |= check_twin(bench, twin, path, outputs, reasons)
+        reasons += [
+            f"{item['op']} (layer {item['layer']}) holds {item['dtype']}: {item['why']}" for item in found.as_dict()["not_int8"]
+        ]
+    metrics["sparsity"] = sparsity(bench, path)
+    if metrics["sparsity"] is not None and metrics["sparsity"]["zeros_in_file"] < metrics["sparsity"]["masked_weights"]:
+        reasons.append(
+            f"only {metrics['sparsity']['zeros_in_file']} weights are zero in the file, but {metrics['sparsity']['masked_weights']} were masked"
+        )
+    write_json(work / PLOTS, bench.task.plots(outputs, split.labels))
+    return {**metrics, "passed": not reasons, "reasons": reasons}
+
+
+def score(bench: Workbench, path: Path, progress: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
+    """Returns the flatbuffer's outputs over the whole test split, as real numbers: (N, classes)."""
+    session = RUNTIMES["litert"].session(path, threads=max(bench.recipe.benchmark.threads, 1))
+    inputs = bench.dataset.test.inputs
+    parts = []
+    for start in range(0, len(inputs), SCORING_BATCH):
+        x = bench.task.to_flatbuffer(bench.task.inputs(inputs[start : start + SCORING_BATCH]))
+        raw = session.run(quantize_input(x, session.input))
+        parts.append(dequantize_output(raw, session.output))
+        done = min(start + SCORING_BATCH, len(inputs))
+        bench.ctx.progress(done, len(inputs), "test samples")
+        if progress is not None:
+            progress(done, len(inputs))
+    return np.concatenate(parts)
+
+
+def check_twin(bench: Workbench, twin: Twin, path: Path, outputs: NDArray[np.float32], reasons: list[str]) -> dict[str, Any]:
+    """Holds the flatbuffer against its twin; what fails is added to `reasons`."""
+    split = bench.dataset.test
+    expected = outputs_of(twin.to(bench.device), bench.task, split.inputs, bench.device)
+    twin.to("cpu")
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    answers = compare_answers(outputs, expected, step)
+    samples = bench.task.to_flatbuffer(bench.task.inputs(split.inputs[:LAYER_SAMPLES]))
+    try:
+        layers = compare_layers(twin, read_model(path), path.read_bytes(), samples)
+    except ValueError as error:
+        reasons.append(f"the flatbuffer is not built as its twin: {error}")
+        layers = []
+    first = first_difference(layers)
+    _judge(bench, answers, layers, first, reasons)
+    return {
+        "twin": {**asdict(answers), "accuracy": bench.task.metrics(expected, split.labels)["accuracy"]},
+        "layers": [{**asdict(layer), "differs": layer.differs} for layer in layers],
+        "first_differing_layer": first.layer if first is not None else None,
+        "output_scale": step,
+        "output_zero_point": twin.groups[twin.group_of[twin.graph.output]].zero_point,
+        "input_scale": twin.groups[twin.group_of[twin.graph.input]].scale,
+        "input_zero_point": twin.groups[twin.group_of[twin.graph.input]].zero_point,
+    }
+
+
+def _judge(
+    bench: Workbench, answers: Agreement, layers: list[LayerDifference], first: LayerDifference | None, reasons: list[str]
+) -> None:
+    worst = max(layers, key=lambda layer: layer.mean_steps, default=None)
+    where = (
+        f"the first layer that differs is {first.layer} ({first.op})"
+        if first is not None
+        else f"no single layer is at fault; the largest difference is at {worst.layer} ({worst.op}), {worst.mean_steps:.2f} steps on average"
+        if worst is not None
+        else "the layers could not be compared"
+    )
+    if answers.decided < TWIN_GATE:
+        reasons.append(
+            f"the flatbuffer gives its twin's answer on {answers.same:.2f} % of the test samples, {TWIN_GATE:.0f} % are needed: {where}"
+        )
+    elif first is not None and first.weights_differ:
+        reasons.append(f"the flatbuffer holds other weights or scales than its twin: {where}")
+    elif first is not None:
+        bench.ctx.warn(
+            f"Layer {first.layer} ({first.op}) differs from its twin by up to {first.max_steps:.1f} steps; the answers agree on {answers.same:.2f} %."
+        )
+    elif answers.same < TWIN_GATE:
+        bench.ctx.warn(
+            f"Flatbuffer and twin give the same answer on {answers.same:.2f} % of the test samples only, because the outputs of "
+            "the top classes lie within a rounding step of each other: the model does not tell these samples apart."
+        )
+
+
+def sparsity(bench: Workbench, path: Path) -> dict[str, Any] | None:
+    """Returns the zeros of the shipped weights beside the masked ones, None where nothing was masked."""
+    prune = bench.recipe.prune
+    if prune is None or prune.method != "unstructured":
+        return None
+    figures = bench.results["prune"].metrics
+    zeros, total = weight_zeros(read_model(path))
+    return {
+        "masked_weights": figures["masked_weights"],
+        "prunable_weights": figures["prunable_weights"],
+        "zeros_in_file": zeros,
+        "weights_in_file": total,
+        "zeros_from_rounding": max(zeros - figures["masked_weights"], 0),
+        "share": zeros / max(total, 1),
+    }

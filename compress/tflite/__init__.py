@@ -1,0 +1,1 @@
+"""Flatbuffers: conversion, reading and writing, census, runtimes and latency."""

@@ -1,0 +1,60 @@
+"""From a torch module to a float32 flatbuffer, by litert-torch."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compress.artifact import write_bytes
+from compress.errors import ModelError
+from compress.tflite.quiet import quiet
+
+
+def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+    """Writes the float32 flatbuffer of a module, batch size 1; pictures go in as NHWC.
+
+    Args:
+        model: The module, as trained; it is copied, not changed.
+        input_shape: Shape of one sample: (C, H, W) for pictures, (features,) or (steps, features) otherwise.
+        path: Where the flatbuffer goes.
+
+    Raises:
+        ModelError: litert-torch could not convert the module.
+    """
+    frozen = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    for parameter in frozen.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    frozen = frozen.to(memory_format=torch.contiguous_format)
+    channels_last = len(input_shape) == 3  # noqa: PLR2004 - (C, H, W)
+    sample_shape = (*input_shape[1:], input_shape[0]) if channels_last else input_shape
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import litert_torch
+            from litert_torch import config
+
+            config.show_progress = False
+            _calm_loggers()
+            module = litert_torch.to_channel_last_io(frozen, args=[0]) if channels_last else frozen
+            edge = litert_torch.convert(module, (torch.zeros(1, *sample_shape),))
+            content = edge.model_content()
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except Exception as error:  # the converter raises whatever its layers raise
+            cause = str(error).strip().splitlines()
+            raise ModelError(
+                f"the model could not be converted to a flatbuffer: {type(error).__name__}: {cause[0] if cause else 'no message'}. "
+                "Data-dependent control flow and operators without a TFLite counterpart cannot be converted; run.log has the details."
+            ) from error
+    write_bytes(path, bytes(content))
+
+
+def _calm_loggers() -> None:
+    # The exporters log each pass at INFO and WARNING; failures still arrive as exceptions.
+    for name in ("torch.export", "torch._dynamo", "torch.fx", "litert_torch", "torchao", "jax", "absl", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)

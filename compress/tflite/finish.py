@@ -1,0 +1,189 @@
+"""The last pass over a flatbuffer: the asked input and output type, short names, nothing stored twice."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from compress.errors import ModelError
+
+#: Buffers start at multiples of this many bytes (`force_align: 16` in the schema), which microcontroller kernels rely on.
+BUFFER_ALIGNMENT = 16
+#: Metadata the runtimes read; the rest of what converters leave is of no use to them.
+KEPT_METADATA = frozenset({b"min_runtime_version"})
+SIGNATURE = b"serving_default"
+IO_TYPES = {"int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8, "float32": schema.TensorType.FLOAT32}
+
+
+class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
+    """A builder that stores equal vectors and strings once: flatbuffers may share them, and every runtime reads it.
+
+    Per-channel zero points are the case that matters: 8 bytes a channel for each weight and bias, all zero.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Starts with a buffer of `size` bytes; it grows."""
+        super().__init__(size)
+        self._vectors: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - the base class's name
+        """Returns the offset of a vector, an earlier one where it is equal."""
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._vectors:
+            if x.dtype == np.uint8:
+                self.StartVector(1, len(x), BUFFER_ALIGNMENT)
+                self.head = self.Head() - len(x)
+                self.Bytes[self.Head() : self.Head() + len(x)] = x.tobytes()
+                self._vectors[key] = self.EndVector()
+            else:
+                self._vectors[key] = super().CreateNumpyVector(x)
+        return self._vectors[key]
+
+
+def pack(model: schema.ModelT) -> bytes:
+    """Returns the flatbuffer's bytes, equal vectors stored once; the same model gives the same bytes."""
+    builder = SharingBuilder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def finish(model: schema.ModelT, labels: list[str], io: str) -> tuple[bytes, list[str]]:
+    """Returns the flatbuffer to ship and the layer name of each of its operators.
+
+    Args:
+        model: Changed in place.
+        labels: Layer name per operator; activations are named by them.
+        io: `int8`, `uint8` or `float32`: type of the input and the output.
+
+    Raises:
+        ModelError: The model's inputs cannot be turned into `io`.
+    """
+    labels = _convert_io(model, list(labels), io)
+    _rename(model, labels)
+    _drop_metadata(model)
+    _compact_buffers(model)
+    return pack(model), labels
+
+
+def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
+    graph = model.subgraphs[0]
+    wanted = IO_TYPES[io]
+    for end in ("input", "output"):
+        numbers = graph.inputs if end == "input" else graph.outputs
+        inner = int(numbers[0])
+        tensor = graph.tensors[inner]
+        if tensor.type == wanted:
+            continue
+        if tensor.type != schema.TensorType.INT8:
+            raise ModelError(f"the {end} is not INT8, so it cannot become {io}: only a quantized model has {io} inputs")
+        outer = _outer_tensor(tensor, wanted, end)
+        graph.tensors.append(outer)
+        number = len(graph.tensors) - 1
+        operator = schema.OperatorT()
+        to_float = wanted == schema.TensorType.FLOAT32 and end == "output"
+        code = schema.BuiltinOperator.DEQUANTIZE if to_float else schema.BuiltinOperator.QUANTIZE
+        operator.opcodeIndex = _operator_code(model, code)
+        operator.inputs = np.array([inner if end == "output" else number], np.int32)
+        operator.outputs = np.array([number if end == "output" else inner], np.int32)
+        operator.builtinOptionsType = 0
+        if end == "input":
+            graph.operators.insert(0, operator)
+            labels.insert(0, "input")
+            graph.inputs = np.array([number], np.int32)
+        else:
+            graph.operators.append(operator)
+            labels.append("output")
+            graph.outputs = np.array([number], np.int32)
+        for signature in model.signatureDefs or []:
+            for entry in signature.inputs if end == "input" else signature.outputs:
+                if entry.tensorIndex == inner:
+                    entry.tensorIndex = number
+    return labels
+
+
+def _outer_tensor(inner: schema.TensorT, wanted: int, end: str) -> schema.TensorT:
+    outer = schema.TensorT()
+    outer.shape, outer.type, outer.buffer, outer.name, outer.hasRank = inner.shape, wanted, 0, end.encode(), True
+    if wanted == schema.TensorType.UINT8:  # the same grid, 128 higher
+        q = schema.QuantizationParametersT()
+        q.scale = np.asarray(inner.quantization.scale, np.float32)
+        q.zeroPoint = np.asarray(inner.quantization.zeroPoint, np.int64) + 128
+        outer.quantization = q
+    return outer
+
+
+def _operator_code(model: schema.ModelT, builtin: int) -> int:
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == builtin:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = 2 if builtin == schema.BuiltinOperator.DEQUANTIZE else 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _rename(model: schema.ModelT, labels: list[str]) -> None:
+    """Names activations after their layer; constants, which nothing looks up by name, get none."""
+    graph = model.subgraphs[0]
+    names: dict[int, bytes] = {}
+    taken: set[bytes] = set()
+    for operator, label in zip(graph.operators, labels, strict=True):
+        for number in operator.outputs:
+            name = label.encode()
+            for suffix in itertools.count(2):
+                if name not in taken:
+                    break
+                name = f"{label}:{suffix}".encode()
+            taken.add(name)
+            names[int(number)] = name
+    names[int(graph.inputs[0])] = b"input"
+    names[int(graph.outputs[0])] = b"output"
+    for number, tensor in enumerate(graph.tensors):
+        tensor.name = names.get(number, b"")
+    graph.name = b"main"
+    for signature in model.signatureDefs or []:
+        signature.signatureKey = SIGNATURE
+        for entries, end in ((signature.inputs, "input"), (signature.outputs, "output")):
+            for position, entry in enumerate(entries):
+                entry.name = f"{end}_{position}".encode() if position else end.encode()
+
+
+def _drop_metadata(model: schema.ModelT) -> None:
+    model.metadata = [entry for entry in model.metadata or [] if entry.name in KEPT_METADATA]
+    model.metadataBuffer = None
+    model.description = b""
+
+
+def _compact_buffers(model: schema.ModelT) -> None:
+    """Keeps one buffer per content and none that nothing refers to; buffer 0 stays the empty one."""
+    kept: list[schema.BufferT] = [schema.BufferT()]
+    by_content: dict[bytes, int] = {}
+    renumbered: dict[int, int] = {}
+
+    def keep(number: int) -> int:
+        if number not in renumbered:
+            data = model.buffers[number].data
+            content = b"" if data is None else bytes(data)
+            if not content:
+                renumbered[number] = 0
+            else:
+                if content not in by_content:
+                    buffer = schema.BufferT()
+                    buffer.data = np.frombuffer(content, np.uint8)
+                    kept.append(buffer)
+                    by_content[content] = len(kept) - 1
+                renumbered[number] = by_content[content]
+        return renumbered[number]
+
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = keep(tensor.buffer)
+    for entry in model.metadata or []:
+        entry.buffer = keep(entry.buffer)
+    model.buffers = kept

@@ -1,0 +1,181 @@
+"""The training loop: one function that every stage uses."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from compress.context import Context
+from compress.errors import ModelError
+from compress.recipe import TrainSpec
+from compress.tasks.base import Task
+from compress.training.evaluate import outputs_of
+from compress.training.precision import autocast
+from compress.training.schedules import make_optimizer, rate_at
+
+PROGRESS_INTERVAL_S = 0.25
+
+
+class Teacher(Protocol):
+    """Where soft targets come from."""
+
+    #: How many augmented views there are; None for any number.
+    views: int | None
+
+    def targets(self, index: NDArray[np.int64], view: int, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns the teacher's raw outputs for a batch: (N, classes) on the inputs' device."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a model learns from beside the labels.
+
+    Attributes:
+        teacher: Gives the soft targets; None for labels alone.
+        temperature: Softens both sides (Hinton, Vinyals, Dean 2015).
+        alpha: Weight of the soft targets.
+    """
+
+    teacher: Teacher | None = None
+    temperature: float = 4.0
+    alpha: float = 0.0
+
+
+def stage_seed(seed: int, name: str, part: int = 0) -> int:
+    """Returns a seed of its own for a part of a run, the same in every process."""
+    return zlib.crc32(f"{seed}/{name}/{part}".encode())
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """Returns how many full batches an epoch has; at least one."""
+    return max(samples // batch_size, 1)
+
+
+def fit(
+    model: nn.Module,
+    spec: TrainSpec,
+    task: Task,
+    ctx: Context,
+    *,
+    lesson: Lesson,
+    device: torch.device,
+    name: str,
+    span: tuple[float, float] = (0.0, 1.0),
+    after_step: Callable[[torch.optim.Optimizer], None] | None = None,
+    at_progress: Callable[[float], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Trains a model in place and returns its curve, one entry per epoch finished.
+
+    Args:
+        model: What learns; on `device`, left in evaluation mode.
+        spec: Epochs, optimizer, schedule.
+        task: Data and losses.
+        ctx: Told of progress.
+        lesson: Labels alone, or a teacher too.
+        device: Where the model is.
+        name: Seeds the order of samples, apart from other trainings of the run.
+        span: Which part of the whole training to do, as shares of its steps: pruning alternates with training.
+        after_step: Called after every optimizer step (masks are applied here).
+        at_progress: Called before every step with the share of the whole training done (ranges freeze here).
+
+    Raises:
+        ModelError: There is nothing to train on, or the loss is not finite.
+    """
+    train = task.dataset.train
+    if len(train) == 0:
+        raise ModelError(f"stage {ctx.stage} has to train, but the data has no training samples. Give weights, or data with a train split.")
+    per_epoch = steps_per_epoch(len(train), spec.batch_size)
+    total = per_epoch * spec.epochs
+    first, last = round(span[0] * total), round(span[1] * total)
+    torch.manual_seed(stage_seed(ctx.recipe.seed, name))
+    optimizer = make_optimizer(model, spec)
+    curve: list[dict[str, Any]] = []
+    order = np.zeros(0, np.int64)
+    losses: list[float] = []
+    told = 0.0
+    model.train()
+    for step in range(first, last):
+        epoch, position = divmod(step, per_epoch)
+        if position == 0 or len(order) == 0:
+            order = np.random.default_rng(stage_seed(ctx.recipe.seed, name, epoch + 1)).permutation(len(train))
+        if at_progress is not None:
+            at_progress(step / total)
+        rate = rate_at(spec, (step + 0.5) / total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        index = order[position * spec.batch_size : (position + 1) * spec.batch_size]
+        losses.append(_step(model, spec, task, lesson, device, index, epoch, optimizer, where=f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"))
+        if after_step is not None:
+            after_step(optimizer)
+        now = time.monotonic()
+        if now - told > PROGRESS_INTERVAL_S or step + 1 == last:
+            ctx.progress(step + 1, total, "step")
+            told = now
+        if position + 1 == per_epoch or step + 1 == last:
+            curve.append(_close_epoch(model, task, ctx, device, epoch, spec, losses, rate))
+            losses = []
+    model.eval()
+    return curve
+
+
+def _step(
+    model: nn.Module,
+    spec: TrainSpec,
+    task: Task,
+    lesson: Lesson,
+    device: torch.device,
+    index: NDArray[np.int64],
+    epoch: int,
+    optimizer: torch.optim.Optimizer,
+    *,
+    where: str,
+) -> float:
+    train = task.dataset.train
+    views = lesson.teacher.views if lesson.teacher is not None else None
+    view = epoch if views is None else epoch % views
+    x = task.augmented(train.inputs[index], index, view).to(device)
+    labels = torch.from_numpy(train.labels[index]).to(device)
+    targets = lesson.teacher.targets(index, view, x) if lesson.teacher is not None else None
+    with autocast(device, task.dataset.input_shape):
+        outputs = model(x)
+    outputs = outputs.float()
+    if targets is None:
+        loss = task.loss(outputs, labels, spec.label_smoothing)
+    else:
+        loss = task.distillation_loss(outputs, targets, labels, lesson.temperature, lesson.alpha)
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise ModelError(f"the loss is {value} ({where}): training has diverged. Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1.")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if spec.clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
+    optimizer.step()
+    return value
+
+
+def _close_epoch(
+    model: nn.Module,
+    task: Task,
+    ctx: Context,
+    device: torch.device,
+    epoch: int,
+    spec: TrainSpec,
+    losses: list[float],
+    rate: float,
+) -> dict[str, Any]:
+    validation = task.dataset.validation
+    entry: dict[str, Any] = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 6), "learning_rate": rate}
+    if len(validation):
+        figures = task.metrics(outputs_of(model, task, validation.inputs, device, fast=True), validation.labels)
+        entry["validation_accuracy"] = round(figures["accuracy"], 4)
+    ctx.emit("epoch", epochs=spec.epochs, **entry)
+    return entry

@@ -1,0 +1,241 @@
+"""The twin computes what the float model computes, what the INT8 flatbuffer computes, and hands itself over unchanged."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from compress.errors import ModelError
+from compress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
+from compress.quantization.ops import OPS, same_padding
+from compress.quantization.ranges import scale_and_zero_point
+from compress.quantization.twin import Twin
+from compress.tflite.finish import finish, pack
+from compress.tflite.flatbuffer import read_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .conftest import Converted, images, run_flatbuffer
+
+
+def shipped(converted: Converted, twin: Twin, io: str = "int8") -> tuple[bytes, list[str]]:
+    model = read_model(converted.structure)
+    twin.write_into(model)
+    return finish(model, [node.label for node in twin.graph.nodes], io)
+
+
+def test_float_twin_equals_the_torch_module(converted: Converted, twin: Twin) -> None:
+    x = images(8, seed=1)
+    with torch.no_grad(), twin.floating():
+        np.testing.assert_allclose(twin(x).numpy(), converted.module(x).numpy(), atol=1e-4)
+
+
+def test_flatbuffer_equals_the_twin_within_two_steps(converted: Converted, twin: Twin) -> None:
+    x = images(64, seed=2)
+    content, _ = shipped(converted, twin)
+    with torch.no_grad():
+        expected = twin(x).numpy()
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    steps = np.abs(run_flatbuffer(content, x) - expected) / step
+    assert steps.max() <= 2.01
+    assert steps.mean() < 0.3
+    assert compare_answers(run_flatbuffer(content, x).astype(np.float32), expected, step).decided == 100.0
+
+
+def test_quantized_twin_is_close_to_float_but_not_equal(twin: Twin) -> None:
+    x = images(32, seed=4)
+    with torch.no_grad():
+        quantized = twin(x)
+        with twin.floating():
+            floating = twin(x)
+    error = (quantized - floating).abs().max() / floating.abs().max()
+    assert 0 < error < 0.1
+
+
+def test_every_layer_agrees_when_nothing_is_wrong(converted: Converted, twin: Twin) -> None:
+    content, _ = shipped(converted, twin)
+    samples = images(4, seed=5).permute(0, 2, 3, 1).numpy()
+    layers = compare_layers(twin, read_model(content), content, samples)
+    assert len(layers) == len(twin.graph.nodes)
+    assert first_difference(layers) is None
+    assert max(layer.max_steps for layer in layers) <= 1.01
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
+def test_input_and_output_types_change_nothing_else(converted: Converted, twin: Twin, io: str) -> None:
+    x = images(8, seed=6)
+    plain, _ = shipped(converted, twin)
+    content, labels = shipped(converted, twin, io)
+    model = read_model(content)
+    assert len(labels) == len(model.subgraphs[0].operators)
+    np.testing.assert_allclose(run_flatbuffer(content, x), run_flatbuffer(plain, x), atol=1e-5)
+    layers = compare_layers(twin, model, content, x[:2].permute(0, 2, 3, 1).numpy())
+    assert first_difference(layers) is None
+
+
+def weighted_layers() -> list[int]:
+    return list(range(6))
+
+
+@pytest.mark.parametrize("k", weighted_layers())
+def test_a_fault_planted_in_layer_k_is_found_in_layer_k(converted: Converted, twin: Twin, k: int) -> None:
+    content, _ = shipped(converted, twin)
+    model = read_model(content)
+    nodes = [node for node in twin.graph.nodes if node.op in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}]
+    node = nodes[k % len(nodes)]
+    number = match_tensors(twin, model)[node.inputs[1]]
+    buffer = model.buffers[model.subgraphs[0].tensors[number].buffer]
+    buffer.data = (np.asarray(buffer.data).view(np.int8) // 2).view(np.uint8)
+    broken = pack(model)
+    found = first_difference(compare_layers(twin, read_model(broken), broken, images(2).permute(0, 2, 3, 1).numpy()))
+    assert found is not None
+    assert found.layer == node.label
+    assert found.weights_differ
+
+
+def test_a_wrong_scale_is_found_where_it_is(converted: Converted, twin: Twin) -> None:
+    content, _ = shipped(converted, twin)
+    model = read_model(content)
+    node = next(node for node in twin.graph.nodes if node.op == "ADD")
+    number = match_tensors(twin, model)[node.outputs[0]]
+    quantization = model.subgraphs[0].tensors[number].quantization
+    quantization.scale = np.asarray(quantization.scale) * np.float32(1.5)
+    broken = pack(model)
+    found = first_difference(compare_layers(twin, read_model(broken), broken, images(2).permute(0, 2, 3, 1).numpy()))
+    assert found is not None
+    assert found.layer == node.label
+
+
+def test_calibration_covers_what_was_seen_and_takes_the_known_input_range(converted: Converted) -> None:
+    twin = converted.twin()
+    x = images(32)
+    twin.calibrate([x[:16], x[16:]], input_range=(-9.0, 7.0))
+    group = twin.groups[twin.group_of[twin.graph.input]]
+    assert (group.low, group.high) == (-9.0, 7.0)
+    with torch.no_grad(), twin.floating():
+        outputs = twin(x)
+    last = twin.groups[twin.group_of[twin.graph.output]]
+    assert last.low == pytest.approx(float(outputs.min()), abs=1e-5)
+    assert last.high == pytest.approx(float(outputs.max()), abs=1e-5)
+
+
+def test_calibration_without_samples_or_with_nan_is_refused(converted: Converted) -> None:
+    with pytest.raises(ModelError, match="finite"):
+        converted.twin().calibrate([])
+    with pytest.raises(ModelError, match="finite"):
+        converted.twin().calibrate([torch.full((1, 3, 12, 12), math.nan)])
+
+
+def test_ranges_follow_in_training_and_freeze(converted: Converted, twin: Twin) -> None:
+    source = twin.groups[twin.group_of[twin.graph.input]]
+    low, high = source.low, source.high
+    x = images(16, seed=7) * 3
+    twin.train()
+    twin.track_ranges(0.5)
+    twin(x)
+    assert source.low == pytest.approx((low + float(x.min())) / 2, rel=1e-5)
+    assert source.high == pytest.approx((high + float(x.max())) / 2, rel=1e-5)
+    after = [group.scale for group in twin.groups if not group.fixed]
+    twin.track_ranges(None)
+    twin(images(16, seed=8) * 9)
+    assert [group.scale for group in twin.groups if not group.fixed] == after
+    twin.eval()
+    twin.track_ranges(0.5)
+    twin(images(16, seed=8) * 9)
+    assert [group.scale for group in twin.groups if not group.fixed] == after
+
+
+def test_training_the_twin_lowers_the_loss_and_the_flatbuffer_follows(converted: Converted, twin: Twin) -> None:
+    labels = torch.arange(64) % 5
+    x = images(64, seed=9) + 0.7 * (labels - 2).reshape(-1, 1, 1, 1)
+    twin.calibrate([x])
+    optimizer = torch.optim.Adam(twin.parameters(), lr=5e-3)
+    twin.train()
+    losses = []
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(twin(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    twin.eval()
+    with torch.no_grad():
+        expected = twin(x).numpy()
+    content, _ = shipped(converted, twin)
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    assert (np.abs(run_flatbuffer(content, x) - expected) / step).max() <= 2.01
+
+
+def test_zeros_hold_through_training_and_into_the_flatbuffer(converted: Converted, twin: Twin) -> None:
+    kernels = [key for key in twin.weights if int(key) not in twin.biases]
+    with torch.no_grad():
+        for key in kernels:
+            twin.weights[key].mul_((torch.rand_like(twin.weights[key]) > 0.7).float())
+    zero = {key: twin.weights[key] == 0 for key in kernels}
+    twin.hold_zeros()
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(5):
+        loss = twin(images(8)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        twin.apply_masks()
+    integers = twin.quantized_constants()
+    for key in kernels:
+        assert bool((twin.weights[key][zero[key]] == 0).all())
+        assert not integers[int(key)][0][zero[key].numpy()].any()
+
+
+def test_a_dead_channel_gets_a_scale_its_bias_fits(converted: Converted, twin: Twin) -> None:
+    bias, (owner, source) = next(iter(twin.biases.items()))
+    with torch.no_grad():
+        weight = twin.weights[str(owner)]
+        weight.select(twin.graph.tensors[owner].axis, 0).zero_()
+        twin.weights[str(bias)][0] = 5.0
+    integers, scale = twin.quantized_constants()[bias]
+    assert abs(int(integers[0])) <= 2**30
+    assert integers[0] * float(scale[0]) == pytest.approx(5.0, rel=1e-3)
+    assert twin.groups[twin.group_of[source]].scale > 0
+
+
+def test_ranges_come_back_from_json(converted: Converted, twin: Twin) -> None:
+    other = converted.twin()
+    other.load_ranges(twin.ranges())
+    other.load_state_dict(twin.state_dict())
+    x = images(4)
+    with torch.no_grad():
+        assert torch.equal(other(x), twin(x))
+    with pytest.raises(ModelError, match="no range"):
+        other.load_ranges([])
+
+
+def test_a_foreign_flatbuffer_is_refused(converted: Converted, twin: Twin) -> None:
+    content, _ = shipped(converted, twin)
+    with pytest.raises(ModelError, match="another flatbuffer"):
+        twin.write_into(read_model(content))
+
+
+def test_an_operator_without_arithmetic_is_named(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(OPS, "ADD")
+    with pytest.raises(ModelError, match="cannot simulate: ADD"):
+        converted.twin()
+
+
+@given(low=st.floats(-1e4, 1e4), width=st.floats(1e-3, 1e4), seed=st.integers(0, 2**31))
+@settings(max_examples=200, deadline=None)
+def test_quantization_error_is_at_most_half_a_step_inside_the_range(low: float, width: float, seed: int) -> None:
+    scale, zero_point = scale_and_zero_point(low, low + width)
+    assert -128 <= zero_point <= 127
+    x = torch.rand(50, generator=torch.Generator().manual_seed(seed)) * width + low
+    back = torch.fake_quantize_per_tensor_affine(x, scale, zero_point, -128, 127)
+    # Zero must be a grid point, which may shift the grid by up to half a step at the ends.
+    assert float((back - x).abs().max()) <= scale * 1.001 + 1e-6 * abs(low)
+    assert float(torch.fake_quantize_per_tensor_affine(torch.zeros(1), scale, zero_point, -128, 127)) == 0.0
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "expected"), [(28, 3, 2, (0, 1)), (28, 3, 1, (1, 1)), (7, 3, 2, (1, 1)), (8, 1, 2, (0, 0))])
+def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int, expected: tuple[int, int]) -> None:
+    assert same_padding(size, kernel, stride) == expected

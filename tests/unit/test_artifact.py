@@ -1,0 +1,92 @@
+"""Files are whole or absent, finished steps are recognised, damage is noticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from compress.artifact import MANIFEST, Store, sha256_file, sha256_json, write_bytes, write_json
+from compress.errors import ResourceError
+
+PRINT = "ab" * 32
+
+
+def finished(store: Store) -> Path:
+    with store.workspace("teacher", PRINT) as work:
+        write_bytes(work / "weights.bin", b"weights")
+        result = store.finish(work, "teacher", PRINT, {"accuracy": 9.5}, 1.25, ("careful",))
+    return result.folder
+
+
+def test_a_finished_step_comes_back_with_everything(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.load("teacher", PRINT) == (None, "not made yet")
+    folder = finished(store)
+    result, why = store.load("teacher", PRINT)
+    assert result is not None
+    assert why == "finished before"
+    assert result.metrics == {"accuracy": 9.5}
+    assert result.seconds == 1.25
+    assert result.warnings == ("careful",)
+    assert result.path("weights.bin").read_bytes() == b"weights"
+    assert result.artifacts["weights.bin"].sha256 == sha256_file(folder / "weights.bin")
+    assert result.artifacts["weights.bin"].size_bytes == 7
+    assert not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda folder: (folder / "weights.bin").write_bytes(b"weightz"), "damaged"),
+        (lambda folder: (folder / "weights.bin").unlink(), "missing"),
+        (lambda folder: (folder / MANIFEST).write_text("{"), "cannot be read"),
+        (lambda folder: (folder / MANIFEST).write_text("[]"), "cannot be read"),
+        (lambda folder: (folder / MANIFEST).unlink(), "not made yet"),
+        (lambda folder: (folder / MANIFEST).write_text(json.dumps({"fingerprint": "x", "files": {}})), "other inputs"),
+    ],
+)
+def test_damage_is_noticed_and_named(tmp_path: Path, harm, why: str) -> None:
+    store = Store(tmp_path)
+    harm(finished(store))
+    result, reason = store.load("teacher", PRINT)
+    assert result is None
+    assert why in reason
+
+
+def test_an_unfinished_step_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.workspace("teacher", PRINT) as work:
+        write_bytes(work / "half", b"half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_finishing_again_replaces_what_was_damaged(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (finished(store) / "weights.bin").write_bytes(b"broken")
+    finished(store)
+    assert store.load("teacher", PRINT)[0] is not None
+
+
+def test_writing_replaces_whole_files_and_leaves_no_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.json"
+    write_json(path, {"b": 1, "a": [2]})
+    first = path.read_bytes()
+    write_json(path, {"a": [2], "b": 1})
+    assert path.read_bytes() == first
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_refusing_file_system_is_a_clear_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("x")
+    with pytest.raises(ResourceError, match="cannot write"):
+        write_bytes(blocker / "below", b"x")
+    with pytest.raises(ResourceError, match="EDGECOMPRESS_STORE"), Store(blocker).workspace("teacher", PRINT):
+        pass
+
+
+def test_json_hashes_ignore_the_order_of_keys_only() -> None:
+    assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
+    assert sha256_json([1, 2]) != sha256_json([2, 1])
