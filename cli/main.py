@@ -19,8 +19,11 @@ import typer
 
 from cli import crash, render
 from cli.commands.doctor import doctor
+from cli.commands.plan import plan
+from cli.commands.run import run
 from cli.commands.schema import schema
 from cli.commands.validate import validate
+from cli.commands.verify import verify
 from compress import __version__
 from compress.errors import (
     DataError,
@@ -35,7 +38,10 @@ from compress.errors import (
 )
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
+    run,
+    plan,
     validate,
+    verify,
     schema,
     doctor,
 )
@@ -83,7 +89,7 @@ def _help(command: Callable[..., Any]) -> str:
     return text.replace("\n\nExample", "\n\n\b\nExample")
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001 - typer's interface
+def _version(asked: bool) -> None:
     if asked:
         render.line(f"edgecompress {__version__}")
         raise typer.Exit
@@ -189,8 +195,9 @@ def invoke(arguments: Sequence[str]) -> int:
 def _silence_stdout() -> None:
     """Points stdout at nothing, so that Python's own flush at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, descriptor)
         os.close(null)
 
 
@@ -199,7 +206,23 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to fail
-    return invoke(sys.argv[1:])
+    arguments = sys.argv[1:]
+    return _supervised(arguments) if arguments[:1] == ["run"] else invoke(arguments)
+
+
+def _supervised(arguments: Sequence[str]) -> int:
+    """Runs a command that may be deep in native code, so that Ctrl-C is answered at once all the same."""
+    from cli.supervise import ChildDied, supervise
+
+    as_json = "--json" in arguments
+    try:
+        return supervise(lambda: invoke(arguments))
+    except KeyboardInterrupt:
+        from cli.commands.run import GO_ON
+
+        return report_failure(KeyboardInterrupt(GO_ON), as_json=as_json)
+    except ChildDied as death:
+        return report_failure(ResourceError(f"{death}. Finished stages are kept."), as_json=as_json)
 
 
 if __name__ == "__main__":

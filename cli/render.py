@@ -36,7 +36,7 @@ def emit_json(document: Any) -> None:
     Raises:
         ValueError: The document holds NaN or infinity, which JSON does not have.
     """
-    print(json.dumps(document, indent=2, allow_nan=False))
+    print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201 - printing is what this module is for
 
 
 def line(text: str = "", style: str = "") -> None:
@@ -113,4 +113,4 @@ def _write(stream: TextIO | None, parts: list[tuple[str, str]]) -> None:
 
         Console(file=stream, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
         return
-    print("".join(text for text, _ in parts), file=stream)
+    print("".join(text for text, _ in parts), file=stream)  # noqa: T201 - printing is what this module is for

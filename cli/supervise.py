@@ -24,7 +24,8 @@ class ChildDied(Exception):  # noqa: N818 - it is an event, not a mistake
 
     def __init__(self, number: int) -> None:
         """Takes the signal's number."""
-        super().__init__(signal.Signals(number).name)
+        cause = "most often the system ran out of memory" if number == signal.SIGKILL else "native code crashed"
+        super().__init__(f"the run was ended by {signal.Signals(number).name}: {cause}")
         self.number = number
 
 

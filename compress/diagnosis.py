@@ -51,6 +51,12 @@ CPU_FEATURES = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
     "asimd", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
+#: Where Fashion-MNIST may lie: Debian's package, torchvision's layout, a plain folder.
+DATA_FOLDERS = (
+    Path("/usr/share/datasets/fashion-mnist"),
+    Path("data/FashionMNIST/raw"),
+    Path("data/fashion-mnist"),
+)
 DATA_FILES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 PROBE_TIMEOUT_S = 120
 
@@ -118,17 +124,13 @@ def machine() -> dict[str, Any]:
 
 def find_fashion_mnist() -> str | None:
     """Returns the folder Fashion-MNIST lies in (Debian's, or a download in ./data), or None."""
-    for folder in (
-        Path("/usr/share/datasets/fashion-mnist"),
-        Path("data/FashionMNIST/raw"),
-        Path("data/fashion-mnist"),
-    ):
+    for folder in DATA_FOLDERS:
         if all(any(folder.glob(f"{stem}-idx?-ubyte*")) for stem in DATA_FILES):
             return str(folder)
     return None
 
 
-def _library(name: str, alternative: str, required: bool) -> dict[str, Any]:  # noqa: FBT001 - a row of LIBRARIES
+def _library(name: str, alternative: str, required: bool) -> dict[str, Any]:
     return {"name": name, "version": _version(*filter(None, (name, alternative))), "required": required}
 
 

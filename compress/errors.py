@@ -62,6 +62,7 @@ class RecipeError(EdgecompressError):
     exit_code = ExitCode.RECIPE
 
     def __init__(self, problems: list[Problem]) -> None:
+        """Takes the problems in the order they are shown."""
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 

@@ -81,7 +81,7 @@ def run_pipeline(
         results = _carry_out(plan, ctx, store)
         if until is not None and "benchmark" not in results:
             return Outcome(ExitCode.DONE, output, None, plan, time.monotonic() - started)
-        report = _write_results(recipe, plan, results, output, ctx, store)
+        report = _write_results(recipe, plan, results, output, ctx)
         return _outcome(report, output, plan, started)
 
 
@@ -128,24 +128,25 @@ def _brief(result: StageResult) -> dict[str, Any]:
 
 
 def _write_results(
-    recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context, store: Store
+    recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context
 ) -> dict[str, Any]:
-    from compress.report_inputs import report_of
-    from compress.report import write_report
+    """Writes flatbuffer, lock file and report; a flatbuffer that failed its verification does not get the usual name."""
+    from compress.report import build_report, write_report
+    from compress.report_inputs import report_inputs
 
-    report = report_of(recipe, plan, results, created_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    report["run_key"] = _run_key(recipe, plan)
     passed = bool(results["verify"].metrics["passed"])
-    content = results["export"].path(MODEL).read_bytes()
+    exported = results["export"].artifacts[MODEL]
     kept, dropped = (MODEL, REJECTED) if passed else (REJECTED, MODEL)
     with contextlib.suppress(FileNotFoundError):
         (output / dropped).unlink()
-    if not (output / kept).is_file() or (output / kept).read_bytes() != content:
-        write_bytes(output / kept, content)
+    if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
+        write_bytes(output / kept, exported.path.read_bytes())
     write_bytes(output / LOCK, lock_file(recipe, plan, results).encode())
+    created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    inputs = report_inputs(recipe, plan, results, created_at=created_at, files={kept: exported.sha256})
+    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan)}
     write_report(output, report)
     ctx.note(f"report written to {output}")
-    del store
     return report
 
 
@@ -203,11 +204,7 @@ def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float) -
         return Outcome(ExitCode.VERIFICATION, output, report, plan, seconds, tuple(verification.get("reasons", ())))
     budget = report.get("budget") or {}
     if not budget.get("passed", True):
-        missed = tuple(
-            f"{line['name']}: {line['value']} {line['unit']} against a limit of {line['limit']}".replace("  ", " ")
-            for line in budget["lines"]
-            if not line["passed"]
-        )
+        missed = tuple(line["text"] for line in budget["lines"] if not line["passed"])
         return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed)
     return Outcome(ExitCode.DONE, output, report, plan, seconds)
 

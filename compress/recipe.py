@@ -11,9 +11,18 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from compress.recipe_names import MODELS, SOURCES, check_name
+
+__all__ = [
+    "BASE_LEARNING_RATE", "BASE_WEIGHT_DECAY", "MODELS", "SOURCES", "BenchmarkSpec", "Block", "BudgetSpec", "DataSpec",
+    "DistillSpec", "ExportSpec", "ModelSpec", "PruneSpec", "QuantizeSpec", "Recipe", "TrainSpec", "Trains",
+]  # fmt: skip
+
 #: Learning rates that suit each optimizer when a model is trained from scratch; fine-tuning takes a share of it.
 BASE_LEARNING_RATE = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3}
 BASE_WEIGHT_DECAY = {"sgd": 5e-4, "adam": 0.0, "adamw": 0.01}
+#: Largest side of a picture, in pixels.
+MAX_SIDE = 4096
 
 
 class Block(BaseModel):
@@ -126,8 +135,8 @@ class DataSpec(Block):
     @classmethod
     def _positive_size(cls, value: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
         sides = (value, value) if isinstance(value, int) else value
-        if sides is not None and not all(1 <= side <= 4096 for side in sides):
-            raise ValueError("each side must be between 1 and 4096 pixels")
+        if sides is not None and not all(1 <= side <= MAX_SIDE for side in sides):
+            raise ValueError(f"each side must be between 1 and {MAX_SIDE} pixels")
         return value
 
 
@@ -322,38 +331,11 @@ class Recipe(Block):
     def compressed(self) -> ModelSpec:
         """The network that becomes the flatbuffer: the student, or the teacher where there is none."""
         model = self.student or self.teacher
-        assert model is not None  # held by recipe_checks
+        if model is None:  # the loader refuses such a recipe; only code can make one
+            raise ValueError("a recipe needs a teacher or a student")
         return model
 
     @property
     def io(self) -> str:
         """Type of the flatbuffer's input and output."""
         return self.export.io or ("int8" if self.quantize else "float32")
-
-
-#: Names the recipe may use; the tables that build them are tested to hold exactly these.
-SOURCES = ("digits", "fashion-mnist", "cifar10", "image-folder", "npz")
-MODELS = ("resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2")
-
-
-def check_name(value: str, known: tuple[str, ...], *, python: bool, prefixes: tuple[str, ...] = (), what: str) -> str:
-    """Returns `value` if it is a known name or a well-formed prefixed one.
-
-    Raises:
-        ValueError: It is neither; the message names the nearest known one.
-    """
-    import difflib
-
-    if value in known or any(value.startswith(prefix) and len(value) > len(prefix) for prefix in prefixes):
-        return value
-    if python and value.startswith("python:"):
-        parts = value.split(":")
-        if len(parts) == 3 and all(part.replace(".", "_").isidentifier() for part in parts[1:]):
-            return value
-        raise ValueError(f"`{value}` must read python:module:function")
-    near = [f"`{name}`" for name in difflib.get_close_matches(value, known, n=1)]
-    if value.isidentifier():  # the name of a library's model without its library, perhaps
-        near += [f"`{prefix}{value}`" for prefix in prefixes]
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    more = [*known, *(f"{prefix}NAME" for prefix in prefixes), *(["python:module:function"] if python else [])]
-    raise ValueError(f"unknown {what} `{value}`{hint} Known: {', '.join(more)}")

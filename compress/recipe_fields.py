@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 
 from compress.recipe import Block, Recipe, Trains
 
+#: Numbers from here on are shown with separators.
+GROUPED_FROM = 10_000
 KeyPath = tuple[str | int, ...]
 
 SCALAR_WORDS: dict[Any, str] = {
@@ -90,6 +92,18 @@ def field_at(path: KeyPath) -> FieldInfo | None:
     return keys_of(parent).get(names[-1]) if parent else None
 
 
+def known_field(path: KeyPath) -> FieldInfo:
+    """Returns the field a path leads to.
+
+    Raises:
+        KeyError: There is no such key.
+    """
+    field = field_at(path)
+    if field is None:
+        raise KeyError(dotted(path))
+    return field
+
+
 def places_of(key: str) -> list[str]:
     """Returns the dotted paths at which a key of this name exists."""
     return [f"{path}.{key}" if path else key for path, block in blocks().items() if key in keys_of(block)]
@@ -101,9 +115,7 @@ def default_of(path: KeyPath) -> Any:
     Raises:
         KeyError: There is no such key.
     """
-    field = field_at(path)
-    if field is None:
-        raise KeyError(dotted(path))
+    field = known_field(path)
     owner = blocks().get(".".join(str(part) for part in path[:-2]))
     if len(path) > 1 and path[-2] == "train" and owner is not None and issubclass(owner, Trains):
         return owner.filled_train({}).get(str(path[-1]), field.default)
@@ -125,7 +137,7 @@ def range_words(field: FieldInfo) -> str:
     if least and (most or below):
         return f"from {least} to {most or below}"
     low = above or (f"of at least {least}" if least else "")
-    high = below or (f"of at most {most}" if most else "")
+    high = below or (f"{'' if above else 'of '}at most {most}" if most else "")
     return " and ".join(part for part in (low, high) if part)
 
 
@@ -160,4 +172,4 @@ def _item_words(item: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and value >= GROUPED_FROM else f"{value:g}"

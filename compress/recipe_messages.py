@@ -18,6 +18,7 @@ from compress.recipe_fields import (
     dotted,
     field_at,
     keys_of,
+    known_field,
     listed,
     places_of,
     range_words,
@@ -61,6 +62,9 @@ OTHER_NAMES = {
 }
 #: Values people know from other tools -> the value here.
 OTHER_VALUES = {"gpu": "cuda", "float": "float32", "fp32": "float32", "i8": "int8", "tflite": "litert"}
+#: Letters of a wrong text that a message repeats.
+MAX_SHOWN = 60
+PERCENT = 100
 #: Required keys -> what to write.
 EXAMPLES = {"version": "write `version: 1`", "model": "for example `model: resnet8`"}
 
@@ -69,13 +73,13 @@ def complain_about(error: ValidationError, document: Document) -> None:
     """Adds pydantic's findings to the document's problems, one for each place, in the project's own words."""
     seen: set[KeyPath] = set()
     for detail in error.errors(include_url=False):
-        path = real_path(detail["loc"], document.data)
+        path = real_path(detail["loc"], document.data, into_lists=False)
         if detail["type"] == "wrong_combination":
             path = (*path, str(detail["ctx"]["key"]))
         if path in seen or any(path[: len(broken)] == broken for broken in document.broken):
             continue
         seen.add(path)
-        message, hint = _words(detail, path, document)
+        message, hint = _words(detail, path)
         document.complain(path, message, hint, of_key=detail["type"] == "extra_forbidden")
 
 
@@ -86,39 +90,41 @@ def nearest(value: Any, known: list[Any]) -> str:
     return f"did you mean `{close[0]}`?" if close else ""
 
 
-def real_path(location: tuple[str | int, ...], data: Any) -> KeyPath:
-    """Drops what pydantic adds to a location: the names of a union's members."""
+def real_path(location: tuple[str | int, ...], data: Any, *, into_lists: bool = True) -> KeyPath:
+    """Drops what pydantic adds to a location: the names of a union's members.
+
+    With `into_lists` an item behind such a name is named too; without, the path ends at the value that is the union.
+    """
     path: KeyPath = ()
     for part in location:
         if isinstance(part, int):
             if not (isinstance(data, list) and part < len(data)):
                 break
             data = data[part]
-        else:
-            if not isinstance(data, dict) or (part not in data and field_at((*path, part)) is None):
-                break
+        elif isinstance(data, list) and into_lists:
+            continue  # the name of the member that is a list
+        elif isinstance(data, dict) and (part in data or field_at((*path, part)) is not None):
             data = data.get(part)
+        else:
+            break
         path = (*path, part)
     return path
 
 
-def _words(detail: ErrorDetails, path: KeyPath, document: Document) -> tuple[str, str]:
+def _words(detail: ErrorDetails, path: KeyPath) -> tuple[str, str]:
     """Returns message and hint for one finding."""
-    kind, value, field = detail["type"], detail["input"], field_at(path)
+    kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return _unknown_key(path)
-    if field is None:
-        return detail["msg"], ""
+    field = known_field(path)
     if kind == "missing":
         return "is required", EXAMPLES.get(str(path[-1]), "")
     if kind in ("value_error", "wrong_combination"):
         return detail["msg"].removeprefix("Value error, "), ""
     if path == ("name",) and kind != "string_type":
         return "must begin with a letter or digit and hold letters, digits, `.`, `-`, `_` and spaces, 100 at most", ""
-    if path in document.empty and block_of(field) is not None:
-        return empty_block(path)
     if isinstance(path[-1], int):
-        return _wrong_item(path, value)
+        return f"expected {listed(choices(field))}, found {found(value)}", nearest(value, choices(field))
     if kind == "too_short":
         return f"expected {type_words(field)}, found an empty list", ""
     expected = type_words(field) + (" (or `null`)" if accepts_null(field) else "")
@@ -135,13 +141,13 @@ def empty_block(path: KeyPath) -> tuple[str, str]:
 
 
 def found(value: Any) -> str:
-    """Returns a value as a phrase: `the text `abc``, `nothing`, `a list`."""
+    """Returns a value as a phrase: what it is, and for plain ones what it says."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
-        return f"the text `{value if len(value) <= 60 else value[:57] + '...'}`"
+        return f"the text `{value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + '...'}`"
     if isinstance(value, (int, float)):
         return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
     return "a list" if isinstance(value, (list, tuple)) else "a block of keys"
@@ -169,18 +175,8 @@ def _unknown_key(path: KeyPath) -> tuple[str, str]:
     return message, f"its keys are {listed(siblings, 'and')}" if siblings else ""
 
 
-def _wrong_item(path: KeyPath, value: Any) -> tuple[str, str]:
-    field = field_at(path)
-    assert field is not None  # the caller found it
-    known = choices(field)
-    if known:
-        return f"expected {listed(known)}, found {found(value)}", nearest(value, known)
-    return f"expected {type_words(field)}, with {found(value)} in it", ""
-
-
 def _hint(path: KeyPath, value: Any) -> str:
-    field = field_at(path)
-    assert field is not None  # the caller found it
+    field = known_field(path)
     members = alternatives(field.annotation)
     if path == ("version",):
         return "this program reads version 1"
@@ -198,8 +194,8 @@ def _hint(path: KeyPath, value: Any) -> str:
         return "write the number without quotes"
     if members == [str] and isinstance(value, (int, float)):
         return f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
-    if "below 1" in range_words(field) and isinstance(value, (int, float)) and 1 < value < 100:
-        return f"a share: write {value:g} % as {value / 100:g}"
+    if "below 1" in range_words(field) and isinstance(value, (int, float)) and 1 < value < PERCENT:
+        return f"a share: write {value:g} % as {value / PERCENT:g}"
     return ""
 
 

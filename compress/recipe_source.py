@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from compress.errors import Problem, RecipeError
 from compress.recipe_fields import KeyPath, dotted
@@ -75,6 +76,7 @@ class RecipeLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's interface)
 
     def __init__(self, text: str) -> None:
+        """Takes the whole text."""
         super().__init__(text)
         self._nodes = 0
         self._depth = 0
@@ -116,7 +118,7 @@ def parse(text: str, file: str) -> Document:
     except _TooLargeError as error:
         limits = f"at most {MAX_NODES:,} values, nested at most {MAX_DEPTH} deep"
         raise RecipeError([Problem(f"too large for a recipe: {limits}", "", file, error.args[0])]) from None
-    except yaml.YAMLError as error:
+    except (yaml.MarkedYAMLError, ReaderError) as error:
         raise RecipeError([syntax_problem(error, text, file)]) from None
     document = Document(file)
     if node is not None:

@@ -39,6 +39,7 @@ EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "begin the list on a line of its own",
     ),
     ("expected a single document", "a second document begins here (`---`)", "keep one recipe in a file"),
+    ("'<document start>'", "the recipe's block has ended above this line", "check the indentation and the brackets"),
     ("duplicate anchor", "this anchor exists already", "rename one of the two"),
     ("cannot start any token", "a character that cannot begin a value", "put the text in quotes"),
     ("could not determine a constructor", "tags are not allowed", "a recipe is data only"),
@@ -48,15 +49,13 @@ EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
 OPENED = ("end of stream", "expected ',' or")
 
 
-def syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
+def syntax_problem(error: yaml.MarkedYAMLError | ReaderError, text: str, file: str) -> Problem:
     """Returns a problem that says where the text stops being YAML, and why."""
     if isinstance(error, ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return Problem(
             "not a text file: it holds control characters", "", file, line, "save the recipe as plain UTF-8 text"
         )
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return Problem(f"not valid YAML: {error}", "", file)
     said = f"{error.context or ''} {error.problem or ''}"
     mark = error.problem_mark or error.context_mark
     if any(part in said for part in OPENED) and error.context_mark is not None:

@@ -1,8 +1,9 @@
-"""Parameters and multiply-accumulates of a model."""
+"""Parameters and multiply-accumulates (MACs) of a model, counted by running it once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,21 +11,81 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
+class LayerCount:
+    """One leaf layer with weights.
+
+    Attributes:
+        name: Its path in the model.
+        kind: Its class name.
+        params: Its parameters.
+        macs: Its multiply-accumulates for one sample, all its calls together.
+        output_shape: Of its last call, batch axis first.
+    """
+
+    name: str
+    kind: str
+    params: int
+    macs: int
+    output_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Counts:
-    """Counts for one sample."""
+    """Counts for one sample.
+
+    Attributes:
+        params: Parameters, shared ones once.
+        nonzero_params: Those that are not zero.
+        macs: Multiply-accumulates of convolutions, linear layers and matrix products, functional ones included.
+        layers: One entry per convolution or linear layer, in the order of execution.
+    """
 
     params: int
     nonzero_params: int
     macs: int
+    layers: tuple[LayerCount, ...] = ()
 
 
 def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
-    """Returns parameters, non-zero parameters and MACs of a model for one sample."""
-    training = model.training
+    """Returns parameters, non-zero parameters and MACs of a model for one sample of `input_shape`.
+
+    The model runs once in evaluation mode on zeros; its mode is restored.
+    """
+    seen: dict[str, LayerCount] = {}
+    hooks = [
+        module.register_forward_hook(_recorder(name, seen))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)  # noqa: SLF001 - the common base of all convolutions
+    ]
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *input_shape, device=device))
-    model.train(training)
-    params = list(model.parameters())
-    return Counts(sum(p.numel() for p in params), sum(int(torch.count_nonzero(p)) for p in params), counter.get_total_flops() // 2)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, *input_shape, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    parameters = list(model.parameters())
+    return Counts(
+        params=sum(parameter.numel() for parameter in parameters),
+        nonzero_params=sum(int(torch.count_nonzero(parameter)) for parameter in parameters),
+        macs=counter.get_total_flops() // 2,
+        layers=tuple(seen.values()),
+    )
+
+
+def _recorder(name: str, seen: dict[str, LayerCount]) -> Any:
+    def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        # A transposed convolution multiplies every input value, the others make every output value.
+        transposed = getattr(module, "transposed", False)
+        macs = (inputs[0].numel() if transposed else output.numel()) * weight[0].numel()
+        before = seen[name].macs if name in seen else 0
+        params = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        seen[name] = LayerCount(name, type(module).__name__, params, before + macs, tuple(output.shape))
+
+    return record

@@ -23,7 +23,17 @@ from compress.pruning.channels import ROOT_TYPES, Root
 from compress.pruning.graph import ChannelGraph, clone, run, undisturbed
 from compress.pruning.importance import GroupMagnitude, Importance
 from compress.pruning.probe import broken_roots
-from compress.pruning.widths import CostModel, Measure, Segment, allowed_atoms, choose, lowest, segments_of
+from compress.pruning.widths import (
+    CLOSE_ENOUGH,
+    FAR_OFF,
+    CostModel,
+    Measure,
+    Segment,
+    allowed_atoms,
+    choose,
+    lowest,
+    segments_of,
+)
 
 #: A ratio may lie this far beyond what the smallest widths remove before it is refused.
 REACH = 0.03
@@ -168,7 +178,9 @@ class StructuredPruner:
         roots = self._usable(graph)
         segments = self._segments(roots)
         shapes = [item.shape for item in run(self.model, self._example)]
-        removed = self._search(roots, segments, (1 - asked) * getattr(self._before, self._of))
+        target = (1 - asked) * getattr(self._before, self._of)
+        # Only the last step has to hit the share; before it, the ranking matters more.
+        removed = self._search(roots, segments, target, CLOSE_ENOUGH if step == self._steps else FAR_OFF)
         graph.remove(_removals(segments, removed))
         if [item.shape for item in run(self.model, self._example)] != shapes:
             raise ModelError("pruning changed the shape of the model's output; protect the layer that makes it")
@@ -233,7 +245,9 @@ class StructuredPruner:
         segments = self._segments(self._usable(ChannelGraph(self.model, self._example, self._protected)))
         return self._share(self._trial(segments, self._most(segments)), self._of)
 
-    def _search(self, roots: Sequence[Root], segments: Sequence[Segment], target: float) -> list[int]:
+    def _search(
+        self, roots: Sequence[Root], segments: Sequence[Segment], target: float, close_enough: float
+    ) -> list[int]:
         """Returns how many atoms of each segment go so that about `target` parameters or MACs remain."""
         now = self._count(self.model)
         macs: dict[str, int] = {}
@@ -245,7 +259,7 @@ class StructuredPruner:
         tried: list[tuple[float, int, list[int]]] = []
         aim = target
         for trial in range(TRIALS):
-            removed = choose(segments, allowed, costs, self._of, aim)
+            removed = choose(segments, allowed, costs, self._of, aim, close_enough=close_enough)
             left = getattr(self._trial(segments, removed), self._of)
             tried.append((abs(left - target), trial, removed))
             if abs(left - costs.cost(self._of, segments, removed)) <= EXACT * original:

@@ -19,11 +19,11 @@ Measure = Literal["params", "macs"]
 
 #: No layer falls below this share of its original width, however little its channels weigh.
 SMALLEST_WIDTH_SHARE = 0.1
-#: The search moves single widths until it is this close to the asked share.
+#: The search moves single widths by one place until it is this close to the asked share.
 CLOSE_ENOUGH = 0.005
-#: It moves pairs of widths, which departs further from the ranking, only while it is further off than this, and only
-#: in models of few segments, where one place of one width is a coarse step.
-CLOSE_ENOUGH_FOR_PAIRS = 0.03
+#: It moves widths further, which departs from the ranking, only while it is off by more than this; and pairs of
+#: widths only then and in models of few segments, where one place of one width is a coarse step.
+FAR_OFF = 0.03
 MOST_SEGMENTS_FOR_PAIRS = 40
 
 
@@ -165,7 +165,13 @@ def allowed_atoms(segment: Segment, original_atoms: int, round_to: int) -> list[
 
 
 def choose(
-    segments: Sequence[Segment], allowed: Sequence[list[int]], cost: CostModel, measure: Measure, target: float
+    segments: Sequence[Segment],
+    allowed: Sequence[list[int]],
+    cost: CostModel,
+    measure: Measure,
+    target: float,
+    *,
+    close_enough: float = CLOSE_ENOUGH,
 ) -> list[int]:
     """Returns how many atoms of each segment go so that the predicted cost comes nearest to `target`.
 
@@ -178,6 +184,7 @@ def choose(
         cost: Predicts the cost.
         measure: What `target` counts.
         target: Parameters or MACs that should remain.
+        close_enough: Widths are moved while the prediction misses `target` by more than this share of the cost.
     """
     order = torch.sort(torch.cat([segment.ratings for segment in segments]), stable=True).indices
     owner = torch.cat([torch.full((len(segment.atoms),), number) for number, segment in enumerate(segments)])[order]
@@ -202,13 +209,18 @@ def choose(
     def off(at: Sequence[int]) -> float:
         return abs(remaining(at) - target) / whole
 
-    while off(best) > CLOSE_ENOUGH:
-        nearer = min(_moved(best, allowed), key=off, default=best)
-        if off(nearer) >= off(best) > CLOSE_ENOUGH_FOR_PAIRS and len(segments) <= MOST_SEGMENTS_FOR_PAIRS:
-            nearer = min((at for once in _moved(best, allowed) for at in _moved(once, allowed)), key=off, default=best)
-        if off(nearer) >= off(best):
-            break
-        best = nearer
+    ranked = best
+    # One place around what the ranking says; further only where the asked share would be missed otherwise.
+    for reach, enough in ((1, close_enough), (max(map(len, allowed)), FAR_OFF)):
+        while off(best) > enough:
+            moves = _moved(best, ranked, reach, allowed)
+            nearer = min(moves, key=off, default=best)
+            if off(nearer) >= off(best) > FAR_OFF and len(segments) <= MOST_SEGMENTS_FOR_PAIRS:
+                pairs = (at for once in moves for at in _moved(once, ranked, reach, allowed))
+                nearer = min(pairs, key=off, default=best)
+            if off(nearer) >= off(best):
+                break
+            best = nearer
     return removed(best)
 
 
@@ -218,13 +230,13 @@ def lowest(segment: Segment, count: int) -> list[int]:
     return [channel for place in order for channel in segment.atoms[place]]
 
 
-def _moved(at: list[int], allowed: Sequence[list[int]]) -> list[list[int]]:
-    """Returns all places that differ from `at` by one step of one segment."""
+def _moved(at: list[int], ranked: list[int], reach: int, allowed: Sequence[list[int]]) -> list[list[int]]:
+    """Returns all places one step of one segment from `at`, and no more than `reach` from `ranked` there."""
     return [
         [*at[:number], at[number] + move, *at[number + 1 :]]
         for number in range(len(at))
         for move in (-1, 1)
-        if 0 <= at[number] + move < len(allowed[number])
+        if 0 <= at[number] + move < len(allowed[number]) and abs(at[number] + move - ranked[number]) <= reach
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compress.stages import distill, export, prune, quantize, teacher
+from compress.stages import benchmark, distill, export, prune, quantize, teacher, verify
 from compress.stages.base import Workbench
 
 Stage = Callable[[Workbench, Path], dict[str, Any]]
@@ -18,4 +18,6 @@ STAGES: dict[str, Stage] = {
     "prune": prune.run,
     "quantize": quantize.run,
     "export": export.run,
+    "verify": verify.run,
+    "benchmark": benchmark.run,
 }

@@ -53,7 +53,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     }
     labels = json.loads(bench.results["export"].path(LABELS).read_text())
     found = census(model, io=bench.recipe.io, labels=labels)
-    metrics: dict[str, Any] = {"test_samples": len(split), "models": rows, "census": found.as_dict()}
+    metrics: dict[str, Any] = {
+        "test_samples": len(split),
+        "models": rows,
+        "census": found.as_dict(),
+        "data": data_summary(bench),
+        **ends(path),
+    }
     reasons: list[str] = []
     if bench.recipe.quantize is not None:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
@@ -68,6 +74,38 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         )
     write_json(work / PLOTS, bench.task.plots(outputs, split.labels))
     return {**metrics, "passed": not reasons, "reasons": reasons}
+
+
+def data_summary(bench: Workbench) -> dict[str, Any]:
+    """Returns what the report says of the data."""
+    dataset, normalization = bench.dataset, bench.dataset.normalization
+    return {
+        "source": dataset.name,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+        "classes": list(dataset.class_names),
+        "input_shape": list(dataset.input_shape),
+        "value_scale": normalization.value_scale,
+        "mean": list(normalization.mean),
+        "std": list(normalization.std),
+        "origin": normalization.origin,
+        "notes": list(dataset.notes),
+    }
+
+
+def ends(path: Path) -> dict[str, Any]:
+    """Returns the flatbuffer's input and output as the file has them."""
+    session = RUNTIMES["litert"].session(path, threads=1)
+    return {
+        end: {
+            "dtype": str(details.dtype),
+            "shape": list(details.shape),
+            "scale": details.scale if details.quantized else None,
+            "zero_point": details.zero_point if details.quantized else None,
+        }
+        for end, details in (("input", session.input), ("output", session.output))
+    }
 
 
 def score(bench: Workbench, path: Path, progress: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
@@ -105,10 +143,6 @@ def check_twin(bench: Workbench, twin: Twin, path: Path, outputs: NDArray[np.flo
         "twin": {**asdict(answers), "accuracy": bench.task.metrics(expected, split.labels)["accuracy"]},
         "layers": [{**asdict(layer), "differs": layer.differs} for layer in layers],
         "first_differing_layer": first.layer if first is not None else None,
-        "output_scale": step,
-        "output_zero_point": twin.groups[twin.group_of[twin.graph.output]].zero_point,
-        "input_scale": twin.groups[twin.group_of[twin.graph.input]].scale,
-        "input_zero_point": twin.groups[twin.group_of[twin.graph.input]].zero_point,
     }
 
 

@@ -1,0 +1,120 @@
+"""`edgecompress inspect`: what a flatbuffer holds and needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import render
+
+KIB = 1024
+#: Longer layer names are cut in the table; JSON has them whole.
+NAME_WIDTH = 40
+SHOWN_FAULTS = 10
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="A flatbuffer.")],
+    run: Annotated[
+        bool, typer.Option("--run/--no-run", help="Run it once, in a process of its own, for the arena's size.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show operators, types, sizes per layer, sparsity, quantization parameters and the tensor arena of a flatbuffer.
+
+    Example: edgecompress inspect runs/digits/model.tflite
+    """
+    from compress.tflite.inspection import inspect_flatbuffer
+
+    found = inspect_flatbuffer(file, run=run)
+    if as_json:
+        render.emit_json({"ok": True, **found})
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    render.line(f"{found['file']}: {_kib(found['size_bytes'])}, {_kib(found['gzip_bytes'])} with gzip", style="bold")
+    for title in ("inputs", "outputs"):
+        for end in found[title]:
+            render.line(f"{title[:-1]:<7} {end['name'] or 'unnamed'}  {end['dtype']}{end['shape']}  {end['how']}")
+    if found["metadata"]:
+        render.line(f"metadata: {', '.join(found['metadata'])}")
+    render.line()
+    render.table(
+        ["#", "layer", "operator", "types", "output", "MACs", "bytes", "zeros", "weights", "output scale, zero point"],
+        [_layer_row(layer) for layer in found["layers"]],
+        right=["#", "MACs", "bytes", "zeros"],
+    )
+    render.line()
+    render.table(
+        ["operator", "count", "types"],
+        [
+            (name, entry["count"], ", ".join(f"{dtype} {count}" for dtype, count in entry["dtypes"].items()))
+            for name, entry in found["ops"].items()
+        ],
+        right=["count"],
+    )
+    render.line()
+    render.line("tensors:   " + ", ".join(f"{dtype} {count}" for dtype, count in found["tensors"].items()))
+    render.line(f"MACs:      {found['macs']:,}")
+    weights, q = found["weights"], found["quantization"]
+    render.line(f"weights:   {weights['count']:,}, {weights['share']:.1%} of them zero")
+    render.line(
+        f"quantized: {q['per_tensor']} tensors with one scale, {q['per_channel']} with one per channel, {q['none']} with none"
+    )
+    render.line("bytes:     " + ", ".join(f"{part} {size:,}" for part, size in found["bytes"].items() if size))
+    if found["runs"] is not None:
+        runs, arena = found["runs"], found["arena"]
+        render.line(f"LiteRT:    {'runs it' if runs['works'] else runs['reason']}", style="" if runs["works"] else "red")
+        render.line(f"arena:     {_arena(arena)}")
+    _show_faults(found["not_int8"])
+
+
+def _layer_row(layer: dict[str, Any]) -> tuple[Any, ...]:
+    sparsity, q = layer["sparsity"], layer["weight_quantization"]
+    scale = layer["output_scale"]
+    name = layer["layer"].split(";")[0]
+    weights = None
+    if layer["weight_dtype"] is not None:
+        shape = "x".join(str(side) for side in layer["weight_shape"])
+        weights = f"{layer['weight_dtype']} {shape}" + (f", {q['kind']}" if q else "")
+    return (
+        layer["index"],
+        name if len(name) <= NAME_WIDTH else f"...{name[3 - NAME_WIDTH :]}",
+        layer["op"],
+        layer["dtypes"],
+        "x".join(str(side) for side in layer["output_shape"]),
+        f"{layer['macs']:,}" if layer["macs"] is not None else None,
+        f"{layer['constant_bytes']:,}",
+        f"{sparsity['share']:.1%}" if sparsity else None,
+        weights,
+        f"{scale:.5g}, {layer['output_zero_point']}" if scale else None,
+    )
+
+
+def _show_faults(faults: list[dict[str, Any]]) -> None:
+    if not faults:
+        render.line("INT8 throughout.", style="green")
+        return
+    render.line()
+    render.line(f"Not INT8: {len(faults)} tensors", style="yellow")
+    for fault in faults[:SHOWN_FAULTS]:
+        render.line(f"  {fault['op']} (#{fault['op_index']}, {fault['layer'].split(';')[0]}): {fault['why']}")
+    if len(faults) > SHOWN_FAULTS:
+        render.line(f"  and {len(faults) - SHOWN_FAULTS} more (--json lists all)")
+
+
+def _arena(arena: dict[str, Any]) -> str:
+    if arena["arena_bytes"] is None:
+        return f"not available ({arena['reason']})"
+    return (
+        f"{_kib(arena['arena_bytes'])} by tflite-micro ({_kib(arena['activation_bytes'])} activations, "
+        f"{_kib(arena['persistent_bytes'])} structures on this 64-bit machine)"
+    )
+
+
+def _kib(size: int) -> str:
+    return f"{size / KIB:,.1f} KiB"

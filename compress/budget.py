@@ -1,0 +1,97 @@
+"""The budget: limits on the result, judged line by line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from compress.recipe import BudgetSpec
+from compress.report_format import KIB, significant
+
+#: Accuracies are percentages of counts: 98.3 - 97.3 may come out as 1.0000000000000142, which is no miss.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class BudgetFigures:
+    """What the limits are held against; None where it was not measured.
+
+    Attributes:
+        accuracy: Test accuracy of the result, in percent.
+        reference_accuracy: Test accuracy of the FP32 teacher, or of the FP32 student where there is no teacher.
+        reference: Which one, in words.
+        size_bytes: Size of the shipped flatbuffer.
+        latency_ms: p50 latency on the first runtime.
+        runtime: Which one.
+        agreement: Share of test samples with the float model's answer, in percent.
+    """
+
+    accuracy: float | None = None
+    reference_accuracy: float | None = None
+    reference: str = "the FP32 model"
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+    runtime: str = "the first runtime"
+    agreement: float | None = None
+
+
+def evaluate_budget(budget: BudgetSpec, figures: BudgetFigures) -> dict[str, Any]:
+    """Returns {passed, lines}; a limit whose figure is missing is not passed.
+
+    Each line has name (the recipe's key), what, limit, bound (`at most` or `at least`), value, unit, passed and text, a
+    sentence for people.
+    """
+    drop = None
+    if figures.accuracy is not None and figures.reference_accuracy is not None:
+        drop = figures.reference_accuracy - figures.accuracy
+    size_kib = figures.size_bytes / KIB if figures.size_bytes is not None else None
+    table: list[tuple[str, str, float | None, str, float | None, str]] = [
+        (
+            "accuracy_drop_points",
+            f"accuracy lost against {figures.reference}",
+            budget.accuracy_drop_points,
+            "at most",
+            drop,
+            "points",
+        ),
+        ("accuracy", "test accuracy", budget.accuracy, "at least", figures.accuracy, "%"),
+        ("size_kib", "flatbuffer size", budget.size_kib, "at most", size_kib, "KiB"),
+        ("latency_ms", f"p50 latency on {figures.runtime}", budget.latency_ms, "at most", figures.latency_ms, "ms"),
+        ("agreement", "agreement with the float model", budget.agreement, "at least", figures.agreement, "%"),
+    ]
+    lines = [
+        _line(name, what, limit, bound, value, unit)
+        for name, what, limit, bound, value, unit in table
+        if limit is not None
+    ]
+    return {"passed": all(line["passed"] for line in lines), "lines": lines}
+
+
+def _line(name: str, what: str, limit: float, bound: str, value: float | None, unit: str) -> dict[str, Any]:
+    if value is None:
+        passed, found = False, "not measured"
+    else:
+        passed = value <= limit + ROUNDING if bound == "at most" else value >= limit - ROUNDING
+        found = f"{_shown(value, limit, unit)} {unit}"
+    return {
+        "name": name,
+        "what": what,
+        "limit": limit,
+        "bound": bound,
+        "value": None if value is None else round(value, 6),
+        "unit": unit,
+        "passed": passed,
+        "text": f"{what}: {found}, {bound} {limit:g} {unit} allowed"
+        if bound == "at most"
+        else f"{what}: {found}, {bound} {limit:g} {unit} needed",
+    }
+
+
+def _shown(value: float, limit: float, unit: str) -> str:
+    """Returns the value with enough digits to tell it from the limit: 64.02 against 64, not 64.0 against 64."""
+    text = {"KiB": f"{value:,.1f}", "ms": significant(value)}.get(unit, f"{value:.2f}")
+    digits = 2
+    while value != limit and float(text.replace(",", "")) == limit and digits < 9:  # noqa: PLR2004
+        text = f"{value:,.{digits}f}"
+        digits += 1
+    return text

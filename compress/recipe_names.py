@@ -1,0 +1,30 @@
+"""The names of data sources and models that a recipe may use, and the messages for all others."""
+
+from __future__ import annotations
+
+import difflib
+
+#: The tables that build these are tested to hold exactly them.
+SOURCES = ("digits", "fashion-mnist", "cifar10", "image-folder", "npz")
+MODELS = ("resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2")
+
+
+def check_name(value: str, known: tuple[str, ...], *, python: bool, prefixes: tuple[str, ...] = (), what: str) -> str:
+    """Returns `value` if it is a known name or a well-formed prefixed one.
+
+    Raises:
+        ValueError: It is neither; the message names the nearest known one.
+    """
+    if value in known or any(value.startswith(prefix) and len(value) > len(prefix) for prefix in prefixes):
+        return value
+    if python and value.startswith("python:"):
+        module, separator, function = value.removeprefix("python:").partition(":")
+        if separator and all(part.isidentifier() for part in (*module.split("."), function)):
+            return value
+        raise ValueError(f"`{value}` must read python:module:function")
+    near = [f"`{name}`" for name in difflib.get_close_matches(value, known, n=1)]
+    if value.isidentifier():  # the name of a library's model without its library, perhaps
+        near += [f"`{prefix}{value}`" for prefix in prefixes]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    more = [*known, *(f"{prefix}NAME" for prefix in prefixes), *(["python:module:function"] if python else [])]
+    raise ValueError(f"unknown {what} `{value}`{hint} Known: {', '.join(more)}")

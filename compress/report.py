@@ -1,0 +1,151 @@
+"""The report of a run: one JSON document with stable keys, and the same for people as Markdown and HTML."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compress import __version__
+from compress.artifact import write_bytes, write_json
+from compress.budget import evaluate_budget
+from compress.errors import ResourceError
+from compress.recipe import Recipe
+from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of
+from compress.report_html import html_report
+from compress.report_markdown import markdown_report
+from compress.report_schema import HTML, MARKDOWN, REPORT, SCHEMA_VERSION, ReportInputs, VerificationSummary
+from compress.report_usage import input_document, output_document, snippet
+
+#: Keys without which a document is no report of ours.
+NEEDED = ("schema_version", "name", "models", "budget", "stages")
+
+
+def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
+    """Returns the report's document, plain JSON values; docs/report.md describes every key."""
+    data, models, benchmark = inputs.data, inputs.models, inputs.benchmark
+    result = models[-1]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "edgecompress": __version__,
+        "name": recipe.name,
+        "task": recipe.task,
+        "seed": recipe.seed,
+        "created_at": inputs.created_at,
+        "recipe": recipe.model_dump(mode="json"),
+        "data": _data(inputs),
+        "models": [row_document(row, result=row is result, samples=data.test) for row in models],
+        "ratios": {
+            "against_teacher": ratios_against("teacher", models, benchmark),
+            "against_student": ratios_against("student", models, benchmark),
+        },
+        "benchmark": {**asdict(benchmark), "runtimes": list(benchmark.runtimes)},
+        "curves": {step.stage: [dict(entry) for entry in step.curve] for step in inputs.steps if step.curve},
+        "stages": [
+            {
+                "stage": step.stage,
+                "status": step.status,
+                "seconds": step.seconds,
+                "fingerprint": step.fingerprint,
+                "warnings": list(step.warnings),
+            }
+            for step in inputs.steps
+        ],
+        "verification": _verification(inputs.verification, inputs),
+        "sparsity": _copy(inputs.sparsity),
+        "pruning": _copy(inputs.pruning),
+        "distillation": _copy(inputs.distillation),
+        "quantization": _copy(inputs.quantization),
+        "input": input_document(data, inputs.input),
+        "output": output_document(inputs.output),
+        "budget": evaluate_budget(recipe.budget, budget_figures(inputs)),
+        "environment": _copy(inputs.environment),
+        "warnings": warnings_of(inputs),
+        "snippet": snippet(recipe.name, data, inputs.input, inputs.output, result.flatbuffer.file),
+        "plots": _copy(inputs.plots),
+        "files": dict(inputs.files),
+    }
+
+
+def _copy(value: Any) -> Any:
+    """Returns plain JSON values for mappings and sequences, None for None."""
+    return None if value is None else json.loads(json.dumps(dict(value), allow_nan=False))
+
+
+def _data(inputs: ReportInputs) -> dict[str, Any]:
+    data = inputs.data
+    return {
+        "source": data.source,
+        "train": data.train,
+        "validation": data.validation,
+        "test": data.test,
+        "classes": list(data.classes),
+        "input_shape": list(data.input_shape),
+        "normalization": {
+            "value_scale": data.value_scale,
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "origin": data.origin,
+        },
+        "sha256": data.sha256,
+        "notes": list(data.notes),
+    }
+
+
+def _verification(found: VerificationSummary | None, inputs: ReportInputs) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    result = inputs.models[-1]
+    return {
+        "passed": found.passed,
+        "reasons": list(found.reasons),
+        "test_samples": inputs.data.test,
+        "accuracy": result.accuracy,
+        "twin": _copy(found.twin),
+        "twin_agreement": found.twin["same"] if found.twin is not None else None,
+        "float_agreement": result.agreement_with_float,
+        "first_differing_layer": found.first_differing_layer,
+        "layers": [dict(layer) for layer in found.layers],
+        "census": _copy(found.census),
+    }
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Writes report.md, report.html and, last, report.json into `folder`, each whole or not at all.
+
+    Raises:
+        ResourceError: The file system refused.
+    """
+    write_bytes(folder / MARKDOWN, markdown_report(report).encode())
+    write_bytes(folder / HTML, html_report(report).encode())
+    write_json(folder / REPORT, report)
+
+
+def load_report(folder: Path) -> dict[str, Any]:
+    """Returns the report in a run's folder (or in the report.json that is named itself).
+
+    Raises:
+        ResourceError: There is none, it is damaged, or a newer edgecompress wrote it.
+    """
+    path = folder if folder.name == REPORT and folder.is_file() else folder / REPORT
+    try:
+        report = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ResourceError(
+            f"{folder} holds no finished run: there is no {REPORT}. Give the folder that `edgecompress run` wrote to."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResourceError(f"{path} cannot be read: {error}. Run the recipe again.") from error
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ResourceError(
+            f"{path} has schema_version {version}; this edgecompress ({__version__}) reads {SCHEMA_VERSION} and older. "
+            "Upgrade edgecompress."
+        )
+    missing = [key for key in NEEDED if not isinstance(report, dict) or key not in report]
+    if missing or version != SCHEMA_VERSION:
+        what = f"{', '.join(missing)} missing" if missing else f"schema_version is {version!r}"
+        raise ResourceError(f"{path} is not a report of edgecompress ({what}). Run the recipe again.")
+    checked: dict[str, Any] = report
+    return checked

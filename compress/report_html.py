@@ -1,0 +1,169 @@
+"""report.html: one self-contained page, plots inside, no script and no external resource."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from compress.report_details import making, stages_and_recipe, usage, verification
+from compress.report_html_parts import bullets, cell, section, table
+from compress.report_plots import accuracy_against_size, confusion_matrix, latency_bars, style_of, training_curve
+from compress.report_style import STYLE
+from compress.report_svg import esc
+from compress.report_tables import (
+    Headline,
+    Report,
+    budget_table,
+    confusions,
+    headlines,
+    models_table,
+    ratios_table,
+    verdict,
+)
+
+#: With more classes than this only the worst ones are listed.
+LISTED_CLASSES = 20
+STAGE_TITLES = {"distill": "Student", "prune": "Pruning, fine-tuning", "quantize": "Quantization-aware training"}
+
+
+def html_report(report: Report) -> str:
+    """Returns the page; every string from outside is escaped."""
+    parts = [
+        _header(report), _budget(report), _warnings(report), _models(report), _trade_off(report), _curves(report),
+        _classes(report), verification(report), usage(report), making(report), stages_and_recipe(report),
+    ]  # fmt: skip
+    name = esc(report["name"])
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{name}: edgecompress report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in parts if part)
+        + f"\n<footer>Written by edgecompress {esc(report['edgecompress'])}. The same figures are in report.json.</footer>"
+        "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _header(report: Report) -> str:
+    judged = verdict(report)
+    data = report["data"]
+    facts = [
+        report["task"].replace("-", " "),
+        f"{data['source']}: {data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test samples",
+        f"{len(data['classes'])} classes" if data["classes"] else "",
+        f"seed {report['seed']}",
+        report["created_at"].replace("T", " ").replace("+00:00", " UTC"),
+    ]
+    tiles = "".join(_tile(one) for one in headlines(report))
+    return (
+        f'<header><h1>{esc(report["name"])}</h1>\n<div class="facts">'
+        + "".join(f"<span>{esc(fact)}</span>" for fact in facts if fact)
+        + f'</div>\n<div class="verdict {judged.state}">{esc(judged.text)}</div>\n<div class="tiles">{tiles}</div></header>'
+    )
+
+
+def _tile(one: Headline) -> str:
+    details = "".join(f'<div class="detail">{_leading_figure(text)}</div>' for text in one.details)
+    return f'<div class="tile"><div class="title">{esc(one.title)}</div><div class="value">{esc(one.value)}</div>{details}</div>'
+
+
+def _leading_figure(text: str) -> str:
+    """Returns escaped text with the figure it starts with (`62.3x smaller`, `-0.35 points`) set bold."""
+    match = re.match(r"[-+±]?[\d.,]+(x \w+| points| %)", text)
+    return f"<b>{esc(match[0])}</b>{esc(text[match.end() :])}" if match else esc(text)
+
+
+def _budget(report: Report) -> str:
+    lines = report["budget"]["lines"]
+    if not lines:
+        return ""
+    found = budget_table(report)
+    body = "".join(
+        f"<tr><td><code>{esc(name)}</code></td><td>{esc(text)}</td>"
+        f'<td class="{"kept" if line["passed"] else "missed"}">{esc(judged)}</td></tr>'
+        for line, (name, text, judged) in zip(lines, found.rows, strict=True)
+    )
+    return section("Budget", table(found, body=body))
+
+
+def _warnings(report: Report) -> str:
+    reasons = (report["verification"] or {}).get("reasons") or []
+    failed = section("Why the verification failed", bullets(reasons), "failure") if reasons else ""
+    warned = section("Before you rely on this", bullets(report["warnings"]), "notice") if report["warnings"] else ""
+    return failed + warned
+
+
+def _models(report: Report) -> str:
+    found = models_table(report)
+    body = ""
+    for row, cells in zip(report["models"], found.rows, strict=True):
+        swatch = f'<span class="swatch {style_of(row["key"]).replace("m-", "b-")}"></span>'
+        body += f'<tr{" class=result" if row is report["models"][-1] else ""}>'
+        body += "".join(
+            cell(text, right=place > 0, before="" if place else swatch) for place, text in enumerate(cells)
+        )
+        body += "</tr>"
+    benchmark = report["benchmark"]
+    threads = "one thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
+    note = (
+        f"Accuracies are on the {report['data']['test']:,} test samples, ± one standard error. Latency is for one sample on "
+        f"{threads}, {benchmark['runs']:,} runs per flatbuffer, interleaved. All but the result are float32 flatbuffers."
+    )
+    ratios = ratios_table(report)
+    compared = (
+        "<h3>How many times smaller and faster the result is (reference / result)</h3>" + table(ratios)
+        if ratios.rows
+        else ""
+    )
+    return section("Models", f'<div class="models">{table(found, body=body)}</div>{compared}<p class="soft">{esc(note)}</p>')
+
+
+def _trade_off(report: Report) -> str:
+    plots = []
+    scatter = accuracy_against_size(report)
+    if scatter:
+        plots.append(f"<div><h3>Accuracy against size</h3>{scatter}</div>")
+    for runtime in report["benchmark"]["runtimes"]:
+        bars = latency_bars(report, runtime)
+        if bars:
+            plots.append(f"<div><h3>Latency on {esc(runtime)}, p50 with a mark at p95</h3>{bars}</div>")
+    return section("Size, accuracy and latency", f'<div class="columns">{"".join(plots)}</div>') if plots else ""
+
+
+def _curves(report: Report) -> str:
+    order = [entry["stage"] for entry in report["stages"]]
+    curves = sorted(report["curves"].items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
+    plots = "".join(
+        f"<div><h3>{esc(STAGE_TITLES.get(stage, stage.capitalize()))}</h3>{training_curve(stage, curve)}</div>"
+        for stage, curve in curves
+        if curve
+    )
+    return section("Training", f'<div class="curves">{plots}</div>') if plots else ""
+
+
+def _classes(report: Report) -> str:
+    plots: dict[str, Any] = report["plots"] or {}
+    matrix = confusion_matrix(plots)
+    shares = _class_shares(plots)
+    mistakes = confusions(plots)
+    confused = f"<h3>Most often confused</h3>{bullets(mistakes)}" if mistakes else ""
+    parts = [f"<div>{matrix}</div>" if matrix else "", f"<div>{shares}{confused}</div>" if shares or confused else ""]
+    found = "".join(part for part in parts if part)
+    return section("The result by class", f'<div class="columns">{found}</div>') if found else ""
+
+
+def _class_shares(plots: dict[str, Any]) -> str:
+    names, shares = plots.get("class_names"), plots.get("per_class_accuracy")
+    if not names or not shares:
+        return ""
+    known = [(str(name), share) for name, share in zip(names, shares, strict=True) if share is not None]
+    many = len(known) > LISTED_CLASSES
+    if many:
+        known = sorted(known, key=lambda item: item[1])[:LISTED_CLASSES]
+    rows = "".join(
+        f'<span>{esc(name)}</span><span class="track"><i style="width:{max(min(share, 100.0), 0.0):.1f}%"></i></span>'
+        f"<span>{share:.1f} %</span>"
+        for name, share in known
+    )
+    title = f"The {LISTED_CLASSES} classes with the lowest accuracy" if many else "Accuracy per class"
+    return f'<h3>{title}</h3><div class="share">{rows}</div>'

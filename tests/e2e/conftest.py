@@ -1,0 +1,76 @@
+"""Small recipes that go through every stage, the real converter and the real interpreters in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from compress.artifact import Store
+from compress.pipeline import Outcome, run_pipeline
+from compress.recipe_yaml import load_recipe
+
+TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
+
+
+def stripes(path: Path, count: int = 360) -> None:
+    """Writes an npz of 12x12 grey pictures in three classes a small net learns in two epochs: rows, columns, noise."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    noise = rng.integers(0, 90, (count, 12, 12)).astype(np.uint8)
+    pattern = np.zeros((12, 12), np.uint8)
+    pattern[::2] = 150
+    pictures = noise + np.where((labels == 0)[:, None, None], pattern, 0) + np.where((labels == 1)[:, None, None], pattern.T, 0)
+    cut = count * 2 // 3
+    np.savez(
+        path,
+        x_train=pictures[:cut].astype(np.uint8),
+        y_train=labels[:cut],
+        x_test=pictures[cut:].astype(np.uint8),
+        y_test=labels[cut:],
+        class_names=np.array(["rows", "columns", "noise"]),
+    )
+
+
+def small_recipe() -> dict[str, Any]:
+    """Returns a recipe with every stage."""
+    return {
+        "version": 1,
+        "threads": 1,
+        "data": {"source": "npz", "path": "stripes.npz", "augment": ["flip"]},
+        "teacher": {"model": "resnet8", "args": {"width": 16}, "train": TRAIN},
+        "student": {"model": "resnet8", "args": {"width": 8}},
+        "distill": {"views": 2, "train": TRAIN},
+        "prune": {"ratio": 0.2, "of": "params", "steps": 2, "round_to": 4, "train": TRAIN},
+        "quantize": {"mode": "qat", "calibration_samples": 64, "train": {**TRAIN, "learning_rate": 0.005}},
+        "benchmark": {"runs": 10},
+        "budget": {"size_kib": 200},
+    }
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store that tests may share: what one trained, another reuses."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path) -> Path:
+    """A folder with data and a recipe in it."""
+    stripes(tmp_path / "stripes.npz")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_recipe()))
+    return tmp_path
+
+
+@pytest.fixture
+def cook(kitchen: Path, shared_store: Store) -> Callable[..., Outcome]:
+    """Runs the small recipe with some keys overridden."""
+
+    def run(*overrides: str, output: str = "run", store: Store | None = None, **options: Any) -> Outcome:
+        recipe = load_recipe(kitchen / "small.yaml", overrides)
+        return run_pipeline(recipe, output=kitchen / output, store=store or shared_store, **options)
+
+    return run

@@ -1,0 +1,232 @@
+"""A recipe from teacher to flatbuffer and report, and what happens around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from compress.artifact import Store, sha256_file
+from compress.context import Event
+from compress.errors import DataError, ExitCode, ModelError, UsageError
+from compress.pipeline import Outcome
+from compress.quantization.compare import match_tensors
+from compress.quantization.twin import Twin
+from compress.recheck import recheck
+from compress.tflite.flatbuffer import read_model
+
+STAGES = ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]
+
+
+def kinds(events: list[Event], kind: str) -> list[str]:
+    return [event.stage for event in events if event.kind == kind]
+
+
+@pytest.fixture
+def outcome(cook: Callable[..., Outcome]) -> Outcome:
+    return cook()
+
+
+def test_a_run_leaves_an_int8_flatbuffer_and_a_report(outcome: Outcome, kitchen: Path) -> None:
+    assert outcome.exit_code == ExitCode.DONE
+    folder = kitchen / "run"
+    for name in ("model.tflite", "report.json", "report.md", "report.html", "recipe.lock.yaml", "run.log", "events.jsonl"):
+        assert (folder / name).stat().st_size > 0, name
+    report = json.loads((folder / "report.json").read_text())
+    assert report["files"] == {"model.tflite": sha256_file(folder / "model.tflite")}
+    assert [row["key"] for row in report["models"]] == ["teacher", "student", "pruned", "quantized"]
+    teacher, student, pruned, quantized = report["models"]
+    assert teacher["params"] > student["params"] > pruned["params"]
+    assert quantized["flatbuffer"]["size_bytes"] == (folder / "model.tflite").stat().st_size
+    assert report["ratios"]["against_teacher"]["size"] == pytest.approx(
+        teacher["flatbuffer"]["size_bytes"] / quantized["flatbuffer"]["size_bytes"], rel=1e-3
+    )
+    assert report["verification"]["passed"] is True
+    assert report["verification"]["census"]["not_int8"] == []
+    assert report["budget"]["passed"] is True
+    assert {stage for stage, curve in report["curves"].items() if curve} == {"teacher", "distill", "prune", "quantize"}
+
+
+def test_the_reported_accuracy_is_what_an_interpreter_gets(outcome: Outcome, kitchen: Path) -> None:
+    """By an independent read: the file, the npz and the numbers the report states, nothing else of ours."""
+    report = json.loads((kitchen / "run" / "report.json").read_text())
+    normalization = report["data"]["normalization"]
+    interpreter = Interpreter(str(kitchen / "run" / "model.tflite"))
+    interpreter.allocate_tensors()
+    source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert source["dtype"] == sink["dtype"] == np.int8
+    assert tuple(source["shape"]) == (1, 12, 12, 1)
+    data = np.load(kitchen / "stripes.npz")
+    right = 0
+    for picture, label in zip(data["x_test"], data["y_test"], strict=True):
+        x = (picture[None, ..., None] * normalization["value_scale"] - normalization["mean"][0]) / normalization["std"][0]
+        scale, zero_point = source["quantization"]
+        interpreter.set_tensor(source["index"], np.clip(np.rint(x / scale) + zero_point, -128, 127).astype(np.int8))
+        interpreter.invoke()
+        right += int(interpreter.get_tensor(sink["index"])[0].argmax() == label)
+    assert report["models"][-1]["accuracy"] == pytest.approx(100.0 * right / len(data["y_test"]), abs=1e-6)
+    assert report["models"][-1]["accuracy"] > 60.0
+
+
+def test_a_second_run_reuses_everything_and_changes_no_byte(cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (kitchen / "run").iterdir() if path.suffix in (".tflite", ".json", ".yaml", ".html")}
+    events: list[Event] = []
+    again = cook(listeners=[events.append])
+    assert kinds(events, "stage-cached") == STAGES
+    assert kinds(events, "stage-start") == []
+    assert again.plan.cached
+    assert {name: (kitchen / "run" / name).read_bytes() for name in before} == before
+    assert outcome.exit_code == again.exit_code
+
+
+def test_the_same_recipe_gives_the_same_bytes_in_another_store(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cook(output="other", store=Store(tmp_path_factory.mktemp("other-store")))
+    assert (kitchen / "other" / "model.tflite").read_bytes() == (kitchen / "run" / "model.tflite").read_bytes()
+    assert outcome.exit_code == ExitCode.DONE
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [("quantize.calibration_samples=50", "quantize"), ("prune.ratio=0.3", "prune"), ("export.io=float32", "export"), ("benchmark.runs=12", "benchmark")],
+)
+def test_a_change_makes_only_what_depends_on_it(cook: Callable[..., Outcome], outcome: Outcome, override: str, first: str) -> None:
+    events: list[Event] = []
+    cook(override, output="changed", listeners=[events.append])
+    remade = kinds(events, "stage-start")
+    assert remade[0] == first
+    expected = STAGES[STAGES.index(first) :]
+    assert remade == expected
+    assert outcome.exit_code == ExitCode.DONE
+
+
+def test_name_and_budget_make_nothing_again(cook: Callable[..., Outcome], outcome: Outcome) -> None:
+    events: list[Event] = []
+    missed = cook("name=other", "budget.size_kib=1", output="named", listeners=[events.append])
+    assert kinds(events, "stage-start") == []
+    assert missed.exit_code == ExitCode.BUDGET
+    assert outcome.exit_code == ExitCode.DONE
+
+
+def test_a_missed_budget_keeps_flatbuffer_and_report(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    missed = cook("budget.size_kib=1", "budget.accuracy=100", output="missed")
+    assert missed.exit_code == ExitCode.BUDGET
+    assert any("size" in message for message in missed.messages)
+    assert (kitchen / "missed" / "model.tflite").is_file()
+    report = json.loads((kitchen / "missed" / "report.json").read_text())
+    assert report["budget"]["passed"] is False
+    assert {line["name"]: line["passed"] for line in report["budget"]["lines"]}["size_kib"] is False
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_a_fault_planted_in_layer_k_ends_in_exit_5_and_the_report_names_k(
+    cook: Callable[..., Outcome], kitchen: Path, monkeypatch: pytest.MonkeyPatch, k: int
+) -> None:
+    planted: list[str] = []
+    write_into = Twin.write_into
+
+    def faulty(self: Twin, model: object) -> None:
+        write_into(self, model)
+        nodes = [node for node in self.graph.nodes if node.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+        node = nodes[k]
+        planted.append(node.label)
+        tensor = model.subgraphs[0].tensors[match_tensors(self, model)[node.inputs[1]]]
+        buffer = model.buffers[tensor.buffer]
+        buffer.data = (-np.asarray(buffer.data).view(np.int8)).view(np.uint8)
+
+    monkeypatch.setattr(Twin, "write_into", faulty)
+    result = cook(f"quantize.calibration_samples={40 + k}", output="faulty")
+    assert result.exit_code == ExitCode.VERIFICATION
+    report = json.loads((kitchen / "faulty" / "report.json").read_text())
+    assert report["verification"]["first_differing_layer"] == planted[0]
+    assert any(planted[0] in message for message in result.messages)
+    assert not (kitchen / "faulty" / "model.tflite").exists()
+    assert (kitchen / "faulty" / "rejected.tflite").is_file()
+
+
+def test_sparse_weights_are_zero_in_the_flatbuffer(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    result = cook(
+        "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32}}", "quantize.mode=qat", output="sparse"
+    )
+    assert result.exit_code == ExitCode.DONE
+    model = read_model(kitchen / "sparse" / "model.tflite")
+    zeros = total = 0
+    for operator in model.subgraphs[0].operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode in (3, 4, 9):
+            data = np.asarray(model.buffers[model.subgraphs[0].tensors[operator.inputs[1]].buffer].data).view(np.int8)
+            zeros, total = zeros + int((data == 0).sum()), total + data.size
+    assert zeros / total >= 0.9
+    report = json.loads((kitchen / "sparse" / "report.json").read_text())
+    assert report["sparsity"]["zeros_in_file"] == zeros
+    assert report["sparsity"]["masked_weights"] >= 0.9 * report["sparsity"]["prunable_weights"]
+    assert any("does not make" in warning for warning in report["warnings"])
+
+
+def test_without_a_quantize_block_the_flatbuffer_is_float_and_says_so(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    result = cook("quantize=null", output="float")
+    assert result.exit_code == ExitCode.DONE
+    assert Interpreter(str(kitchen / "float" / "model.tflite")).get_input_details()[0]["dtype"] == np.float32
+    assert any("float32" in warning for warning in result.report["warnings"])
+
+
+def test_until_stops_early_and_names_the_stages(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    result = cook(until="distill", output="early")
+    assert [step.stage for step in result.plan.steps] == ["teacher", "distill"]
+    assert not (kitchen / "early" / "model.tflite").exists()
+    with pytest.raises(UsageError, match="has the stages teacher, distill"):
+        cook(until="nothing")
+
+
+def test_an_interrupted_run_goes_on_where_it_was(cook: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory) -> None:
+    store = Store(tmp_path_factory.mktemp("interrupted"))
+
+    def interrupt(event: Event) -> None:
+        if event.kind == "epoch" and event.stage == "prune":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cook(store=store, listeners=[interrupt], output="interrupted")
+    events: list[Event] = []
+    assert cook(store=store, listeners=[events.append], output="interrupted").exit_code == ExitCode.DONE
+    assert kinds(events, "stage-cached") == ["teacher", "distill"]
+
+
+def test_a_damaged_stage_is_made_again(cook: Callable[..., Outcome], outcome: Outcome) -> None:
+    step = next(step for step in cook().plan.steps if step.stage == "quantize")
+    path = step.result.path("weights.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    events: list[Event] = []
+    assert cook(listeners=[events.append]).exit_code == ExitCode.DONE
+    assert kinds(events, "stage-start") == ["quantize"]
+    assert "damaged" in next(event.data["reason"] for event in events if event.kind == "stage-start")
+    assert outcome.exit_code == ExitCode.DONE
+
+
+def test_what_cannot_work_is_said_before_anything_is_trained(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    events: list[Event] = []
+    with pytest.raises(ModelError):
+        cook("prune.ratio=0.999", output="early", listeners=[events.append])
+    assert not [event for event in events if event.kind == "epoch"]
+    with pytest.raises(DataError, match="nowhere"):
+        cook("data.path=nowhere.npz")
+    with pytest.raises(ModelError, match="nowhere"):
+        cook("teacher.weights=nowhere.pt")
+
+
+def test_verify_confirms_a_run_and_notices_a_changed_flatbuffer(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, shared_store: Store
+) -> None:
+    verdict = recheck(kitchen / "run", shared_store)
+    assert verdict["passed"]
+    assert verdict["accuracy"] == pytest.approx(outcome.report["models"][-1]["accuracy"])
+    path = kitchen / "run" / "model.tflite"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+    verdict = recheck(kitchen / "run", shared_store)
+    assert not verdict["passed"]
+    assert [check["name"] for check in verdict["checks"] if check["passed"] is False][0] == "model.tflite"

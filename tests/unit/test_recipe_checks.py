@@ -1,0 +1,88 @@
+"""Combinations of keys that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compress.recipe_checks import check
+
+TEACHER = {"model": "resnet9"}
+STUDENT = {"model": "resnet8"}
+
+
+def blamed(**data: Any) -> list[str]:
+    return [".".join(str(part) for part in path) for path, _, _ in check(data)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"teacher": TEACHER},
+        {"student": STUDENT},
+        {"teacher": TEACHER, "student": STUDENT, "distill": {"alpha": 0}},
+        {"teacher": TEACHER, "student": {**STUDENT, "train": None}, "distill": {}},
+        {"teacher": TEACHER, "student": {**STUDENT, "train": {"epochs": 1}}},
+        {"teacher": TEACHER, "data": {"source": "npz", "path": "x.npz"}},
+        {"teacher": TEACHER, "data": {"source": "cifar10", "download": True}},
+        {"teacher": TEACHER, "data": {"source": "python:a:b", "args": {"x": 1}, "path": "y"}},
+        {"teacher": TEACHER, "data": {"augment": ["flip"], "channels": 3, "download": False, "args": {}}},
+        {"teacher": TEACHER, "quantize": {"mode": "qat", "train": {"epochs": 1}}, "export": {"io": "float32"}},
+        {"teacher": TEACHER, "quantize": {}, "export": {"io": "uint8"}},
+        {"teacher": TEACHER, "prune": {"round_to": 4, "train": {"epochs": 1}, "steps": 9}},
+        {"teacher": {**TEACHER, "train": {"momentum": 0.5}}},
+        {"teacher": TEACHER, "budget": {"size_kib": 1, "latency_ms": 0.001, "accuracy_drop_points": 0}},
+    ],
+)
+def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
+    assert blamed(**data) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        ({}, [""]),
+        ({"teacher": None}, [""]),
+        ({"student": STUDENT, "distill": {}}, ["distill"]),
+        ({"teacher": TEACHER, "distill": {}}, ["distill"]),
+        ({"teacher": TEACHER, "student": {**STUDENT, "train": {}}, "distill": {}}, ["student.train"]),
+        ({"teacher": TEACHER, "data": {"source": "npz"}}, ["data.path"]),
+        ({"teacher": TEACHER, "data": {"source": "image-folder", "path": None}}, ["data.path"]),
+        ({"teacher": TEACHER, "data": {"path": "x.npz"}}, ["data.path"]),
+        ({"teacher": TEACHER, "data": {"source": "digits", "path": "x"}}, ["data.path"]),
+        ({"teacher": TEACHER, "data": {"download": True}}, ["data.download"]),
+        ({"teacher": TEACHER, "data": {"args": {"x": 1}}}, ["data.args"]),
+        ({"teacher": TEACHER, "prune": {"method": "unstructured", "round_to": 8}}, ["prune.round_to"]),
+        ({"teacher": TEACHER, "quantize": {"train": {}}}, ["quantize.train"]),
+        (
+            {"teacher": TEACHER, "quantize": {"mode": "ptq", "learn_from_teacher": True}},
+            ["quantize.learn_from_teacher"],
+        ),
+        ({"teacher": TEACHER, "export": {"io": "int8"}}, ["export.io"]),
+        ({"teacher": TEACHER, "export": {"io": "uint8"}, "quantize": None}, ["export.io"]),
+        ({"teacher": {**TEACHER, "train": {"optimizer": "adamw", "momentum": 0.9}}}, ["teacher.train.momentum"]),
+        ({"teacher": TEACHER, "budget": {"size_kib": 0.99}}, ["budget.size_kib"]),
+        ({"teacher": TEACHER, "budget": {"latency_ms": 0.0001}}, ["budget.latency_ms"]),
+    ],
+)
+def test_what_cannot_work_is_blamed_at_its_key(data: dict[str, Any], keys: list[str]) -> None:
+    assert blamed(**data) == keys
+
+
+def test_hint_names_the_source_a_path_belongs_to() -> None:
+    hints = [check({"teacher": TEACHER, "data": {"path": path}})[0][2] for path in ("x.npz", "pictures")]
+    assert hints == ["did you mean `source: npz`?", "did you mean `source: image-folder`?"]
+
+
+def test_blocks_of_the_wrong_type_do_not_stop_the_checks() -> None:
+    wrong = {
+        "teacher": 5,
+        "student": [],
+        "distill": "x",
+        "data": {"source": 3},
+        "prune": 1,
+        "budget": {"size_kib": "x"},
+    }
+    assert blamed(**wrong, export={"io": "int8"}) == ["export.io"]
+    assert blamed(**wrong, quantize=7, export=None) == []
