@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from compress.context import Event
+from compress.report_format import duration
 
 TITLES = {
     "teacher": "Teacher",
@@ -36,16 +37,6 @@ def figures_line(metrics: dict[str, Any]) -> str:
     return " · ".join(text.format(metrics[key]) for key, text in FIGURES.items() if metrics.get(key) is not None)
 
 
-def duration(seconds: float) -> str:
-    """Returns a duration as people read it: 8.2 s, 3 min 05 s, 1 h 02 min."""
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 class PlainDisplay:
     """One line per stage and per epoch, for logs and pipes."""
 
@@ -53,7 +44,7 @@ class PlainDisplay:
         """Writes to `console`."""
         self._console = console
 
-    def __enter__(self) -> PlainDisplay:
+    def __enter__(self) -> Self:
         """Starts."""
         return self
 
@@ -72,7 +63,9 @@ class PlainDisplay:
             case "stage-cached":
                 self._line(f"{title}: finished before, reused")
             case "stage-end":
-                self._line(f"{title}: done in {duration(data['seconds'])}. {figures_line(data['metrics'])}".rstrip(". "))
+                self._line(
+                    f"{title}: done in {duration(data['seconds'])}. {figures_line(data['metrics'])}".rstrip(". ")
+                )
             case "epoch":
                 accuracy = f", validation {data['validation_accuracy']:.2f} %" if "validation_accuracy" in data else ""
                 self._line(f"{title}: epoch {data['epoch']}/{data['epochs']}, loss {data['loss']:.4f}{accuracy}")
@@ -106,7 +99,7 @@ class LiveDisplay:
         self._epoch = ""
         self._began = time.monotonic()
 
-    def __enter__(self) -> LiveDisplay:
+    def __enter__(self) -> Self:
         """Starts drawing."""
         self._progress.start()
         return self
@@ -136,7 +129,10 @@ class LiveDisplay:
             case "stage-end":
                 self._close()
                 figures = escape(figures_line(data["metrics"]))
-                self._console.print(f"  [green]✓[/] [bold]{title:<10}[/] {duration(data['seconds']):>12}  [dim]{figures}", highlight=False)
+                self._console.print(
+                    f"  [green]✓[/] [bold]{title:<10}[/] {duration(data['seconds']):>12}  [dim]{figures}",
+                    highlight=False,
+                )
             case "progress":
                 self._advance(title, data)
             case "epoch":

@@ -18,8 +18,11 @@ from typing import Annotated, Any
 import typer
 
 from cli import crash, render
+from cli.commands.bench import bench
 from cli.commands.doctor import doctor
+from cli.commands.inspect import inspect as inspect_
 from cli.commands.plan import plan
+from cli.commands.report import report
 from cli.commands.run import run
 from cli.commands.schema import schema
 from cli.commands.validate import validate
@@ -41,10 +44,15 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     run,
     plan,
     validate,
+    report,
+    inspect_,
+    bench,
     verify,
     schema,
     doctor,
 )
+#: Commands that may be deep in native code for long; they run in a child process, so that Ctrl-C is answered at once.
+SUPERVISED = ("run", "verify")
 
 #: What `error.kind` says in JSON; the first class that fits counts.
 KINDS: tuple[tuple[type[EdgecompressError], str], ...] = (
@@ -153,7 +161,7 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
     )
 
 
-def _answer(code: ExitCode, kind: str, message: str, *, as_json: bool, problems: Sequence[Problem] = ()) -> int:
+def _answer(code: int, kind: str, message: str, *, as_json: bool, problems: Sequence[Problem] = ()) -> int:
     if as_json:
         found = [vars(problem) for problem in problems]
         render.emit_json(
@@ -207,12 +215,12 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to fail
     arguments = sys.argv[1:]
-    return _supervised(arguments) if arguments[:1] == ["run"] else invoke(arguments)
+    return _supervised(arguments) if arguments[:1] in [[name] for name in SUPERVISED] else invoke(arguments)
 
 
 def _supervised(arguments: Sequence[str]) -> int:
-    """Runs a command that may be deep in native code, so that Ctrl-C is answered at once all the same."""
-    from cli.supervise import ChildDied, supervise
+    """Runs a command in a child process and answers for it where it cannot do so itself."""
+    from cli.supervise import ChildDied, Terminated, supervise
 
     as_json = "--json" in arguments
     try:
@@ -221,6 +229,9 @@ def _supervised(arguments: Sequence[str]) -> int:
         from cli.commands.run import GO_ON
 
         return report_failure(KeyboardInterrupt(GO_ON), as_json=as_json)
+    except Terminated as event:
+        message = f"{event}. Finished stages are kept: run the same command again to go on."
+        return _answer(event.exit_code, "interrupted", message, as_json=as_json)
     except ChildDied as death:
         return report_failure(ResourceError(f"{death}. Finished stages are kept."), as_json=as_json)
 

@@ -5,8 +5,10 @@ Text from outside (paths, messages) is never read as rich markup.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -44,21 +46,43 @@ def line(text: str = "", style: str = "") -> None:
     _write(sys.stdout, [(text, style)])
 
 
+def parts(found: Sequence[tuple[str, str]]) -> None:
+    """Writes one line of a result to stdout from pieces of (text, style), styled on a terminal."""
+    _write(sys.stdout, found)
+
+
+def items(sentences: Iterable[str], style: str = "") -> None:
+    """Writes a list to stdout, one sentence a line; on a terminal, long ones are broken between words."""
+    width = terminal_width()
+    for sentence in sentences:
+        text = f"  - {sentence}"
+        if width is not None:
+            text = textwrap.fill(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        line(text, style)
+
+
+def terminal_width() -> int | None:
+    """Returns how many columns the terminal on stdout has, None where there is no terminal."""
+    return stdout_console().width if _is_terminal(sys.stdout) else None
+
+
 def note(text: str = "", style: str = "") -> None:
     """Writes one line that is no result (progress, advice) to stderr, styled on a terminal."""
+    _in_order()
     _write(sys.stderr, [(text, style)])
 
 
 def problem(found: Problem, *, to_stderr: bool = False) -> None:
     """Writes one problem of a recipe as `file:line: key: message (hint)`."""
     where = f"{found.file}:{found.line}: " if found.line else f"{found.file}: " if found.file else ""
-    parts = [(where, "bold"), (f"{found.key}: " if found.key else "", "cyan"), (found.message, "")]
-    parts.append((f" ({found.hint})" if found.hint else "", "dim"))
-    _write(sys.stderr if to_stderr else sys.stdout, parts)
+    pieces = [(where, "bold"), (f"{found.key}: " if found.key else "", "cyan"), (found.message, "")]
+    pieces.append((f" ({found.hint})" if found.hint else "", "dim"))
+    _write(sys.stderr if to_stderr else sys.stdout, pieces)
 
 
 def error(message: str, problems: Sequence[Problem] = ()) -> None:
     """Writes why nothing came of it to stderr: the problems, one a line, then the message."""
+    _in_order()
     for found in problems:
         problem(found, to_stderr=True)
     _write(sys.stderr, [("error: ", "bold red"), (message, "")])
@@ -99,6 +123,12 @@ def table(
         line("  ".join(padded).rstrip())
 
 
+def _in_order() -> None:
+    """Sends on what was written to stdout, so that a log that holds both streams has their lines in order."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # its last flush, at the end, is the one that counts
+        sys.stdout.flush()
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     try:
         return stream is not None and stream.isatty()
@@ -106,11 +136,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def _write(stream: TextIO | None, parts: list[tuple[str, str]]) -> None:
-    if any(style for _, style in parts) and _is_terminal(stream):
+def _write(stream: TextIO | None, pieces: Sequence[tuple[str, str]]) -> None:
+    if any(style for _, style in pieces) and _is_terminal(stream):
         from rich.console import Console
         from rich.text import Text
 
-        Console(file=stream, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
+        Console(file=stream, highlight=False).print(Text.assemble(*pieces), soft_wrap=True)
         return
-    print("".join(text for text, _ in parts), file=stream)  # noqa: T201 - printing is what this module is for
+    print("".join(text for text, _ in pieces), file=stream)

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from compress.errors import ExitCode
 
@@ -29,47 +30,73 @@ class ChildDied(Exception):  # noqa: N818 - it is an event, not a mistake
         self.number = number
 
 
+class Terminated(Exception):  # noqa: N818 - it is an event, not a mistake
+    """SIGTERM was sent to this process, which has ended the child."""
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __init__(self) -> None:
+        """Says so."""
+        super().__init__("ended by SIGTERM")
+
+
 def supervise(work: Callable[[], int]) -> int:
     """Returns the exit code of `work`, run in a forked child (in this process where there is no fork).
 
     Raises:
         KeyboardInterrupt: The user interrupted and the child had to be ended before it could say so itself.
+        Terminated: This process was told to end (SIGTERM); the child is gone.
         ChildDied: A signal ended the child (memory exhausted, native crash).
     """
     if not hasattr(os, "fork"):
         return work()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _be_child(work)
-    terminated: list[int] = []
+    child = 0
+    terminated = False
 
-    def terminate(number: int, _frame: object) -> None:
+    def terminate(_number: int, _frame: object) -> None:
         # A CI job that is cancelled gets SIGTERM: no orphan may go on training.
-        terminated.append(number)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        nonlocal terminated
+        terminated = True
+        if child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
+    # Before the fork, so that there is no moment in which the signal would end the parent alone.
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        return _exit_code(os.waitpid(child, 0)[1])
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, previous)
+            _be_child(work)
+        if terminated:
+            terminate(signal.SIGTERM, None)
+        code = _exit_code(os.waitpid(child, 0)[1])
     except ChildDied:
         if terminated:
-            return 128 + terminated[0]
+            raise Terminated from None
         raise
     except KeyboardInterrupt:
-        code = _end(child)
-        if code is None:
+        ended = _end(child)
+        if ended is None:
             raise
-        return code
+        code = ended
     finally:
         signal.signal(signal.SIGTERM, previous)
+    return code
 
 
-def _be_child(work: Callable[[], int]) -> None:
+def _be_child(work: Callable[[], int]) -> NoReturn:
+    def interrupt_once(number: int, _frame: object) -> None:
+        # A terminal sends Ctrl-C to parent and child, and the parent sends it too: one is enough, and the second must
+        # not cut off the message about the first.
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     code = int(ExitCode.INTERNAL)
     try:
+        signal.signal(signal.SIGINT, interrupt_once)
         code = work()
     except KeyboardInterrupt:
         code = int(ExitCode.INTERRUPTED)

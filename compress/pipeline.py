@@ -102,7 +102,7 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
             bench = Workbench(ctx, store)
             bench.results = results
-            preflight(bench, plan)
+            preflight(bench, {other.stage for other in plan.steps if other.result is None})
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
         results[step.stage] = _make(step, bench, store)

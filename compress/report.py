@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
     """Returns the report's document, plain JSON values; docs/report.md describes every key."""
     data, models, benchmark = inputs.data, inputs.models, inputs.benchmark
     result = models[-1]
-    return {
+    document = {
         "schema_version": SCHEMA_VERSION,
         "edgecompress": __version__,
         "name": recipe.name,
@@ -66,11 +67,22 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         "plots": _copy(inputs.plots),
         "files": dict(inputs.files),
     }
+    found: dict[str, Any] = _finite(document)
+    return found
 
 
 def _copy(value: Any) -> Any:
     """Returns plain JSON values for mappings and sequences, None for None."""
-    return None if value is None else json.loads(json.dumps(dict(value), allow_nan=False))
+    return None if value is None else json.loads(json.dumps(dict(value)))
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value with None for NaN and infinity, which JSON does not have: such a figure says as much as none."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _data(inputs: ReportInputs) -> dict[str, Any]:

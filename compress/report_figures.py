@@ -1,4 +1,4 @@
-"""Figures worked out from the models' rows: the noise of an accuracy, ratios with their reference named, and warnings."""
+"""Figures worked out from the models' rows: the noise of an accuracy, ratios to a named reference, and warnings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def ratios_against(key: str, models: Sequence[ModelRow], benchmark: BenchmarkSum
     before, after = p50(base, benchmark), p50(result, benchmark)
     known = base.accuracy is not None and result.accuracy is not None
     return {
-        "reference": f"FP32 {base.key} {base.model} ({base.flatbuffer.file})",
+        "reference": f"FP32 {base.key} {base.model}",
+        "file": base.flatbuffer.file,
         "size": _divide(base.flatbuffer.size_bytes, result.flatbuffer.size_bytes),
         "gzip": _divide(base.flatbuffer.gzip_bytes, result.flatbuffer.gzip_bytes),
         "latency": _divide(before, after),
@@ -145,8 +146,8 @@ def _about_accuracy(inputs: ReportInputs) -> list[str]:
         difference = result.accuracy - base.accuracy
         if abs(difference) < spread_of_difference:
             found.append(
-                f"The accuracy differs from the FP32 {key}'s by {points(difference)} ({percent(result.accuracy)} against "
-                f"{percent(base.accuracy)}), which is within the noise of {samples:,} test samples "
+                f"The accuracy differs from the FP32 {key}'s by {points(difference)} ({percent(result.accuracy)} "
+                f"against {percent(base.accuracy)}), which is within the noise of {samples:,} test samples "
                 f"(±{spread_of_difference:.2f} points, {NOISE:g} standard errors)."
             )
     return found

@@ -58,7 +58,7 @@ def compact(value: float | None) -> str:
 
 
 def than(value: float | None, more: str, less: str, reference: str) -> str:
-    """Returns a ratio in words: `62.3x smaller than REFERENCE`, or `1.20x larger than REFERENCE` for a ratio under 1."""
+    """Returns a ratio in words: `62.3x smaller than REFERENCE`; under 1 the reverse: `1.20x larger than REFERENCE`."""
     if value is None:
         return MISSING
     if significant(value) == "1.00":
@@ -75,3 +75,8 @@ def duration(seconds: float) -> str:
     if whole < hour:
         return f"{whole // minute} min {whole % minute:02d} s"
     return f"{whole // hour} h {whole % hour // minute:02d} min"
+
+
+def plain(value: float) -> str:
+    """Returns a setting as a person would write it: `4`, `0.7`."""
+    return f"{value:g}"

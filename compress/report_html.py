@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from compress.report_details import making, stages_and_recipe, usage, verification
+from compress.report_details import made, stages_and_recipe, usage, verification
+from compress.report_facts import STAGE_TITLES, confusions, training_curves
 from compress.report_html_parts import bullets, cell, section, table
 from compress.report_plots import accuracy_against_size, confusion_matrix, latency_bars, style_of, training_curve
 from compress.report_style import STYLE
@@ -14,7 +15,6 @@ from compress.report_tables import (
     Headline,
     Report,
     budget_table,
-    confusions,
     headlines,
     models_table,
     ratios_table,
@@ -23,14 +23,13 @@ from compress.report_tables import (
 
 #: With more classes than this only the worst ones are listed.
 LISTED_CLASSES = 20
-STAGE_TITLES = {"distill": "Student", "prune": "Pruning, fine-tuning", "quantize": "Quantization-aware training"}
 
 
 def html_report(report: Report) -> str:
     """Returns the page; every string from outside is escaped."""
     parts = [
         _header(report), _budget(report), _warnings(report), _models(report), _trade_off(report), _curves(report),
-        _classes(report), verification(report), usage(report), making(report), stages_and_recipe(report),
+        _classes(report), verification(report), usage(report), made(report), stages_and_recipe(report),
     ]  # fmt: skip
     name = esc(report["name"])
     return (
@@ -39,17 +38,18 @@ def html_report(report: Report) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{name}: edgecompress report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
-        + f"\n<footer>Written by edgecompress {esc(report['edgecompress'])}. The same figures are in report.json.</footer>"
-        "\n</main>\n</body>\n</html>\n"
+        + f"\n<footer>Written by edgecompress {esc(report['edgecompress'])}. "
+        "The same figures are in report.json.</footer>\n</main>\n</body>\n</html>\n"
     )
 
 
 def _header(report: Report) -> str:
     judged = verdict(report)
     data = report["data"]
+    samples = f"{data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test samples"
     facts = [
         report["task"].replace("-", " "),
-        f"{data['source']}: {data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test samples",
+        f"{data['source']}: {samples}",
         f"{len(data['classes'])} classes" if data["classes"] else "",
         f"seed {report['seed']}",
         report["created_at"].replace("T", " ").replace("+00:00", " UTC"),
@@ -58,18 +58,21 @@ def _header(report: Report) -> str:
     return (
         f'<header><h1>{esc(report["name"])}</h1>\n<div class="facts">'
         + "".join(f"<span>{esc(fact)}</span>" for fact in facts if fact)
-        + f'</div>\n<div class="verdict {judged.state}">{esc(judged.text)}</div>\n<div class="tiles">{tiles}</div></header>'
+        + f'</div>\n<div class="verdict {judged.state}">{esc(judged.text)}</div>\n'
+        f'<div class="tiles">{tiles}</div></header>'
     )
 
 
 def _tile(one: Headline) -> str:
     details = "".join(f'<div class="detail">{_leading_figure(text)}</div>' for text in one.details)
-    return f'<div class="tile"><div class="title">{esc(one.title)}</div><div class="value">{esc(one.value)}</div>{details}</div>'
+    head = f'<div class="title">{esc(one.title)}</div><div class="value">{esc(one.value)}</div>'
+    return f'<div class="tile">{head}{details}</div>'
 
 
 def _leading_figure(text: str) -> str:
     """Returns escaped text with the figure it starts with (`62.3x smaller`, `-0.35 points`) set bold."""
-    match = re.match(r"[-+±]?[\d.,]+(x \w+| points| %)", text)
+    text = re.sub(r"(?<=\d) (?=KiB|ms|%|points)", "\N{NO-BREAK SPACE}", text)
+    match = re.match(r"[-+±]?[\d.,]+(x \w+|\spoints|\s%)", text)
     return f"<b>{esc(match[0])}</b>{esc(text[match.end() :])}" if match else esc(text)
 
 
@@ -79,7 +82,7 @@ def _budget(report: Report) -> str:
         return ""
     found = budget_table(report)
     body = "".join(
-        f"<tr><td><code>{esc(name)}</code></td><td>{esc(text)}</td>"
+        f"<tr><td><code>{esc(name).replace('_', '_<wbr>')}</code></td><td>{esc(text)}</td>"
         f'<td class="{"kept" if line["passed"] else "missed"}">{esc(judged)}</td></tr>'
         for line, (name, text, judged) in zip(lines, found.rows, strict=True)
     )
@@ -98,16 +101,15 @@ def _models(report: Report) -> str:
     body = ""
     for row, cells in zip(report["models"], found.rows, strict=True):
         swatch = f'<span class="swatch {style_of(row["key"]).replace("m-", "b-")}"></span>'
-        body += f'<tr{" class=result" if row is report["models"][-1] else ""}>'
-        body += "".join(
-            cell(text, right=place > 0, before="" if place else swatch) for place, text in enumerate(cells)
-        )
+        body += f"<tr{' class=result' if row is report['models'][-1] else ''}>"
+        body += "".join(cell(text, right=place > 0, before="" if place else swatch) for place, text in enumerate(cells))
         body += "</tr>"
     benchmark = report["benchmark"]
     threads = "one thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
     note = (
-        f"Accuracies are on the {report['data']['test']:,} test samples, ± one standard error. Latency is for one sample on "
-        f"{threads}, {benchmark['runs']:,} runs per flatbuffer, interleaved. All but the result are float32 flatbuffers."
+        f"Accuracies are on the {report['data']['test']:,} test samples, ± one standard error. Latency is for one "
+        f"sample on {threads}, {benchmark['runs']:,} runs per flatbuffer, interleaved. "
+        "All but the result are float32 flatbuffers."
     )
     ratios = ratios_table(report)
     compared = (
@@ -115,7 +117,9 @@ def _models(report: Report) -> str:
         if ratios.rows
         else ""
     )
-    return section("Models", f'<div class="models">{table(found, body=body)}</div>{compared}<p class="soft">{esc(note)}</p>')
+    return section(
+        "Models", f'<div class="models">{table(found, body=body)}</div>{compared}<p class="soft">{esc(note)}</p>'
+    )
 
 
 def _trade_off(report: Report) -> str:
@@ -131,12 +135,9 @@ def _trade_off(report: Report) -> str:
 
 
 def _curves(report: Report) -> str:
-    order = [entry["stage"] for entry in report["stages"]]
-    curves = sorted(report["curves"].items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
     plots = "".join(
-        f"<div><h3>{esc(STAGE_TITLES.get(stage, stage.capitalize()))}</h3>{training_curve(stage, curve)}</div>"
-        for stage, curve in curves
-        if curve
+        f"<div><h3>{esc(STAGE_TITLES.get(stage, stage))}</h3>{training_curve(stage, curve)}</div>"
+        for stage, curve in training_curves(report)
     )
     return section("Training", f'<div class="curves">{plots}</div>') if plots else ""
 
@@ -147,7 +148,10 @@ def _classes(report: Report) -> str:
     shares = _class_shares(plots)
     mistakes = confusions(plots)
     confused = f"<h3>Most often confused</h3>{bullets(mistakes)}" if mistakes else ""
-    parts = [f"<div>{matrix}</div>" if matrix else "", f"<div>{shares}{confused}</div>" if shares or confused else ""]
+    parts = [
+        f"<div><h3>Confusion matrix</h3>{matrix}</div>" if matrix else "",
+        f"<div>{shares}{confused}</div>" if shares or confused else "",
+    ]
     found = "".join(part for part in parts if part)
     return section("The result by class", f'<div class="columns">{found}</div>') if found else ""
 

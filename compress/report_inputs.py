@@ -25,7 +25,15 @@ from compress.report_schema import (
 )
 
 LIBRARIES = (
-    "torch", "torchvision", "numpy", "litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch-pruning", "tensorflow-cpu", "tensorflow",
+    "torch",
+    "torchvision",
+    "numpy",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "torch-pruning",
+    "tensorflow-cpu",
+    "tensorflow",
 )
 #: Row of the report -> stage that made its model.
 MODEL_STAGES = {"teacher": "teacher", "student": "distill", "pruned": "prune"}
@@ -109,7 +117,8 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
                 validation_accuracy=figures.get("validation_accuracy"),
                 agreement_with_float=scores[key].get("agreement_with_float"),
                 latency={
-                    runtime: LatencySummary(measured["p50_ms"], measured["p95_ms"]) for runtime, measured in latency[key].items()
+                    runtime: LatencySummary(measured["p50_ms"], measured["p95_ms"])
+                    for runtime, measured in latency[key].items()
                 },
             )
         )

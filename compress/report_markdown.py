@@ -5,18 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from compress.report_format import number, percent
+from compress.report_facts import (
+    Fact,
+    census_table,
+    confusion_table,
+    confusions,
+    environment_facts,
+    files_table,
+    making,
+    not_int8_table,
+    stages_table,
+    tensors_sentence,
+    training_table,
+    verification_facts,
+    widths_table,
+)
+from compress.report_format import number
 from compress.report_tables import (
     Report,
     Table,
     budget_table,
-    census_table,
-    confusions,
     headlines,
     models_table,
     ratios_table,
-    sparsity_sentence,
-    stages_table,
     verdict,
 )
 
@@ -50,12 +61,17 @@ def bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {escaped(sentence)}" for sentence in sentences)
 
 
+def facts(rows: Iterable[Fact]) -> str:
+    """Returns a list of names with their values."""
+    return bullets(f"{name}: {value}" for name, value in rows)
+
+
 def markdown_report(report: Report) -> str:
-    """Returns the report: verdict, headline figures, models, budget, warnings, verification, how to use it, stages."""
+    """Returns the report: verdict, figures, models, budget, warnings, verification, training, how to use it, origin."""
     data = report["data"]
-    facts = (
-        f"{report['task']} on {data['source']} ({number(data['train'])} training, {number(data['validation'])} validation, "
-        f"{number(data['test'])} test samples), seed {report['seed']}, {report['created_at']}, "
+    about = (
+        f"{report['task']} on {data['source']} ({number(data['train'])} training, {number(data['validation'])} "
+        f"validation, {number(data['test'])} test samples), seed {report['seed']}, {report['created_at']}, "
         f"edgecompress {report['edgecompress']}."
     )
     figures = [
@@ -65,44 +81,71 @@ def markdown_report(report: Report) -> str:
     parts = [
         f"# {escaped(report['name'])}",
         f"**{escaped(verdict(report).text)}**",
-        escaped(facts),
+        escaped(about),
         bullets(figures),
+        *_reasons(report),
         "## Models",
         table(models_table(report)),
+        *_tables("Ratios are reference / result: above 1 the result is smaller or faster.", ratios_table(report)),
+        *_tables("## Budget", budget_table(report)),
     ]
-    ratios = ratios_table(report)
-    if ratios.rows:
-        parts += ["Ratios are reference / result.", table(ratios)]
-    if report["budget"]["lines"]:
-        parts += ["## Budget", table(budget_table(report))]
     if report["warnings"]:
         parts += ["## Before you rely on this", bullets(report["warnings"])]
     parts += _verification(report)
-    mistakes = confusions(report["plots"] or {})
-    if mistakes:
-        parts += ["## Most often confused", bullets(mistakes)]
+    parts += _tables("## Training", training_table(report))
+    parts += _classes(report)
     parts += [
         "## How to use it",
         code_block(f"{report['input']['formula']}\n{report['output']['formula']}", "text"),
         code_block(report["snippet"], "python"),
+    ]
+    parts += _making(report)
+    parts += [
         "## Stages",
         table(stages_table(report)),
+        "## Environment",
+        facts(environment_facts(report)),
+        table(files_table(report)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _tables(title: str, *found: Table) -> list[str]:
+    """Returns a title and the tables that have rows; nothing where none has."""
+    filled = [table(one) for one in found if one.rows]
+    return [title, *filled] if filled else []
+
+
+def _reasons(report: Report) -> list[str]:
+    reasons = (report["verification"] or {}).get("reasons") or []
+    return ["## Why the verification failed", bullets(reasons)] if reasons else []
 
 
 def _verification(report: Report) -> list[str]:
     found = report["verification"]
     if found is None:
         return []
-    lines = [f"The flatbuffer {'passed' if found['passed'] else 'FAILED'} on {number(found['test_samples'])} test samples."]
-    lines += found["reasons"]
-    if found["twin_agreement"] is not None:
-        lines.append(f"It gives the answer of its quantized twin on {percent(found['twin_agreement'])} of them.")
-    if found["float_agreement"] is not None:
-        lines.append(f"It gives the answer of the float model on {percent(found['float_agreement'])} of them.")
-    if found["first_differing_layer"] is not None:
-        lines.append(f"First layer that differs from the twin: {found['first_differing_layer']}.")
-    if report["sparsity"] is not None:
-        lines.append(sparsity_sentence(report["sparsity"]))
-    return ["## Verification", bullets(lines), table(census_table(found["census"]))]
+    census = found["census"]
+    return [
+        "## Verification",
+        facts(verification_facts(report)),
+        table(census_table(census)),
+        escaped(tensors_sentence(census)),
+        *_tables("Not INT8:", not_int8_table(report)),
+    ]
+
+
+def _classes(report: Report) -> list[str]:
+    plots = report["plots"] or {}
+    mistakes = confusions(plots)
+    parts = _tables("## Confusion matrix", confusion_table(plots))
+    return [*parts, "Most often confused:", bullets(mistakes)] if mistakes else parts
+
+
+def _making(report: Report) -> list[str]:
+    parts = ["## How it was made"]
+    for title, rows in making(report):
+        parts += [f"### {title}", facts(rows)]
+        if title == "Pruning":
+            parts += _tables("Widths of the layers:", widths_table(report["pruning"]))
+    return parts if len(parts) > 1 else []

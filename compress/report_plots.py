@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from compress.report_format import KIB, kib, milliseconds, percent, significant
@@ -27,7 +28,7 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
     rows = [row for row in report["models"] if row["accuracy"] is not None]
     if not rows:
         return ""
-    drawing = Drawing(460, 300, "Test accuracy against flatbuffer size")
+    drawing = Drawing(476, 300, "Test accuracy against flatbuffer size")
     sizes = [row["flatbuffer"]["size_bytes"] / KIB for row in rows]
     errors = [row.get("accuracy_standard_error") or 0.0 for row in rows]
     low, high = padded(
@@ -36,42 +37,53 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
         for value in (row["accuracy"] - error, row["accuracy"] + error)
     )
     across = Axis(min(sizes) / 1.6, max(sizes) * 1.6, 52, 448, log=True)
-    up = Axis(low, high, 256, 14)
+    up = Axis(low, high, 256, 20)
     for tick in up.ticks(5):
         drawing.line(across.start, up.at(tick), across.end, up.at(tick))
         drawing.text(across.start - 8, up.at(tick) + 4, f"{tick:g}", anchor="end")
     for tick in across.ticks():
         drawing.line(across.at(tick), up.start, across.at(tick), up.start + 4, "axis")
-        drawing.text(across.at(tick), up.start + 18, f"{tick:g}", anchor="middle")
+        drawing.text(across.at(tick), up.start + 18, f"{tick:,g}", anchor="middle")
     drawing.line(across.start, up.start, across.end, up.start, "axis")
     drawing.text((across.start + across.end) / 2, 294, "Flatbuffer size, KiB (logarithmic)", "axis-title", "middle")
-    drawing.text(across.start, 8, "Test accuracy, %", "axis-title")
+    drawing.text(across.start, 11, "Test accuracy, %", "axis-title")
     places = [(across.at(size), up.at(row["accuracy"])) for size, row in zip(sizes, rows, strict=True)]
     drawing.path(places, "trail")
-    taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+    taken: list[Box] = [(x - 8, y - 8, x + 8, y + 8) for x, y in places] + _along(places)
     for row, error, (x, y) in zip(rows, errors, places, strict=True):
         style = style_of(row["key"])
-        drawing.line(x, up.at(row["accuracy"] - error), x, up.at(row["accuracy"] + error), f"whisker {style}")
+        ends = up.at(row["accuracy"] + error), up.at(row["accuracy"] - error)
+        drawing.line(x, ends[0], x, ends[1], f"whisker {style}")
+        taken.append((x - 2, ends[0], x + 2, ends[1]))
         tip = f"{row['label']}: {percent(row['accuracy'])}, {kib(row['flatbuffer']['size_bytes'])}"
         drawing.circle(x, y, 7 if row is rows[-1] else 5.5, f"dot {style}", tip)
     for row, place in zip(rows, places, strict=True):
-        left, top = _free_place(row["label"], place, taken, (across.start, up.end, across.end, up.start))
+        left, top = _free_place(row["label"], place, taken, (across.start, up.end, across.end + 24, up.start))
         drawing.text(left, top + 12, row["label"], "label strong" if row is rows[-1] else "label")
     return drawing.render()
 
 
+def _along(places: Sequence[tuple[float, float]], pieces: int = 24) -> list[Box]:
+    """Returns small boxes along the lines between dots, which labels should not cover."""
+    found = []
+    for (x, y), (to_x, to_y) in pairwise(places):
+        for piece in range(pieces + 1):
+            at_x, at_y = x + (to_x - x) * piece / pieces, y + (to_y - y) * piece / pieces
+            found.append((at_x - 1, at_y - 1, at_x + 1, at_y + 1))
+    return found
+
+
 def _free_place(text: str, place: tuple[float, float], taken: list[Box], area: Box) -> tuple[float, float]:
-    """Returns the top left corner for a label beside its dot, where it covers neither dots nor other labels."""
-    (x, y), width = place, text_width(text)
-    beside = [(x + 11, y - 8), (x - 11 - width, y - 8), (x - width / 2, y - 25), (x - width / 2, y + 10)]
-    beside += [(x + 11, y - 26), (x + 11, y + 10), (x - 11 - width, y - 26), (x - 11 - width, y + 10)]
-    beside += [(x - width / 2, y - 42), (x - width / 2, y + 28), (x - width / 2, y - 60), (x - width / 2, y + 46)]
-    boxes = [(left, top, left + width, top + LABEL_HEIGHT) for left, top in beside]
+    """Returns the top left corner for a label near its dot, where it covers as little as can be, and takes it."""
+    (x, y), width = place, text_width(text, 13)
+    boxes = []
+    for top in (y - 8, y - 24, y + 8, y - 40, y + 24, y - 56, y + 40, y - 72, y + 56):
+        beside = (x + 11, x - 11 - width) if top == y - 8 else (x - width / 2, x + 5, x - 5 - width)
+        boxes += [(left, top, left + width, top + LABEL_HEIGHT) for left in beside]
     inside = [
-        box for box in boxes if area[0] <= box[0] and box[2] <= area[2] + 8 and area[1] <= box[1] and box[3] <= area[3]
+        box for box in boxes if area[0] <= box[0] and box[2] <= area[2] and area[1] <= box[1] and box[3] <= area[3]
     ]
-    free = [box for box in inside if not any(_overlap(box, other) for other in taken)]
-    chosen = (free or inside or boxes)[0]
+    chosen = min(inside or boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
     taken.append(chosen)
     return chosen[0], chosen[1]
 
@@ -86,9 +98,9 @@ def latency_bars(report: dict[str, Any], runtime: str) -> str:
     if not rows:
         return ""
     step = 46
-    drawing = Drawing(460, step * len(rows) + 12, f"Latency on {runtime}")
+    drawing = Drawing(476, step * len(rows) + 12, f"Latency on {runtime}")
     longest = max(max(row["latency"][runtime]["p95_ms"], row["latency"][runtime]["p50_ms"]) for row in rows)
-    across = Axis(0, longest or 1.0, 0, 360)
+    across = Axis(0, longest or 1.0, 0, 310)
     for place, row in enumerate(rows):
         latency, top = row["latency"][runtime], 6 + place * step
         text = f"p50 {milliseconds(latency['p50_ms'])}, p95 {milliseconds(latency['p95_ms'])}"
@@ -98,7 +110,8 @@ def latency_bars(report: dict[str, Any], runtime: str) -> str:
         p95 = max(across.at(latency["p95_ms"]), 2)
         drawing.line(width, top + 24, p95, top + 24, f"whisker {style_of(row['key'])}")
         drawing.line(p95, top + 20, p95, top + 28, f"whisker {style_of(row['key'])}")
-        drawing.text(max(width, p95) + 8, top + 28, milliseconds(latency["p50_ms"]), "label")
+        written = f"{milliseconds(latency['p50_ms'])}, p95 {milliseconds(latency['p95_ms'])}"
+        drawing.text(max(width, p95) + 8, top + 28, written, "label")
     return drawing.render()
 
 
@@ -116,9 +129,7 @@ def training_curve(stage: str, curve: Sequence[dict[str, Any]]) -> str:
     return drawing.render()
 
 
-def _curve_line(
-    drawing: Drawing, across: Axis, values: Sequence[float | None], style: str, *, left: bool
-) -> None:
+def _curve_line(drawing: Drawing, across: Axis, values: Sequence[float | None], style: str, *, left: bool) -> None:
     known = [(number, value) for number, value in enumerate(values, start=1) if value is not None]
     if not known:
         return
@@ -141,7 +152,7 @@ def _curve_line(
 
 
 def confusion_matrix(plots: dict[str, Any]) -> str:
-    """Returns the confusion matrix, rows being the labels; "" where there is none or it has too many classes to read."""
+    """Returns the confusion matrix, rows being the labels; "" where there is none or too many classes to read it."""
     matrix, names = plots.get("confusion_matrix"), plots.get("class_names")
     if not matrix or not names or len(matrix) > MATRIX_CLASSES:
         return ""

@@ -192,10 +192,12 @@ class ReportInputs:
         verification: The verdict; None where it was not done.
         sparsity: masked_weights, prunable_weights, zeros_in_file, weights_in_file, share (0 to 1); None where nothing
             was masked.
-        pruning: The prune stage's figures: method, of, asked, removed_params, removed_macs, widths: {layer: [before, after]}.
+        pruning: The prune stage's figures: method, of, asked, removed_params, removed_macs, widths (layer to [before,
+            after]).
         distillation: temperature, alpha, views, and what else is worth telling.
         quantization: The quantize stage's figures: mode, calibration_samples.
-        plots: What the task plots: confusion_matrix (row: the label, column: the answer), class_names, per_class_accuracy.
+        plots: What the task plots: confusion_matrix (row: the label, column: the answer), class_names,
+            per_class_accuracy.
     """
 
     created_at: str

@@ -24,7 +24,7 @@ h3 { font-size: 14px; margin: 22px 0 8px; color: var(--soft); font-weight: 600; 
 h3:first-child { margin-top: 0; }
 p { margin: 0 0 10px; }
 a { color: var(--accent); }
-.soft, .facts { color: var(--soft); }
+.soft, .facts { color: var(--soft); } p.soft { font-size: 13.5px; }
 .facts { display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: 13.5px; }
 .verdict { display: inline-block; margin: 16px 0 20px; padding: 8px 14px; border-radius: 8px; font-weight: 600; }
 .verdict::before { margin-right: 8px; }
@@ -61,6 +61,9 @@ pre { margin: 0; padding: 14px 16px; background: var(--code); border: 1px solid 
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
 code { font-size: 0.92em; overflow-wrap: anywhere; }
 p code, td code { background: var(--code); border-radius: 4px; padding: 1px 5px; }
+.scroll + .soft { margin: 10px 0 0; }
+.hashes { margin-top: 22px; } .hashes td { overflow-wrap: anywhere; } .hashes td:first-child { overflow-wrap: normal; }
+.hashes td + td { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 12px; }
 details { margin-top: 16px; } details + details { margin-top: 10px; }
 summary { cursor: pointer; color: var(--soft); font-weight: 600; font-size: 14px; }
 details > :not(summary) { margin-top: 10px; }
@@ -75,9 +78,11 @@ footer { margin-top: 26px; color: var(--soft); font-size: 13px; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }
 svg text { fill: var(--ink); } .tick { font-size: 11px; } svg .tick, svg .axis-title { fill: var(--soft); }
 .axis-title { font-size: 11.5px; } .label { font-size: 12px; } .strong { font-weight: 650; }
+.plot { overflow-x: auto; }
 .grid { stroke: var(--rule); } .axis { stroke: var(--soft); } .whisker { stroke-width: 1.6; }
 .trail { fill: none; stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 3 4; }
-.m-teacher { fill: var(--teacher); stroke: var(--teacher); } .m-student { fill: var(--student); stroke: var(--student); }
+.m-teacher { fill: var(--teacher); stroke: var(--teacher); }
+.m-student { fill: var(--student); stroke: var(--student); }
 .m-pruned { fill: var(--pruned); stroke: var(--pruned); }
 .m-quantized { fill: var(--quantized); stroke: var(--quantized); }
 .bar { stroke: none; } .dot { stroke: var(--card); stroke-width: 1.5; }
@@ -91,6 +96,7 @@ svg .axis-title.c-accuracy { fill: var(--student); }
 .cell-text { font-size: 10.5px; } svg .cell-text.light { fill: var(--card); }
 @media (max-width: 560px) {
   main { padding: 20px 12px 40px; } section { padding: 18px 16px; } h1 { font-size: 25px; }
+  svg.wide { min-width: 430px; }
 }
 @media print { body { background: none; } section, .tile { break-inside: avoid; } pre, .tall { max-height: none; } }
 """

@@ -1,7 +1,7 @@
 """A small SVG drawer for the report's plots.
 
-The plots are written by hand because they have to follow the page's light and dark colours (CSS variables), stay legible
-at any width, hold real text, and be the same bytes for the same figures.
+The plots are written by hand because they have to follow the page's light and dark colours (CSS variables), stay
+legible at any width, hold real text, and be the same bytes for the same figures.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 #: Average advance of a character as a share of the font size, to keep labels apart; system fonts are near it.
 CHARACTER = 0.56
+#: A drawing wider than this scrolls sideways on a phone: shrunk to it, its text could not be read.
+NARROW = 400
 NICE_STEPS = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -105,7 +107,7 @@ class Drawing:
             f'<circle cx="{short(x)}" cy="{short(y)}" r="{short(radius)}" class="{style}">{_tip(tip)}</circle>'
         )
 
-    def rect(  # noqa: PLR0913 - a rectangle has that many
+    def rect(
         self, x: float, y: float, width: float, height: float, style: str, tip: str = "", opacity: float | None = None
     ) -> None:
         """Draws a rectangle."""
@@ -115,9 +117,7 @@ class Drawing:
             f'class="{style}"{seen}>{_tip(tip)}</rect>'
         )
 
-    def text(  # noqa: PLR0913
-        self, x: float, y: float, text: str, style: str = "tick", anchor: str = "start", turn: float = 0
-    ) -> None:
+    def text(self, x: float, y: float, text: str, style: str = "tick", anchor: str = "start", turn: float = 0) -> None:
         """Writes text; `anchor` is start, middle or end."""
         turned = f' transform="rotate({short(turn)} {short(x)} {short(y)})"' if turn else ""
         self.parts.append(
@@ -125,11 +125,12 @@ class Drawing:
         )
 
     def render(self) -> str:
-        """Returns the SVG element."""
-        return (
-            f'<svg viewBox="0 0 {short(self.width)} {short(self.height)}" role="img" aria-label="{esc(self.label)}" '
-            f'style="max-width:{short(self.width * 1.35)}px">{"".join(self.parts)}</svg>'
-        )
+        """Returns the SVG element in its frame."""
+        wide = ' class="wide"' if self.width > NARROW else ""
+        box = f'viewBox="0 0 {short(self.width)} {short(self.height)}"'
+        size = f'style="max-width:{short(self.width * 1.35)}px"'
+        head = f'<svg {box}{wide} role="img" aria-label="{esc(self.label)}" {size}>'
+        return f'<div class="plot">{head}{"".join(self.parts)}</svg></div>'
 
 
 def _tip(text: str) -> str:

@@ -1,15 +1,12 @@
-"""The report's tables and sentences as plain text cells; terminal, Markdown and HTML show the same ones."""
+"""The report's verdict, headline figures and main tables as plain text; terminal, Markdown and HTML show the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from compress.report_format import (
-    MISSING,
     compact,
-    duration,
     kib,
     milliseconds,
     number,
@@ -35,6 +32,12 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: tuple[str, ...] = ()
+
+    def transposed(self) -> Table:
+        """Returns the same with rows and columns exchanged, for a page that is too narrow for the columns."""
+        headers = (self.headers[0], *(row[0] for row in self.rows))
+        columns = list(zip(self.headers, *self.rows, strict=True))[1:]
+        return Table(headers, tuple(columns), headers[1:])
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ def verdict(report: Report) -> Verdict:
         missed = [line["name"] for line in lines if not line["passed"]]
         return Verdict("budget", f"Budget missed: {', '.join(missed)}.")
     checked = "Verified" if verification is not None else "Not verified"
-    kept = f"within budget on all {len(lines)} lines" if len(lines) > 1 else "within budget" if lines else "no budget set"
+    kept = (
+        f"within budget on all {len(lines)} lines" if len(lines) > 1 else "within budget" if lines else "no budget set"
+    )
     return Verdict("passed", f"{checked}, {kept}.")
 
 
@@ -81,24 +86,38 @@ def accuracy_cell(row: dict[str, Any]) -> str:
     return f"{row['accuracy']:.2f} ± {error:.2f} %"
 
 
-def references(report: Report) -> list[dict[str, Any]]:
-    """Returns the ratios that exist, teacher first."""
-    return [entry for entry in (report["ratios"]["against_teacher"], report["ratios"]["against_student"]) if entry]
+def base_model(report: Report, key: str) -> dict[str, Any] | None:
+    """Returns the float model `teacher` or `student` of a report, None where the run has none."""
+    return next((row for row in report["models"][:-1] if row["key"] == key), None)
+
+
+def references(report: Report) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Returns the ratios that exist, each with the model they are against; the teacher comes first."""
+    pairs = [(report["ratios"][f"against_{key}"], base_model(report, key)) for key in ("teacher", "student")]
+    return [(entry, base) for entry, base in pairs if entry is not None and base is not None]
+
+
+def p50_of(report: Report, row: dict[str, Any]) -> float | None:
+    """Returns a model's p50 latency in milliseconds on the first runtime."""
+    latency = row["latency"].get(first_runtime(report))
+    return latency["p50_ms"] if latency else None
 
 
 def headlines(report: Report) -> list[Headline]:
     """Returns size, speed, accuracy and agreement of the result, each beside what it is compared with."""
     result, against = report["models"][-1], references(report)
     runtime = first_runtime(report)
-    latency = result["latency"].get(runtime)
-    size = [than(entry["size"], "smaller", "larger", entry["reference"]) for entry in against]
-    speed = [than(entry["latency"], "faster", "slower", entry["reference"]) for entry in against if entry["latency"]]
-    accuracy = [
-        f"{points(entry['accuracy_points'])} against {entry['reference']}"
-        for entry in against
-        if entry["accuracy_points"] is not None
-    ]
-    p50 = latency["p50_ms"] if latency is not None else None
+    size, speed, accuracy = [], [], []
+    for ratios, base in against:
+        name = ratios["reference"]
+        base_size = kib(base["flatbuffer"]["size_bytes"])
+        size.append(than(ratios["size"], "smaller", "larger", f"{name} ({base_size})"))
+        if ratios["latency"] is not None:
+            base_time = milliseconds(p50_of(report, base))
+            speed.append(than(ratios["latency"], "faster", "slower", f"{name} ({base_time})"))
+        if ratios["accuracy_points"] is not None:
+            accuracy.append(f"{points(ratios['accuracy_points'])} against {name} ({percent(base['accuracy'])})")
+    p50 = p50_of(report, result)
     error = result.get("accuracy_standard_error")
     noise = [f"±{error:.2f} points on {report['data']['test']:,} test samples"] if error is not None else []
     found = [
@@ -108,9 +127,9 @@ def headlines(report: Report) -> list[Headline]:
     ]
     if result["agreement_with_float"] is not None:
         twin = (report["verification"] or {}).get("twin_agreement")
-        details = ("test samples with the float model's answer",)
-        details += (f"{percent(twin)} with its quantized twin",) if twin is not None else ()
-        found.append(Headline("Agreement", percent(result["agreement_with_float"]), details))
+        details = ["test samples with the float model's answer"]
+        details += [f"{percent(twin)} with its quantized twin"] if twin is not None else []
+        found.append(Headline("Agreement", percent(result["agreement_with_float"]), tuple(details)))
     return found
 
 
@@ -151,7 +170,7 @@ def ratios_table(report: Report) -> Table:
             entry["reference"], ratio(entry["size"]), ratio(entry["gzip"]), ratio(entry["latency"]),
             ratio(entry["params"]), ratio(entry["macs"]), points(entry["accuracy_points"]),
         )
-        for entry in references(report)
+        for entry, _ in references(report)
     )  # fmt: skip
     return Table(headers, rows, headers[1:])
 
@@ -162,104 +181,3 @@ def budget_table(report: Report) -> Table:
         (line["name"], line["text"], "kept" if line["passed"] else "MISSED") for line in report["budget"]["lines"]
     )
     return Table(("Limit", "Found", "Verdict"), rows)
-
-
-def stages_table(report: Report) -> Table:
-    """Returns what each stage took."""
-    rows = tuple(
-        (entry["stage"], "reused" if entry["status"] == "cached" else entry["status"], duration(entry["seconds"]),
-         entry["fingerprint"][:12])
-        for entry in report["stages"]
-    )  # fmt: skip
-    return Table(("Stage", "Status", "Time", "Fingerprint"), rows, ("Time",))
-
-
-def census_table(census: dict[str, Any]) -> Table:
-    """Returns the flatbuffer's operators by name, the most frequent first."""
-    ops = sorted(census["ops"].items(), key=lambda item: (-item[1]["count"], item[0]))
-    rows = tuple((name, number(entry["count"]), ", ".join(entry["dtypes"])) for name, entry in ops)
-    return Table(("Operator", "Count", "Types"), rows, ("Count",))
-
-
-def layers_table(layers: Sequence[dict[str, Any]]) -> Table:
-    """Returns each operator beside its twin, in steps of the output's scale."""
-    rows = tuple(
-        (entry["layer"], entry["op"], f"{entry['mean_steps']:.3f}", f"{entry['max_steps']:.1f}",
-         "other weights" if entry["weights_differ"] else "differs" if entry["differs"] else "same")
-        for entry in layers
-    )  # fmt: skip
-    return Table(("Layer", "Operator", "Mean steps", "Max steps", "Against its twin"), rows, ("Mean steps", "Max steps"))
-
-
-def widths_table(pruning: dict[str, Any]) -> Table:
-    """Returns the width of every layer before and after pruning."""
-    widths = pruning.get("widths") or {}
-    rows = tuple(
-        (name, number(before), number(after), f"{100 * (1 - after / before):.0f} %")
-        for name, (before, after) in widths.items()
-    )
-    return Table(("Layer", "Before", "After", "Removed"), rows, ("Before", "After", "Removed"))
-
-
-def sparsity_sentence(sparsity: dict[str, Any]) -> str:
-    """Returns how many weights are zero in the shipped file, in one sentence."""
-    return (
-        f"{number(sparsity['zeros_in_file'])} weights are zero in the file ({percent(100 * sparsity['share'])} of its "
-        f"weights); {number(sparsity['masked_weights'])} of {number(sparsity['prunable_weights'])} prunable weights were masked."
-    )
-
-
-def confusions(plots: dict[str, Any], most: int = 5) -> list[str]:
-    """Returns which classes are taken for which others most often, in sentences."""
-    matrix, names = plots.get("confusion_matrix"), plots.get("class_names")
-    if not matrix or not names:
-        return []
-    wrong = [
-        (count, row, column)
-        for row, counts in enumerate(matrix)
-        for column, count in enumerate(counts)
-        if row != column and count
-    ]
-    wrong.sort(key=lambda item: (-item[0], item[1:]))
-    return [
-        f"{names[row]} taken for {names[column]}: {number(count)} of {number(sum(matrix[row]))}"
-        for count, row, column in wrong[:most]
-    ]
-
-
-def comparison_table(reports: Sequence[tuple[str, Report]]) -> Table:
-    """Returns one row per run; differences are against the first one."""
-    headers = (
-        "Run", "Accuracy", "Difference", "Flatbuffer", "Size", "Latency p50", "Speed", "Smaller than teacher",
-        "Faster than teacher", "Verdict",
-    )  # fmt: skip
-    first = reports[0][1]["models"][-1]
-    first_ms = _p50(reports[0][1])
-    rows = []
-    for place, (name, report) in enumerate(reports):
-        result, latency_ms = report["models"][-1], _p50(report)
-        teacher = report["ratios"]["against_teacher"] or {}
-        rows.append(
-            (
-                name, accuracy_cell(result), _change(result["accuracy"], first["accuracy"], place),
-                kib(result["flatbuffer"]["size_bytes"]),
-                _times(result["flatbuffer"]["size_bytes"], first["flatbuffer"]["size_bytes"], place),
-                milliseconds(latency_ms), _times(latency_ms, first_ms, place), ratio(teacher.get("size")),
-                ratio(teacher.get("latency")), verdict(report).state,
-            )
-        )  # fmt: skip
-    return Table(headers, tuple(rows), headers[1:-1])
-
-
-def _p50(report: Report) -> float | None:
-    latency = report["models"][-1]["latency"].get(first_runtime(report))
-    return latency["p50_ms"] if latency else None
-
-
-def _change(value: float | None, first: float | None, place: int) -> str:
-    return MISSING if place == 0 or value is None or first is None else points(value - first)
-
-
-def _times(value: float | None, first: float | None, place: int) -> str:
-    """Returns value / first: `0.50x` is half of it."""
-    return MISSING if place == 0 or value is None or not first else ratio(value / first)

@@ -90,7 +90,9 @@ def snippet(name: str, data: DataSummary, given: TensorSummary, answer: TensorSu
     imports += ["from PIL import Image, ImageOps"] if picture else []
     standard = ["import sys"] if len(data.classes) <= INLINE_CLASSES else ["import json", "import sys"]
     argument = "picture.png" if picture else "sample.npy"
-    head = f'"""Runs {file} of run {_plain(name)} on one sample: python classify.py {argument}  (pip install {needs})"""'
+    head = (
+        f'"""Runs {file} of run {_plain(name)} on one sample: python classify.py {argument}  (pip install {needs})"""'
+    )
     parts = [
         head, "", *standard, "", *imports, "", _classes(data.classes),
         f"MEAN = np.array({_floats(data.mean)}, np.float32)  # {_plain(data.origin)}",
@@ -138,15 +140,15 @@ def _classes(classes: tuple[str, ...]) -> str:
 def _picture_reader(shape: tuple[int, ...], value_scale: float) -> str:
     height, width, channels = shape
     top = round(1 / value_scale)
-    values = "picture" if top == 255 else f"picture * ({top} / 255)"  # noqa: PLR2004 - the largest uint8
+    values = "picture" if top == RANGES["uint8"][1] else f"picture * ({top} / 255)"
     mode = "L" if channels == 1 else "RGB"
     return "\n".join(
         [
             "def load(path):",
             f'    """Returns a picture file as the model was trained on it: {tuple(shape)}, values 0 to {top}."""',
             f'    picture = ImageOps.exif_transpose(Image.open(path)).convert("{mode}")',
-            f"    picture = np.asarray(ImageOps.fit(picture, ({width}, {height})), np.float32)"
-            f".reshape({height}, {width}, {channels})",
+            f"    picture = ImageOps.fit(picture, ({width}, {height}))",
+            f"    picture = np.asarray(picture, np.float32).reshape({height}, {width}, {channels})",
             f"    return {values}",
         ]
     )

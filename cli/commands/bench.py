@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import render
+from compress.report_format import significant
 
 REPORT_EVERY_SHARE = 10
 
@@ -17,15 +18,18 @@ def bench(
     threads: Annotated[list[int] | None, typer.Option(metavar="N", help="Interpreter threads. Repeatable. [1]")] = None,
     runtimes: Annotated[
         list[str] | None,
-        typer.Option("--runtime", metavar="NAME", help="`litert` or `tensorflow` (reference kernels). Repeatable. [litert]"),
+        typer.Option(
+            "--runtime", metavar="NAME", help="`litert` or `tensorflow` (reference kernels). Repeatable. [litert]"
+        ),
     ] = None,
     runs: Annotated[int, typer.Option(metavar="N", help="Timed runs per file.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure the latency of flatbuffers: p50 and p95, interleaved when several files are given.
 
-    Interleaved means that the files take turns, so that noise of the machine hits all of them alike and the ratios hold. A file
-    given twice shows how noisy the machine is. Inputs are random; interpreters run in a process of their own.
+    Interleaved means that the files take turns, so that noise of the machine hits all of them alike and the ratios
+    hold. A file given twice shows how noisy the machine is. Inputs are random; interpreters run in a process of their
+    own.
 
     Example: edgecompress bench teacher.tflite model.tflite --threads 1 --threads 2
     """
@@ -55,10 +59,10 @@ def bench(
                 row.file,
                 row.runtime,
                 row.threads,
-                milliseconds(row.latency.p50_ms),
-                milliseconds(row.latency.p95_ms),
-                milliseconds(row.latency.min_ms),
-                f"{row.latency.ratio_to_first:.3g}",
+                significant(row.latency.p50_ms),
+                significant(row.latency.p95_ms),
+                significant(row.latency.min_ms),
+                significant(row.latency.ratio_to_first),
             )
             for row in rows
         ],
@@ -66,9 +70,3 @@ def bench(
     )
     if len(files) > 1:
         render.line(f"Time ratio: against {files[0]}, same runtime and threads; below 1 is faster.", style="dim")
-
-
-def milliseconds(value: float) -> str:
-    """Returns a time with three significant digits, never in powers of ten."""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3  # noqa: PLR2004
-    return f"{value:.{digits}f}"

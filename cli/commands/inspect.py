@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from cli import render
+from compress.report_format import kib
 
-KIB = 1024
 #: Longer layer names are cut in the table; JSON has them whole.
 NAME_WIDTH = 40
 SHOWN_FAULTS = 10
@@ -36,7 +36,7 @@ def inspect(
 
 
 def _show(found: dict[str, Any]) -> None:
-    render.line(f"{found['file']}: {_kib(found['size_bytes'])}, {_kib(found['gzip_bytes'])} with gzip", style="bold")
+    render.line(f"{found['file']}: {kib(found['size_bytes'])}, {kib(found['gzip_bytes'])} with gzip", style="bold")
     for title in ("inputs", "outputs"):
         for end in found[title]:
             render.line(f"{title[:-1]:<7} {end['name'] or 'unnamed'}  {end['dtype']}{end['shape']}  {end['how']}")
@@ -63,12 +63,15 @@ def _show(found: dict[str, Any]) -> None:
     weights, q = found["weights"], found["quantization"]
     render.line(f"weights:   {weights['count']:,}, {weights['share']:.1%} of them zero")
     render.line(
-        f"quantized: {q['per_tensor']} tensors with one scale, {q['per_channel']} with one per channel, {q['none']} with none"
+        f"quantized: {q['per_tensor']} tensors with one scale, {q['per_channel']} with one per channel, "
+        f"{q['none']} with none"
     )
     render.line("bytes:     " + ", ".join(f"{part} {size:,}" for part, size in found["bytes"].items() if size))
     if found["runs"] is not None:
         runs, arena = found["runs"], found["arena"]
-        render.line(f"LiteRT:    {'runs it' if runs['works'] else runs['reason']}", style="" if runs["works"] else "red")
+        render.line(
+            f"LiteRT:    {'runs it' if runs['works'] else runs['reason']}", style="" if runs["works"] else "red"
+        )
         render.line(f"arena:     {_arena(arena)}")
     _show_faults(found["not_int8"])
 
@@ -111,10 +114,6 @@ def _arena(arena: dict[str, Any]) -> str:
     if arena["arena_bytes"] is None:
         return f"not available ({arena['reason']})"
     return (
-        f"{_kib(arena['arena_bytes'])} by tflite-micro ({_kib(arena['activation_bytes'])} activations, "
-        f"{_kib(arena['persistent_bytes'])} structures on this 64-bit machine)"
+        f"{kib(arena['arena_bytes'])} by tflite-micro ({kib(arena['activation_bytes'])} activations, "
+        f"{kib(arena['persistent_bytes'])} structures on this 64-bit machine)"
     )
-
-
-def _kib(size: int) -> str:
-    return f"{size / KIB:,.1f} KiB"

@@ -15,7 +15,9 @@ def plan(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as `run` would. Repeatable.")
     ] = None,
-    sizes: Annotated[bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")] = False,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")
+    ] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Allow `python:` models and data, which run code.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -38,21 +40,42 @@ def plan(
 
         predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
     steps = [
-        {"stage": step.stage, "status": "cached" if step.result else "to do", "reason": step.reason, "fingerprint": step.fingerprint}
+        {
+            "stage": step.stage,
+            "status": "cached" if step.result else "to do",
+            "reason": step.reason,
+            "fingerprint": step.fingerprint,
+        }
         for step in made.steps
     ]
     if as_json:
-        render.emit_json({"recipe": str(recipe), "name": parsed.name, "data_sha256": made.data_sha256, "steps": steps, "sizes": predicted})
+        render.emit_json(
+            {
+                "ok": True,
+                "recipe": str(recipe),
+                "name": parsed.name,
+                "data_sha256": made.data_sha256,
+                "steps": steps,
+                "sizes": predicted,
+            }
+        )
         return
     render.table(
         ["stage", "status", "why", "fingerprint"],
         [(step["stage"], step["status"], step["reason"], step["fingerprint"][:12]) for step in steps],
     )
     if predicted:
+        render.line()
         render.table(
             ["model", "parameters", "MACs", "FP32 KiB", "INT8 KiB"],
             [
-                (row["label"], f"{row['params']:,}", f"{row['macs']:,}", f"{row['float_bytes'] / 1024:,.1f}", f"{row['int8_bytes'] / 1024:,.1f}")
+                (
+                    row["label"],
+                    f"{row['params']:,}",
+                    f"{row['macs']:,}",
+                    f"{row['float_bytes'] / 1024:,.1f}",
+                    f"{row['int8_bytes'] / 1024:,.1f}",
+                )
                 for row in predicted
             ],
             title="Predicted sizes (flatbuffers, before anything is trained)",

@@ -13,22 +13,24 @@ from cli import render
 GO_ON = "interrupted. Finished stages are kept: run the same command again to go on."
 
 
-def default_store(output: Path | None = None) -> Path:
+def default_store() -> Path:
     """Returns where finished stages lie: EDGECOMPRESS_STORE, or `.store` beside the runs."""
-    del output
     return Path(os.environ.get("EDGECOMPRESS_STORE") or "runs/.store")
 
 
-def trusted(trust: bool) -> bool:  # noqa: FBT001
+def trusted(trust: bool) -> bool:
     """Returns whether `python:` sources may run: asked for here or by EDGECOMPRESS_TRUST=1."""
     return trust or os.environ.get("EDGECOMPRESS_TRUST") == "1"
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run's folder. Default: runs/NAME.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run's folder. Default: runs/NAME.")
+    ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set prune.ratio=0.7. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set prune.ratio=0.7. Repeatable."),
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again.")] = False,
@@ -46,6 +48,7 @@ def run(
     from cli.crash import log_crashes_to
     from cli.display import make_display
     from compress.artifact import Store
+    from compress.errors import ExitCode
     from compress.pipeline import run_pipeline
     from compress.recipe_yaml import load_recipe
 
@@ -69,17 +72,28 @@ def run(
     if as_json:
         steps = [{"stage": step.stage, "fingerprint": step.fingerprint} for step in outcome.plan.steps]
         document = outcome.report or {"stopped_after": until, "steps": steps}
-        render.emit_json({"ok": not outcome.exit_code, "exit_code": int(outcome.exit_code), "output": str(folder), "report": document})
+        render.emit_json(
+            {
+                "ok": not outcome.exit_code,
+                "exit_code": int(outcome.exit_code),
+                "output": str(folder),
+                "report": document,
+            }
+        )
     elif not quiet:
-        from cli.display import duration
+        from compress.report_format import duration
 
         if outcome.report is not None:
             from cli.report_view import show_report
 
             show_report(outcome.report, folder)
         cached = " (everything was finished before)" if outcome.plan.cached else ""
-        render.note(f"{folder}: {'stopped after ' + until if until else 'done'} in {duration(outcome.seconds)}{cached}", style="dim")
+        render.note(
+            f"{folder}: {'stopped after ' + until if until else 'done'} in {duration(outcome.seconds)}{cached}",
+            style="dim",
+        )
+    what = "verification failed" if outcome.exit_code == ExitCode.VERIFICATION else "budget missed"
     for message in outcome.messages:
-        render.note(("verification failed: " if outcome.exit_code == 5 else "budget missed: ") + message, style="red")  # noqa: PLR2004
+        render.note(f"{what}: {message}", style="red")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)

@@ -35,7 +35,8 @@ def verify(
         render.emit_json({"ok": verdict["passed"], "folder": str(folder), **verdict})
     else:
         render.table(
-            ["check", "result", "detail"], [(check["name"], MARKS[check["passed"]], check["detail"]) for check in verdict["checks"]]
+            ["check", "result", "detail"],
+            [(check["name"], MARKS[check["passed"]], check["detail"]) for check in verdict["checks"]],
         )
         render.line(f"{folder}: " + ("verified" if verdict["passed"] else "NOT as the run left it"))
     if not verdict["passed"]:

@@ -1,46 +1,53 @@
-"""Data."""
+"""Data sources: what a recipe's `data` block names, loaded, split and hashed."""
 
 from __future__ import annotations
 
-import gzip
-from typing import Any
-
-import numpy as np
-
-from compress.data.base import Dataset, Normalization, Split
+from compress.data import cifar10, digits, fashion_mnist, image_folder, npz, python_function
+from compress.data.base import Dataset, Normalization
+from compress.data.prepare import prepare
+from compress.data.raw import Source
 from compress.recipe import Recipe
+
+__all__ = ["SOURCES", "fingerprint", "load_dataset"]
+
+#: Every source by its name in recipes.
+SOURCES: dict[str, Source] = {
+    "digits": Source(digits.load, digits.fingerprint),
+    "fashion-mnist": Source(fashion_mnist.load, fashion_mnist.fingerprint),
+    "cifar10": Source(cifar10.load, cifar10.fingerprint),
+    "image-folder": Source(image_folder.load, image_folder.fingerprint),
+    "npz": Source(npz.load, npz.fingerprint),
+}
+#: What a name that starts so means: code of the user's own.
+PYTHON_PREFIX = "python:"
+PYTHON = Source(python_function.load, python_function.fingerprint)
+
+
+def load_dataset(recipe: Recipe, *, trust: bool, normalization: Normalization | None = None) -> Dataset:
+    """Returns the recipe's data, split and ready for the stages.
+
+    Args:
+        recipe: Its `data` block says what is loaded, its seed how it is split.
+        trust: Whether `python:` sources may run.
+        normalization: A model's published one; it is used where the data has as many channels.
+
+    Raises:
+        DataError: The data cannot be found, read or used.
+        UsageError: A `python:` source without trust.
+    """
+    return prepare(recipe, _source(recipe).load(recipe, trust), normalization)
 
 
 def fingerprint(recipe: Recipe, *, trust: bool) -> str:
-    return recipe.data.source
+    """Returns a hash of the data's content (not of its place), before it is split.
+
+    Raises:
+        DataError: The data cannot be found or read.
+        UsageError: A `python:` source without trust.
+    """
+    return _source(recipe).fingerprint(recipe, trust)
 
 
-def load_dataset(recipe: Recipe, *, trust: bool, normalization: Any = None) -> Dataset:
-    rng = np.random.default_rng(recipe.seed)
-    if recipe.data.source == "digits":
-        from sklearn.datasets import load_digits
-
-        d = load_digits()
-        x, y = d.images.astype(np.uint8)[..., None], d.target.astype(np.int64)
-        p = rng.permutation(len(x))
-        nt = int(len(x) * recipe.data.test)
-        te, tr = p[:nt], p[nt:]
-        xt, yt, x, y = x[te], y[te], x[tr], y[tr]
-        scale = 1 / 16
-    else:
-        def im(n: str) -> Any:
-            return np.frombuffer(gzip.open("/usr/share/datasets/fashion-mnist/" + n).read(), np.uint8, offset=16).reshape(-1, 28, 28, 1)
-
-        def lb(n: str) -> Any:
-            return np.frombuffer(gzip.open("/usr/share/datasets/fashion-mnist/" + n).read(), np.uint8, offset=8).astype(np.int64)
-
-        x, y, xt, yt = im("train-images-idx3-ubyte.gz"), lb("train-labels-idx1-ubyte.gz"), im("t10k-images-idx3-ubyte.gz"), lb("t10k-labels-idx1-ubyte.gz")
-        scale = 1 / 255
-        p = rng.permutation(len(x))[: recipe.data.train_samples]
-        x, y = x[p], y[p]
-    nv = int(len(x) * recipe.data.validation)
-    mean, std = float(x[nv:].mean() * scale), float(x[nv:].std() * scale)
-    return Dataset(
-        recipe.data.source, Split(x[nv:], y[nv:]), Split(x[:nv], y[:nv]), Split(xt, yt), tuple(str(i) for i in range(10)),
-        (1, *x.shape[1:3]), Normalization(scale, (mean,), (std,), "train"),
-    )
+def _source(recipe: Recipe) -> Source:
+    name = recipe.data.source
+    return PYTHON if name.startswith(PYTHON_PREFIX) else SOURCES[name]

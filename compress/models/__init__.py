@@ -1,22 +1,155 @@
-"""Models."""
+"""Models: a literal table of built-in ones, and how any model is built from a recipe's `teacher` or `student` block."""
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from compress.models.resnet import R8, R9
+from compress.data.base import Normalization
+from compress.errors import ModelError
+from compress.models.construction import (
+    Shape,
+    accepted_arguments,
+    check_output,
+    describe_arguments,
+    explaining,
+    find_head,
+    unknown_argument,
+)
+from compress.models.ds_cnn import ds_cnn
+from compress.models.mobilenet_v1 import mobilenet_v1
+from compress.models.mobilenet_v2 import mobilenet_v2
+from compress.models.python_source import build_python
+from compress.models.resnet import resnet8, resnet9, resnet20
+from compress.models.timm_models import build_timm, timm_normalization
+from compress.models.torchvision_models import (
+    adapt_channels,
+    adapt_published,
+    build_torchvision,
+    torchvision_normalization,
+)
+from compress.models.weight_files import State
+from compress.models.weights import load_foreign_weights
 from compress.recipe import ModelSpec
 
+__all__ = ["BUILT_IN", "build_model", "published_normalization"]
 
-def published_normalization(spec: ModelSpec) -> Any:
+#: The names are those of `recipe_names.MODELS`. Each takes (input_shape, num_classes, **args).
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": resnet8,
+    "resnet9": resnet9,
+    "resnet20": resnet20,
+    "ds-cnn": ds_cnn,
+    "mobilenet-v1": mobilenet_v1,
+    "mobilenet-v2": mobilenet_v2,
+}
+#: Largest arguments by type: channels as int, multipliers as float. Beyond them memory runs out before an error comes.
+LARGEST = {"int": 1024, "float": 16.0}
+
+
+def build_model(
+    spec: ModelSpec,
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    trust: bool,
+    base_dir: Path,
+    seed: int,
+    fine_tune: bool | None = None,
+) -> nn.Module:
+    """Returns a model as a recipe describes it, on the CPU, with its weights where the recipe names a file.
+
+    The same seed gives the same weights. The model has run once, so it is known to give one score per class.
+
+    Args:
+        spec: The recipe's block.
+        input_shape: Shape of one sample, (C, H, W) for pictures.
+        num_classes: How many scores it gives.
+        trust: Whether a `python:` model may run its code.
+        base_dir: The recipe's folder, from which relative paths start.
+        seed: Of the initial weights.
+        fine_tune: Whether it is trained after loading, so that a file with another number of classes may lend it
+            everything but the head. Default: whether the block has `train`.
+
+    Raises:
+        UsageError: It runs code that is not trusted.
+        ModelError: It cannot be built with these arguments or for this data, or the weights do not fit.
+    """
+    # Drawing from a generator that is put back leaves the caller's random numbers as they were.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model, adapt = _construct(spec, input_shape, num_classes, trust=trust, base_dir=base_dir)
+        check_output(spec.model, model, input_shape, num_classes)
+    if spec.weights is not None:
+        load_foreign_weights(
+            model,
+            Path(base_dir, Path(spec.weights).expanduser()),
+            head=find_head(model, num_classes),
+            fine_tune=spec.train is not None if fine_tune is None else fine_tune,
+            adapt=adapt,
+        )
+    return model
+
+
+def published_normalization(spec: ModelSpec) -> Normalization | None:
+    """Returns how the inputs of published weights were normalised, None where the recipe names no such weights.
+
+    Only weights that a library published with its own models are known; a network that starts from random weights is
+    better served by the statistics of its data. The numbers are for RGB pictures.
+
+    Raises:
+        ModelError: There is no such model.
+    """
+    if spec.weights is None:
+        return None
+    if spec.model.startswith("torchvision/"):
+        return torchvision_normalization(spec.model)
+    if spec.model.startswith("timm/"):
+        return timm_normalization(spec.model)
     return None
 
 
-def build_model(spec: ModelSpec, input_shape: Any, num_classes: int, *, trust: bool, base_dir: Path, seed: int) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return {"resnet8": R8, "resnet9": R9}[spec.model](input_shape, num_classes, **spec.args)
+def _construct(
+    spec: ModelSpec, input_shape: Shape, num_classes: int, *, trust: bool, base_dir: Path
+) -> tuple[nn.Module, Callable[[State], State] | None]:
+    """Returns a model with random weights, and what makes published weights fit it."""
+    name, args = spec.model, spec.args
+    if name.startswith("python:"):
+        return build_python(name, args, input_shape, num_classes, trust=trust, base_dir=base_dir), None
+    if name.startswith("torchvision/"):
+        model = build_torchvision(name, args, input_shape, num_classes)
+        return model, adapt_published(name, model)
+    if name.startswith("timm/"):
+        model = build_timm(name, args, input_shape, num_classes)
+        return model, lambda state: adapt_channels(model, state)
+    if name not in BUILT_IN:
+        raise ModelError(f"unknown model `{name}`. Known: {', '.join(BUILT_IN)}")
+    if len(input_shape) != 3:  # noqa: PLR2004 - (C, H, W)
+        raise ModelError(f"model {name} takes pictures (channels, height, width), not samples of shape {input_shape}")
+    build = BUILT_IN[name]
+    accepted = accepted_arguments(build, hidden=frozenset({"input_shape", "num_classes"}))
+    _check_arguments(name, args, accepted)
+    with explaining(name, args, lambda: describe_arguments(accepted)):
+        return build(input_shape, num_classes, **args), None
+
+
+def _check_arguments(name: str, args: Mapping[str, Any], accepted: Mapping[str, inspect.Parameter]) -> None:
+    """Raises ModelError for the first argument of a built-in model that is unknown or no sensible number."""
+    for argument, value in args.items():
+        if argument not in accepted:
+            raise unknown_argument(name, argument, accepted)
+        kind = str(accepted[argument].annotation)
+        largest = LARGEST[kind]
+        number = isinstance(value, int | float if kind == "float" else int) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not 0 < value <= largest:
+            what = "a whole number" if kind == "int" else "a number"
+            raise ModelError(
+                f"model {name}: argument `{argument}` must be {what} above 0 and at most {largest:g}, not {value!r}. "
+                f"Its arguments: {describe_arguments(accepted)}"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -79,8 +79,7 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
 
 def _recorder(name: str, seen: dict[str, LayerCount]) -> Any:
     def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)
+        weight = cast(torch.Tensor, module.weight)
         # A transposed convolution multiplies every input value, the others make every output value.
         transposed = getattr(module, "transposed", False)
         macs = (inputs[0].numel() if transposed else output.numel()) * weight[0].numel()

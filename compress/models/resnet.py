@@ -1,4 +1,4 @@
-"""Residual networks for small pictures: resnet8 (MLPerf Tiny), resnet20 (He et al. 2016) and resnet9 (a fast teacher)."""
+"""Residual networks for small pictures: resnet8 (MLPerf Tiny), resnet20 (He et al. 2016), resnet9 (a fast teacher)."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ class SmallResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns logits, (N, classes)."""
-        x = self.stack3(self.stack2(self.stack1(self.relu(self.bn(self.conv(x))))))
+        x = self.relu(self.bn(self.conv(x)))
+        for stack in (self.stack1, self.stack2, self.stack3):
+            x = stack(x)  # type: ignore[operator]
         return self.fc(self.pool(x).flatten(1))  # type: ignore[no-any-return]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -18,7 +20,8 @@ def quantized_structure(float_model: bytes) -> bytes:
     Raises:
         ModelError: The quantizer cannot handle the model.
     """
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the calibration interpreter warns of the memory that keeping tensors costs
         from ai_edge_quantizer import quantizer, recipe
 
         try:

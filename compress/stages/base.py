@@ -21,7 +21,8 @@ from compress.models import build_model, published_normalization
 from compress.models.count import count
 from compress.models.weights import load_weights, save_weights
 from compress.pruning.architecture import apply_architecture
-from compress.recipe import DistillSpec, ModelSpec, Recipe, TrainSpec
+from compress.pruning.structured import StructuredPruner
+from compress.recipe import DistillSpec, ModelSpec, PruneSpec, Recipe, TrainSpec
 from compress.tasks import make_task
 from compress.tasks.base import Task
 from compress.tflite.convert import convert
@@ -30,6 +31,8 @@ from compress.training.fit import Lesson, fit
 from compress.training.precision import pick_device, pick_threads
 from compress.training.soft_targets import OnlineTeacher, StoredTargets
 
+#: The flatbuffer to ship; no other file of a run has this name.
+MODEL = "model.tflite"
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 CURVE = "curve.json"
@@ -186,3 +189,10 @@ def save_model(model: nn.Module, curve: list[dict[str, Any]], work: Path) -> Non
     save_weights(model.to("cpu"), work / WEIGHTS)
     write_json(work / CURVE, curve)
 
+
+def make_pruner(bench: Workbench, model: nn.Module, spec: PruneSpec) -> StructuredPruner:
+    """Returns the structured pruner of a recipe; it refuses what cannot be pruned that far."""
+    if spec.of == "weights":
+        raise ModelError("structured pruning counts params or macs")
+    example = torch.zeros(1, *bench.dataset.input_shape)
+    return StructuredPruner(model, example, of=spec.of, ratio=spec.ratio, steps=spec.steps, round_to=spec.round_to)

@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compress.stages.base import Workbench, model_stages
-from compress.stages.export import MODEL
+from compress.stages.base import MODEL, Workbench, model_stages
 from compress.tflite.latency import measure
 
 

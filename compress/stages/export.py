@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from compress.artifact import write_bytes, write_json
-from compress.stages.base import Workbench, final_stage, model_stages
+from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.twins import LABELS, QUANTIZED
 from compress.tflite.finish import finish
 from compress.tflite.flatbuffer import read_model, sizes
 from compress.tflite.labels import operator_labels
 
-MODEL = "model.tflite"
-
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
     """Writes model.tflite with the asked input and output type, and teacher.tflite, student.tflite, pruned.tflite in float32."""
-    import json
-
     metrics: dict[str, Any] = {"flatbuffers": {}}
     for row, stage in model_stages(bench.recipe):
         model = read_model(bench.float_flatbuffer(stage))

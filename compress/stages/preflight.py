@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from compress.errors import DataError
-from compress.plan import Plan
-from compress.stages.base import Workbench
-from compress.stages.prune import make_pruner
+from compress.stages.base import Workbench, make_pruner
 
 
-def preflight(bench: Workbench, plan: Plan) -> None:
+def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
     """Loads the data and builds the models of the steps to be made; raises what would otherwise stop the run later.
+
+    Args:
+        bench: The run.
+        todo: Stages that have to be made.
 
     Raises:
         ResourceError: Data or weights cannot be used, or the model cannot be pruned as far as asked.
     """
-    todo = {step.stage for step in plan.steps if step.result is None}
     recipe, dataset = bench.recipe, bench.dataset
     trains = {
         "teacher": recipe.teacher is not None and recipe.teacher.train is not None,

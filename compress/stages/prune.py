@@ -13,10 +13,9 @@ from torch import nn
 from compress.artifact import write_json
 from compress.errors import ModelError
 from compress.pruning.architecture import architecture_of
-from compress.pruning.structured import StructuredPruner
 from compress.pruning.unstructured import MagnitudeMasks, cubic_share
 from compress.recipe import PruneSpec
-from compress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
+from compress.stages.base import ARCHITECTURE, Workbench, make_pruner, model_figures, save_model, validation_figures
 from compress.training.fit import fit
 
 #: Share of the fine-tuning in which pruning happens; the rest wins the loss back.
@@ -97,14 +96,6 @@ def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Techniqu
         }
 
     return pruner.prune_step, None, describe
-
-
-def make_pruner(bench: Workbench, model: nn.Module, spec: PruneSpec) -> StructuredPruner:
-    """Returns the structured pruner of a recipe; it refuses what cannot be pruned that far."""
-    if spec.of == "weights":
-        raise ModelError("structured pruning counts params or macs")
-    example = torch.zeros(1, *bench.dataset.input_shape)
-    return StructuredPruner(model, example, of=spec.of, ratio=spec.ratio, steps=spec.steps, round_to=spec.round_to)
 
 
 def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:

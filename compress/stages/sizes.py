@@ -9,8 +9,7 @@ from torch import nn
 from compress.artifact import Store
 from compress.context import Context
 from compress.models.count import count
-from compress.stages.base import Workbench
-from compress.stages.prune import make_pruner
+from compress.stages.base import Workbench, make_pruner
 
 #: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
 FIXED_BYTES = 1_500

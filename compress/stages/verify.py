@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from compress.artifact import write_json
 from compress.quantization.compare import Agreement, LayerDifference, compare_answers, compare_layers, first_difference
 from compress.quantization.twin import Twin
-from compress.stages.base import Workbench, final_stage, model_stages
-from compress.stages.export import MODEL
+from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.twins import LABELS, load_twin
 from compress.tflite.census import census
 from compress.tflite.flatbuffer import read_model, weight_zeros

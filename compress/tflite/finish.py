@@ -30,6 +30,7 @@ class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
         """Starts with a buffer of `size` bytes; it grows."""
         super().__init__(size)
         self._vectors: dict[tuple[str, bytes], int] = {}
+        self._strings: dict[bytes, int] = {}
 
     def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - the base class's name
         """Returns the offset of a vector, an earlier one where it is equal."""
@@ -43,6 +44,13 @@ class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
             else:
                 self._vectors[key] = super().CreateNumpyVector(x)
         return self._vectors[key]
+
+    def CreateString(self, s: str | bytes, encoding: str = "utf-8", errors: str = "strict") -> int:  # noqa: N802
+        """Returns the offset of a string, an earlier one where it is equal (constants have the empty name, all of them)."""
+        key = s.encode(encoding, errors) if isinstance(s, str) else bytes(s)
+        if key not in self._strings:
+            self._strings[key] = super().CreateString(key)
+        return self._strings[key]
 
 
 def pack(model: schema.ModelT) -> bytes:

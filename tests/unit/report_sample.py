@@ -43,7 +43,9 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate({key: value for key, value in blocks.items() if value is not None})
 
 
-def row(key: str, model: str, params: int, macs: int, size: int, accuracy: float, p50_ms: float, **more: Any) -> ModelRow:
+def row(
+    key: str, model: str, params: int, macs: int, size: int, accuracy: float, p50_ms: float, **more: Any
+) -> ModelRow:
     """Returns a model's row; the flatbuffer packs to 92 %."""
     dtype = more.pop("dtype", "float32")
     file = "model.tflite" if key == "quantized" else f"{key}.tflite"
@@ -57,9 +59,7 @@ def row(key: str, model: str, params: int, macs: int, size: int, accuracy: float
 TEACHER = row("teacher", "resnet9", 1_654_890, 91_234_816, 6_634_512, 93.86, 4.817)
 STUDENT = row("student", "resnet8", 77_658, 9_437_184, 318_220, 93.02, 0.683)
 PRUNED = row("pruned", "resnet8", 41_202, 5_612_288, 171_904, 92.91, 0.452)
-RESULT = row(
-    "quantized", "resnet8", 41_202, 5_612_288, 54_488, 92.85, 0.171, dtype="int8", agreement_with_float=99.18
-)
+RESULT = row("quantized", "resnet8", 41_202, 5_612_288, 54_488, 92.85, 0.171, dtype="int8", agreement_with_float=99.18)
 
 
 def curve(epochs: int, loss: float, accuracy: float) -> tuple[dict[str, Any], ...]:
@@ -93,7 +93,8 @@ LAYERS = tuple(
      "outlier_share": 0.0, "weights_differ": False, "differs": False}
     for number, (layer, op) in enumerate(
         [("stem", "CONV_2D"), ("stack1.conv1", "CONV_2D"), ("stack1.conv2", "CONV_2D"), ("stack1.add", "ADD"),
-         ("stack2.conv1", "CONV_2D"), ("stack2.conv2", "CONV_2D"), ("stack2.shortcut", "CONV_2D"), ("stack2.add", "ADD"),
+         ("stack2.conv1", "CONV_2D"), ("stack2.conv2", "CONV_2D"), ("stack2.shortcut", "CONV_2D"),
+         ("stack2.add", "ADD"),
          ("pool", "MEAN"), ("classifier", "FULLY_CONNECTED")]
     )
 )  # fmt: skip
@@ -143,7 +144,10 @@ def inputs(**changes: Any) -> ReportInputs:
         files={"model.tflite": "c4" * 32},
         verification=VerificationSummary(
             True, CENSUS,
-            twin={"same": 99.93, "decided": 100.0, "max_steps": 2.0, "mean_steps": 0.03, "p999_steps": 1.0, "accuracy": 92.86},
+            twin={
+                "same": 99.93, "decided": 100.0, "max_steps": 2.0, "mean_steps": 0.03, "p999_steps": 1.0,
+                "accuracy": 92.86,
+            },
             layers=LAYERS,
         ),
         pruning={

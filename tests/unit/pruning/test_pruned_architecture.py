@@ -54,7 +54,9 @@ def test_a_rebuilt_model_gives_equal_outputs(name, tmp_path):
 
 
 def test_a_rebuilt_torchvision_model_gives_equal_outputs(tmp_path):
-    from compress.models.torchvision_shim import torchvision
+    from compress.models.torchvision_import import import_torchvision
+
+    torchvision = import_torchvision()
 
     build = torchvision.models.mobilenet_v3_small
     torch.manual_seed(0)

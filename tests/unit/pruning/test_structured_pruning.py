@@ -274,7 +274,9 @@ def test_an_untraceable_model_is_a_clear_error():
 
 
 def test_shufflenet_is_refused_with_the_layer():
-    from compress.models.torchvision_shim import torchvision
+    from compress.models.torchvision_import import import_torchvision
+
+    torchvision = import_torchvision()
 
     model = torchvision.models.shufflenet_v2_x0_5(weights=None, num_classes=10)
     with pytest.raises(ModelError, match=r"cannot be followed near stage\d.*ZeroDivisionError.*method: unstructured"):
@@ -324,7 +326,9 @@ def test_another_importance_decides():
 
 
 def test_torchvision_models_reach_half_the_macs():
-    from compress.models.torchvision_shim import torchvision
+    from compress.models.torchvision_import import import_torchvision
+
+    torchvision = import_torchvision()
 
     torch.manual_seed(0)
     model = torchvision.models.mobilenet_v3_small(weights=None, num_classes=10)

@@ -1,75 +1,11 @@
-"""A small network through the real converter and the real quantizer, once for all tests."""
+"""A calibrated twin for every test that changes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 import pytest
-import torch
-from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-from torch import nn
 
-
-class EveryKind(nn.Module):
-    """Residual, depthwise, concatenation, pooling, hard swish, a gate and a linear layer in one small net."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.Hardswish())
-        self.down = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
-        self.gate = nn.Conv2d(16, 16, 1)
-        self.pool = nn.MaxPool2d(2)
-        self.head = nn.Linear(32, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        x = x + self.depthwise(x)
-        x = self.down(x)
-        x = x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
-        x = torch.cat([self.pool(x), nn.functional.avg_pool2d(x, 2)], dim=1)
-        return self.head(x.mean((2, 3)))
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A network and its flatbuffers."""
-
-    module: nn.Module
-    floating: Path
-    structure: bytes
-
-    def twin(self) -> Twin:
-        """Returns a fresh twin, ranges not calibrated."""
-        structure = read_model(self.structure)
-        labels = [f"layer{k}" for k in range(len(structure.subgraphs[0].operators))]
-        return Twin(structure, read_model(self.floating), labels).eval()
-
-
-def images(count: int, seed: int = 0) -> torch.Tensor:
-    """Returns random pictures, (count, 3, 12, 12)."""
-    return torch.randn(count, 3, 12, 12, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(scope="session")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
-    """The network with batch norms that are not neutral, converted and quantized."""
-    torch.manual_seed(3)
-    module = EveryKind()
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.normal_()
-            layer.running_var.uniform_(0.5, 2.0)
-            nn.init.uniform_(layer.weight, 0.5, 2.0)
-            nn.init.normal_(layer.bias)
-    path = tmp_path_factory.mktemp("converted") / "float.tflite"
-    convert(module.eval(), (3, 12, 12), path)
-    return Converted(module, path, quantized_structure(path.read_bytes()))
+from ..converted_net import Converted, images
 
 
 @pytest.fixture
@@ -78,27 +14,3 @@ def twin(converted: Converted) -> Twin:
     twin = converted.twin()
     twin.calibrate([images(64)])
     return twin
-
-
-def run_flatbuffer(content: bytes, inputs: torch.Tensor) -> np.ndarray:
-    """Returns the flatbuffer's outputs as real numbers for NCHW float inputs."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    outputs = []
-    for sample in inputs.permute(0, 2, 3, 1).numpy():
-        x = sample[None]
-        if source["dtype"] != np.float32:
-            scale, zero_point = source["quantization"]
-            info = np.iinfo(source["dtype"])
-            x = np.clip(np.rint(x / scale) + zero_point, info.min, info.max)
-        interpreter.set_tensor(source["index"], x.astype(source["dtype"]))
-        interpreter.invoke()
-        y = interpreter.get_tensor(sink["index"])[0].astype(np.float64)
-        if sink["dtype"] != np.float32:
-            scale, zero_point = sink["quantization"]
-            y = (y - zero_point) * scale
-        outputs.append(y)
-    return np.array(outputs)

@@ -12,18 +12,12 @@ from compress.quantization.compare import compare_answers, compare_layers, first
 from compress.quantization.ops import OPS, same_padding
 from compress.quantization.ranges import scale_and_zero_point
 from compress.quantization.twin import Twin
-from compress.tflite.finish import finish, pack
+from compress.tflite.finish import pack
 from compress.tflite.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .conftest import Converted, images, run_flatbuffer
-
-
-def shipped(converted: Converted, twin: Twin, io: str = "int8") -> tuple[bytes, list[str]]:
-    model = read_model(converted.structure)
-    twin.write_into(model)
-    return finish(model, [node.label for node in twin.graph.nodes], io)
+from ..converted_net import Converted, images, run_flatbuffer, shipped
 
 
 def test_float_twin_equals_the_torch_module(converted: Converted, twin: Twin) -> None:

@@ -1,0 +1,62 @@
+# make demo     runs the main job on the embedded data set: a flatbuffer and a report in runs/digits
+# make test     runs the tests
+# make run RECIPE=recipes/fashion-mnist-qat.yaml
+# Both create $(VENV) and install everything into it first. VENV= and PYTHON= choose other ones.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUNS ?= runs
+BIN := $(VENV)/bin
+EDGECOMPRESS := $(BIN)/edgecompress
+STAMP := $(VENV)/.installed
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+RUN_OPTIONS ?=
+
+.PHONY: help demo test run check lint data bench board clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+	@echo "Others: check (ruff, mypy, architecture), data (what the recipes need), bench (measures what the docs claim), clean."
+
+# Everything pinned in constraints.txt, so that the same commit installs the same libraries.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Installing Debian's python3-venv"; $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@echo "Installing edgecompress into $(VENV): some minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,micro]'
+	@touch $@
+
+demo: $(STAMP)
+	$(EDGECOMPRESS) run recipes/digits.yaml --output $(RUNS)/digits $(RUN_OPTIONS)
+	@echo "Flatbuffer: $(RUNS)/digits/model.tflite   Report: $(RUNS)/digits/report.html"
+
+test: $(STAMP)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_OPTIONS)
+
+run: $(STAMP)
+	@[ -n "$(RECIPE)" ] || { echo "Which recipe? make run RECIPE=recipes/digits.yaml" >&2; exit 2; }
+	$(EDGECOMPRESS) run $(RECIPE) $(RUN_OPTIONS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit/test_architecture.py
+
+data: $(STAMP)
+	$(BIN)/python benchmarks/bring_data.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/digits_seeds.py
+	$(BIN)/python benchmarks/torchvision_ptq.py
+	$(BIN)/python benchmarks/techniques.py
+
+clean:
+	rm -rf $(RUNS) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+
+# The rule that users' Makefiles include: a stamp that is only there while the run passes its budget.
+include edgecompress.mk
+$(RUNS)/%.passed: recipes/%.yaml $(STAMP) FORCE
+	$(passed)

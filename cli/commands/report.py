@@ -1,0 +1,53 @@
+"""`edgecompress report`: finished runs, shown or compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import render
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of finished runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show a finished run, or compare several.
+
+    Of one run: verdict, figures against the FP32 teacher and student, budget, warnings. Of several: one row each, then
+    the keys in which their recipes differ. The budget does not decide the exit code here; `run` did that.
+
+    Example: edgecompress report runs/digits runs/digits-sparse
+    """
+    from compress.report import load_report
+
+    runs = [(str(folder), load_report(folder)) for folder in folders]
+    if len(runs) == 1:
+        folder, found = runs[0]
+        if as_json:
+            render.emit_json({"ok": True, "output": folder, "report": found})
+        else:
+            from cli.report_view import show_report
+
+            show_report(found, folders[0].parent if folders[0].is_file() else folders[0])
+        return
+
+    from compress.report_compare import compare
+
+    compared = compare(runs)
+    if as_json:
+        render.emit_json(
+            {
+                "ok": True,
+                "comparison": compared.rows,
+                "recipe_differences": compared.differences,
+                "notes": compared.notes,
+                "runs": [{"output": folder, "report": found} for folder, found in runs],
+            }
+        )
+    else:
+        from cli.report_view import show_comparison
+
+        show_comparison(compared)

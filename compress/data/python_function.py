@@ -1,0 +1,73 @@
+"""Source `python:module:function`: a function of the user's own returns the arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.artifact import sha256_file, sha256_json
+from compress.data.arrays import EXPECTED, raw_data
+from compress.data.raw import RawData
+from compress.errors import DataError
+from compress.python_source import call_function, load_function, python_source_file
+from compress.recipe import Recipe
+
+WHAT = "data source"
+ORDER = ("x_train", "y_train", "x_test", "y_test")
+#: What was returned in this process, so that a function that takes minutes runs once, not for each reader.
+_RETURNED: dict[str, RawData] = {}
+
+
+def load(recipe: Recipe, trust: bool) -> RawData:
+    """Returns the function's arrays, checked.
+
+    Raises:
+        DataError: It failed, or returned something else than arrays of pictures and labels.
+        UsageError: No trust was given.
+    """
+    source, folder = recipe.data.source, Path(recipe.base_dir)
+    load_function(source, folder, trust=trust, what=WHAT, error=DataError)  # asks for trust, also where it ran before
+    key = sha256_json([str(folder.absolute()), _written(recipe)])
+    if key not in _RETURNED:
+        returned = call_function(source, folder, recipe.data.args, trust=trust, what=WHAT, error=DataError)
+        _RETURNED[key] = raw_data(_by_name(returned, source), source)
+    return _RETURNED[key]
+
+
+def fingerprint(recipe: Recipe, trust: bool) -> str:
+    """Returns the hash of the function's file, its arguments and the arrays it returns.
+
+    It has to be called for that: what it reads may change while its code does not.
+    """
+    raw = load(recipe, trust)
+    arrays = [raw.train.inputs, raw.train.labels, raw.calibration]
+    arrays += [None, None] if raw.test is None else [raw.test.inputs, raw.test.labels]
+    return sha256_json([_written(recipe), list(raw.class_names), [_hash(array) for array in arrays]])
+
+
+def _written(recipe: Recipe) -> list[str]:
+    file = python_source_file(recipe.data.source, Path(recipe.base_dir), error=DataError)
+    return [recipe.data.source, sha256_file(file), repr(recipe.data.args)]
+
+
+def _hash(array: np.ndarray[Any, Any] | None) -> list[str] | None:
+    if array is None:
+        return None
+    content = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() if array.size else ""
+    return [str(array.dtype), str(array.shape), content]
+
+
+def _by_name(returned: Any, source: str) -> dict[str, Any]:
+    if isinstance(returned, Mapping):
+        return dict(returned)
+    if isinstance(returned, (tuple, list)) and len(returned) == len(ORDER):
+        return dict(zip(ORDER, returned, strict=True))
+    length = f" of {len(returned)}" if isinstance(returned, (tuple, list)) else ""
+    raise DataError(
+        f"{source} returned a {type(returned).__name__}{length}. Expected a dict with {EXPECTED}; "
+        f"or a tuple ({', '.join(ORDER)})"
+    )

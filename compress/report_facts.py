@@ -1,0 +1,231 @@
+"""How the result was made, verified and measured, as plain text cells; Markdown and HTML show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from compress.report_format import duration, number, percent, plain, points, significant
+from compress.report_tables import Report, Table
+
+#: With more classes than this a confusion matrix is no table for Markdown any more.
+TABLED_CLASSES = 20
+STAGE_TITLES = {
+    "teacher": "Teacher",
+    "distill": "Student",
+    "prune": "Pruning, fine-tuning",
+    "quantize": "Quantization-aware training",
+}
+Fact = tuple[str, str]
+
+
+def _share(value: float) -> str:
+    return percent(100 * value)
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values)
+
+
+#: Block of the report -> its title and what is shown of it: key, how it reads, how its value is written.
+MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]] = {
+    "distillation": (
+        "Distillation",
+        (
+            ("stages", "Stages that learn from the teacher", _listed),
+            ("temperature", "Temperature", plain),
+            ("alpha", "Weight of the soft targets (labels weigh the rest)", plain),
+            ("views", "Augmented views with stored soft targets", number),
+        ),
+    ),
+    "pruning": (
+        "Pruning",
+        (
+            ("method", "Method", str),
+            ("of", "Counted in", str),
+            ("asked", "Share asked to go", _share),
+            ("removed_macs", "MACs removed", _share),
+            ("removed_params", "Parameters removed", _share),
+            ("rounding_points", "Changed by rounding the widths", points),
+            ("masked_share", "Weights masked", _share),
+            ("base_validation_accuracy", "Validation accuracy before", percent),
+            ("validation_accuracy", "Validation accuracy after", percent),
+        ),
+    ),
+    "quantization": (
+        "Quantization",
+        (
+            ("mode", "Mode", str),
+            ("calibration_samples", "Calibration samples", number),
+            ("float_validation_accuracy", "Validation accuracy in float32", percent),
+            ("ptq_validation_accuracy", "Validation accuracy, calibrated only", percent),
+            ("validation_accuracy", "Validation accuracy of the result", percent),
+        ),
+    ),
+}
+
+
+def making(report: Report) -> list[tuple[str, list[Fact]]]:
+    """Returns what distillation, pruning and quantization did: title and rows of each that took place."""
+    found = []
+    for key, (title, shown) in MAKING.items():
+        block = report[key]
+        if block is not None:
+            rows = [(text, form(block[name])) for name, text, form in shown if block.get(name) is not None]
+            found.append((title, rows))
+    return found
+
+
+def verification_facts(report: Report) -> list[Fact]:
+    """Returns the verdict on the flatbuffer: agreement with its twin and the float model; empty if not verified."""
+    found = report["verification"]
+    if found is None:
+        return []
+    rows = [("Verdict", "passed" if found["passed"] else "FAILED"), ("Test samples", number(found["test_samples"]))]
+    twin = found["twin"]
+    if twin is not None:
+        steps = f"{significant(twin['mean_steps'])} steps on average, {significant(twin['max_steps'])} at most"
+        rows += [
+            ("Same answer as the quantized twin", percent(twin["same"])),
+            ("Accuracy of the twin", percent(twin.get("accuracy"))),
+            ("Outputs differ from the twin's by", f"{steps} (a step is the output's scale)"),
+            ("First layer that differs from the twin", found["first_differing_layer"] or "none"),
+        ]
+    rows.append(("Same answer as the float model", percent(found["float_agreement"])))
+    if report["sparsity"] is not None:
+        rows.append(("Zeros", sparsity_sentence(report["sparsity"])))
+    return rows
+
+
+def environment_facts(report: Report) -> list[Fact]:
+    """Returns the machine and the versions a measurement depends on."""
+    environment = report["environment"]
+    shown = (("cpu", "Processor"), ("cores", "Cores"), ("platform", "Platform"), ("python", "Python"))
+    rows = [(text, str(environment[key])) for key, text in shown if environment.get(key) is not None]
+    return rows + [(name, str(version)) for name, version in sorted((environment.get("versions") or {}).items())]
+
+
+def training_table(report: Report) -> Table:
+    """Returns one row per training: its epochs, the loss and the validation accuracy at both ends."""
+    headers = (
+        "Training",
+        "Epochs",
+        "First loss",
+        "Last loss",
+        "First validation",
+        "Best validation",
+        "Last validation",
+    )
+    rows = []
+    for stage, curve in training_curves(report):
+        losses = [entry["loss"] for entry in curve if entry.get("loss") is not None]
+        known = [entry["validation_accuracy"] for entry in curve if entry.get("validation_accuracy") is not None]
+        ends = [significant(losses[0]), significant(losses[-1])] if losses else ["-", "-"]
+        accuracies = (known[0], max(known), known[-1]) if known else (None, None, None)
+        epochs = number(max(entry["epoch"] for entry in curve))
+        rows.append((STAGE_TITLES.get(stage, stage), epochs, *ends, *map(percent, accuracies)))
+    return Table(headers, tuple(rows), headers[1:])
+
+
+def training_curves(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Returns stage and curve of every training, in the order of the stages."""
+    order = [entry["stage"] for entry in report["stages"]]
+    curves = [(stage, curve) for stage, curve in report["curves"].items() if curve]
+    return sorted(curves, key=lambda item: order.index(item[0]) if item[0] in order else len(order))
+
+
+def stages_table(report: Report) -> Table:
+    """Returns what each stage took."""
+    rows = tuple(
+        (entry["stage"], "reused" if entry["status"] == "cached" else entry["status"], duration(entry["seconds"]),
+         entry["fingerprint"][:12])
+        for entry in report["stages"]
+    )  # fmt: skip
+    return Table(("Stage", "Status", "Time", "Fingerprint"), rows, ("Time",))
+
+
+def files_table(report: Report) -> Table:
+    """Returns the SHA-256 of the data and of the files that must not change."""
+    rows = [*report["files"].items(), (f"data: {report['data']['source']}", report["data"]["sha256"])]
+    return Table(("File", "SHA-256"), tuple(rows))
+
+
+def census_table(census: dict[str, Any]) -> Table:
+    """Returns the flatbuffer's operators by name, the most frequent first."""
+    ops = sorted(census["ops"].items(), key=lambda item: (-item[1]["count"], item[0]))
+    rows = tuple((name, number(entry["count"]), ", ".join(entry["dtypes"])) for name, entry in ops)
+    return Table(("Operator", "Count", "Types"), rows, ("Count",))
+
+
+def tensors_sentence(census: dict[str, Any]) -> str:
+    """Returns how many tensors have which type: `Tensors: 9 int32, 18 int8`."""
+    return "Tensors: " + ", ".join(f"{number(count)} {dtype}" for dtype, count in sorted(census["tensors"].items()))
+
+
+def not_int8_table(report: Report) -> Table:
+    """Returns what is not INT8 in a flatbuffer that is meant to be; no rows where that is nothing."""
+    meant = report["models"][-1]["flatbuffer"]["dtype"] == "int8" and report["verification"] is not None
+    faults = report["verification"]["census"]["not_int8"] if meant else []
+    rows = tuple((fault["op"], fault["layer"], fault["dtype"], fault["why"]) for fault in faults)
+    return Table(("Operator", "Layer", "Type", "Why"), rows)
+
+
+def layers_table(layers: Sequence[dict[str, Any]]) -> Table:
+    """Returns each operator beside its twin, in steps of the output's scale."""
+    rows = tuple(
+        (entry["layer"], entry["op"], f"{entry['mean_steps']:.3f}", f"{entry['max_steps']:.1f}",
+         "other weights" if entry["weights_differ"] else "differs" if entry["differs"] else "same")
+        for entry in layers
+    )  # fmt: skip
+    headers = ("Layer", "Operator", "Mean steps", "Max steps", "Against its twin")
+    return Table(headers, rows, ("Mean steps", "Max steps"))
+
+
+def widths_table(pruning: dict[str, Any] | None) -> Table:
+    """Returns the width of every layer before and after pruning; no rows where no widths changed."""
+    rows = tuple(
+        (name, number(before), number(after), f"{100 * (1 - after / before):.0f} %")
+        for name, (before, after) in ((pruning or {}).get("widths") or {}).items()
+    )
+    return Table(("Layer", "Before", "After", "Removed"), rows, ("Before", "After", "Removed"))
+
+
+def sparsity_sentence(sparsity: dict[str, Any]) -> str:
+    """Returns how many weights are zero in the shipped file, in one sentence."""
+    return (
+        f"{number(sparsity['zeros_in_file'])} weights are zero in the file "
+        f"({percent(100 * sparsity['share'])} of its weights); {number(sparsity['masked_weights'])} of "
+        f"{number(sparsity['prunable_weights'])} prunable weights were masked."
+    )
+
+
+def confusions(plots: dict[str, Any], most: int = 5) -> list[str]:
+    """Returns which classes are taken for which others most often, in sentences."""
+    matrix, names = plots.get("confusion_matrix"), plots.get("class_names")
+    if not matrix or not names:
+        return []
+    wrong = [
+        (count, row, column)
+        for row, counts in enumerate(matrix)
+        for column, count in enumerate(counts)
+        if row != column and count
+    ]
+    wrong.sort(key=lambda item: (-item[0], item[1:]))
+    return [
+        f"{names[row]} taken for {names[column]}: {number(count)} of {number(sum(matrix[row]))}"
+        for count, row, column in wrong[:most]
+    ]
+
+
+def confusion_table(plots: dict[str, Any]) -> Table:
+    """Returns the confusion matrix with the accuracy of each class; no rows where it would be too wide to read."""
+    matrix, names = plots.get("confusion_matrix"), plots.get("class_names")
+    if not matrix or not names or len(names) > TABLED_CLASSES:
+        return Table((), ())
+    shares = plots.get("per_class_accuracy") or [None] * len(names)
+    headers = ("Label \\ answer", *map(str, names), "Accuracy")
+    rows = tuple(
+        (str(name), *map(number, counts), percent(share))
+        for name, counts, share in zip(names, matrix, shares, strict=True)
+    )
+    return Table(headers, rows, headers[1:])
