@@ -89,7 +89,7 @@ class LiveDisplay:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("[dim]{task.fields[detail]}"),
             TimeElapsedColumn(),
-            TextColumn("[dim]left"),
+            TextColumn("[dim]{task.fields[left]}"),
             TimeRemainingColumn(elapsed_when_finished=False),
             console=console,
             transient=True,
@@ -115,7 +115,7 @@ class LiveDisplay:
 
     def _open(self, title: str, total: float | None = None) -> None:
         self._close()
-        self._task = self._progress.add_task(title, total=total, detail="")
+        self._task = self._progress.add_task(title, total=total, detail="", left="left" if total else "")
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""

@@ -47,18 +47,27 @@ def line(text: str = "", style: str = "") -> None:
 
 
 def parts(found: Sequence[tuple[str, str]]) -> None:
-    """Writes one line of a result to stdout from pieces of (text, style), styled on a terminal."""
-    _write(sys.stdout, found)
+    """Writes one line of a result to stdout from pieces of (text, style), styled on a terminal.
+
+    Where the terminal is too narrow, the last piece goes on below itself.
+    """
+    *before, (text, style) = found
+    indent = sum(len(piece) for piece, _ in before)
+    _write(sys.stdout, [*before, (_wrapped(" " * indent + text, indent)[indent:], style)])
 
 
 def items(sentences: Iterable[str], style: str = "") -> None:
     """Writes a list to stdout, one sentence a line; on a terminal, long ones are broken between words."""
-    width = terminal_width()
     for sentence in sentences:
-        text = f"  - {sentence}"
-        if width is not None:
-            text = textwrap.fill(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-        line(text, style)
+        line(_wrapped(f"  - {sentence}", 4), style)
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """Returns a text broken between words where the terminal on stdout ends; as it is where there is no terminal."""
+    width = terminal_width()
+    if width is None or len(text) <= width or indent >= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def terminal_width() -> int | None:
@@ -105,7 +114,14 @@ def table(
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(title=Text(title, "bold") if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+        drawn = Table(
+            title=Text(title, "bold") if title else None,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for header in headers:
             drawn.add_column(Text(header), justify="right" if header in right else "left", overflow="fold")
         for row in cells:

@@ -58,8 +58,8 @@ def _budget(report: Report) -> None:
     render.line()
     render.line("Budget", style="bold")
     for line in lines:
-        mark, style = ("kept  ", "green") if line["passed"] else ("MISSED", "bold red")
-        render.parts([("  ", ""), (mark, style), (f"  {line['text']}", "")])
+        mark, style = ("kept", "green") if line["passed"] else ("MISSED", "bold red")
+        render.parts([(f"  {mark:<8}", style), (line["text"], "")])
 
 
 def show_table(found: Table, title: str = "") -> None:

@@ -60,14 +60,14 @@ def evaluate_budget(budget: BudgetSpec, figures: BudgetFigures) -> dict[str, Any
         ("agreement", "agreement with the float model", budget.agreement, "at least", figures.agreement, "%"),
     ]
     lines = [
-        _line(name, what, limit, bound, value, unit)
+        _line(name, what, limit, bound=bound, value=value, unit=unit)
         for name, what, limit, bound, value, unit in table
         if limit is not None
     ]
     return {"passed": all(line["passed"] for line in lines), "lines": lines}
 
 
-def _line(name: str, what: str, limit: float, bound: str, value: float | None, unit: str) -> dict[str, Any]:
+def _line(name: str, what: str, limit: float, *, bound: str, value: float | None, unit: str) -> dict[str, Any]:
     if value is None:
         passed, found = False, "not measured"
     else:

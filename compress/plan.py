@@ -196,7 +196,7 @@ def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | Non
         except OSError as error:
             raise ModelError(f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file.") from error
     if spec.model.startswith("python:"):
-        from compress.models.python_source import python_source_file
+        from compress.python_source import python_source_file
 
         parts["source"] = sha256_file(python_source_file(spec.model, Path(recipe.base_dir)))
     if spec.model.startswith(("torchvision/", "timm/")):

@@ -92,11 +92,9 @@ def _table(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Table:
                 ratio(student.get("size")), ratio(student.get("latency")), _budget(report),
             )
         )  # fmt: skip
-    empty = [column for column in zip(headers, *cells, strict=True) if set(column[1:]) == {MISSING}]
-    dropped = [headers.index(column[0]) for column in empty]
-    kept = [place for place in range(len(headers)) if place not in dropped]
-    shown = tuple(headers[place] for place in kept)
-    return Table(shown, tuple(tuple(row[place] for place in kept) for row in cells), shown[1:])
+    columns = [column for column in zip(headers, *cells, strict=True) if set(column[1:]) != {MISSING}]
+    shown, *kept = zip(*columns, strict=True)
+    return Table(shown, tuple(kept), shown[1:])
 
 
 def _budget(report: Report) -> str:
@@ -140,6 +138,10 @@ def _notes(runs: Sequence[Run]) -> list[str]:
     notes = []
     if len({(report["data"]["sha256"], report["data"]["test"]) for report in reports}) > 1:
         notes.append("The runs were scored on different test data: their accuracies cannot be compared.")
+    elif len({(report["seed"], report["recipe"]["data"]["test"]) for report in reports}) > 1:
+        notes.append(
+            "Seeds or test shares differ: where the data has no test split of its own, so do the test samples."
+        )
     if len({(report["environment"].get("cpu"), report["environment"].get("cores")) for report in reports}) > 1:
         notes.append("Latency was measured on different machines: it cannot be compared.")
     if len({(first_runtime(report), report["benchmark"]["threads"]) for report in reports}) > 1:

@@ -35,6 +35,8 @@ LIBRARIES = (
     "tensorflow-cpu",
     "tensorflow",
 )
+#: The models in the order they are made; the last one is the result.
+ROWS = ("teacher", "student", "pruned", "quantized")
 #: Row of the report -> stage that made its model.
 MODEL_STAGES = {"teacher": "teacher", "student": "distill", "pruned": "prune"}
 
@@ -94,7 +96,7 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
     latency = results["benchmark"].metrics["latency"]
     rows = []
     final: dict[str, Any] = {}
-    for key in exported:
+    for key in (key for key in ROWS if key in exported):  # a manifest keeps its keys in alphabetical order
         if key == "quantized":
             own = results["quantize"].metrics if "quantize" in results else final
             figures = {**final, "validation_accuracy": own.get("validation_accuracy")}

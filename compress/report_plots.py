@@ -106,7 +106,7 @@ def latency_bars(report: dict[str, Any], runtime: str) -> str:
         text = f"p50 {milliseconds(latency['p50_ms'])}, p95 {milliseconds(latency['p95_ms'])}"
         drawing.text(0, top + 11, row["label"], "label strong" if row is rows[-1] else "label")
         width = max(across.at(latency["p50_ms"]), 2)
-        drawing.rect(0, top + 17, width, 14, f"bar {style_of(row['key'])}", f"{row['label']}: {text}")
+        drawing.rect(0, top + 17, width, 14, f"bar {style_of(row['key'])}", tip=f"{row['label']}: {text}")
         p95 = max(across.at(latency["p95_ms"]), 2)
         drawing.line(width, top + 24, p95, top + 24, f"whisker {style_of(row['key'])}")
         drawing.line(p95, top + 20, p95, top + 28, f"whisker {style_of(row['key'])}")
@@ -176,7 +176,7 @@ def confusion_matrix(plots: dict[str, Any]) -> str:
             style = "cell" if row == column else "cell wrong"
             # Errors are rare, so they would not show at all beside the diagonal: the root brings them out.
             opacity = share if row == column else share**0.5
-            drawing.rect(x + 0.5, y + 0.5, cell - 1, cell - 1, style, tip, opacity=opacity)
+            drawing.rect(x + 0.5, y + 0.5, cell - 1, cell - 1, style, tip=tip, opacity=opacity)
             if number and count <= NUMBERED_CLASSES:
                 ink = "cell-text light" if opacity > DARK_CELL else "cell-text"
                 drawing.text(x + cell / 2, y + cell / 2 + 4, f"{number}", ink, "middle")

@@ -108,7 +108,15 @@ class Drawing:
         )
 
     def rect(
-        self, x: float, y: float, width: float, height: float, style: str, tip: str = "", opacity: float | None = None
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        style: str,
+        *,
+        tip: str = "",
+        opacity: float | None = None,
     ) -> None:
         """Draws a rectangle."""
         seen = f' fill-opacity="{short(opacity)}"' if opacity is not None else ""
@@ -117,7 +125,9 @@ class Drawing:
             f'class="{style}"{seen}>{_tip(tip)}</rect>'
         )
 
-    def text(self, x: float, y: float, text: str, style: str = "tick", anchor: str = "start", turn: float = 0) -> None:
+    def text(
+        self, x: float, y: float, text: str, style: str = "tick", anchor: str = "start", *, turn: float = 0
+    ) -> None:
         """Writes text; `anchor` is start, middle or end."""
         turned = f' transform="rotate({short(turn)} {short(x)} {short(y)})"' if turn else ""
         self.parts.append(

@@ -122,7 +122,7 @@ def headlines(report: Report) -> list[Headline]:
     noise = [f"±{error:.2f} points on {report['data']['test']:,} test samples"] if error is not None else []
     found = [
         Headline("Flatbuffer", kib(result["flatbuffer"]["size_bytes"]), tuple(size)),
-        Headline(f"Latency, p50 on {runtime}", milliseconds(p50), tuple(speed)),
+        Headline(f"Latency p50, {runtime}", milliseconds(p50), tuple(speed)),
         Headline("Test accuracy", percent(result["accuracy"]), (*accuracy, *noise)),
     ]
     if result["agreement_with_float"] is not None:

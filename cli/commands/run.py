@@ -25,6 +25,7 @@ def trusted(trust: bool) -> bool:
 
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.")],
+    *,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run's folder. Default: runs/NAME.")
     ] = None,

@@ -59,7 +59,8 @@ def _array(value: Any, where: str) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # lists of unequal length, tensors on a GPU
-        raise DataError(f"{where} is a {type(value).__name__} that is no array ({error}). Expected {EXPECTED}.") from error
+        kind = type(value).__name__
+        raise DataError(f"{where} is a {kind} that is no array ({error}). Expected {EXPECTED}.") from error
 
 
 def _check_presence(given: Mapping[str, Any], arrays: Mapping[str, Any], origin: str) -> None:

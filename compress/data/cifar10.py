@@ -49,7 +49,7 @@ class ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Returns one of the few things a pickled array is built from."""
         match module, name:
-            case ("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct":
+            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
                 return _empty_array
             case "numpy", "ndarray":
                 return object  # only handed to _reconstruct, so it need not do anything

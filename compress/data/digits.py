@@ -35,7 +35,8 @@ def fingerprint(_recipe: Recipe, _trust: bool) -> str:
 
 def _file() -> Path:
     spec = importlib.util.find_spec("sklearn")
-    for folder in (spec.submodule_search_locations or () if spec else ()):
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
         if (file := Path(folder, FILE)).is_file():
             return file
     raise DataError("source `digits` comes with scikit-learn, which is not installed whole: pip install scikit-learn")

@@ -27,7 +27,8 @@ def download(name: str, root: Path) -> None:
         with contextlib.redirect_stdout(progress), contextlib.redirect_stderr(progress):
             getattr(datasets, name)(root=str(root), download=True)
     except (OSError, RuntimeError, EOFError, ValueError) as error:  # no network is an OSError, a wrong md5 RuntimeError
+        why = " ".join(str(error).split()).rstrip(".")
         raise DataError(
-            f"{name} could not be downloaded to {root}: {error}. Fetch it where there is a network, and name its "
+            f"{name} could not be downloaded to {root}: {why}. Fetch it where there is a network, and name its "
             f"folder in data.path."
         ) from error

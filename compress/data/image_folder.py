@@ -84,38 +84,44 @@ def _scan(root: Path) -> Found:
 
 
 def _classified(root: Path) -> Found:
-    parts = {part: root / part for part in PARTS if (root / part).is_dir() and _folders(root / part)}
-    top = {folder.name for folder in _folders(root)}
-    if not parts:  # class folders only: they are split later
-        folders = {"train": [folder for folder in _folders(root) if folder.name != CALIBRATION]}
-    else:
-        folders = {part: _folders(folder) for part, folder in parts.items()}
-    if not any(folders.values()):
+    parts = _parts(root)
+    given = sorted({folder.name for folders in parts.values() for folder in folders})
+    if not given:
         raise DataError(f"{root}: no class folders. Expected {EXPECTED}.")
     listed = _listed_classes(root)
-    given = sorted({folder.name for part in folders.values() for folder in part})
     found = Found(tuple(listed or given))
     if len(found.names) < TWO:
-        raise DataError(f"{root}: one class only ({given[0]}); a classifier needs two or more. Expected {EXPECTED}.")
-    for part, classes in folders.items():
+        raise DataError(f"{root}: one class only ({found.names[0]}); a classifier needs two or more.")
+    for place, folders in parts.items():
+        part = place.name if place != root else "train"  # what is to be split starts as train
         found.files[part], found.labels[part] = [], []
-        for folder in classes:
+        for folder in folders:
             pictures = _pictures(folder, found)
             found.files[part] += pictures
             found.labels[part] += [_class_number(folder, found.names, listed=bool(listed))] * len(pictures)
         if not found.files[part]:
-            raise DataError(f"{root / part if parts else root}: class folders without a picture. Expected {EXPECTED}.")
+            raise DataError(f"{place}: class folders without a picture. Expected {EXPECTED}.")
     if (root / CALIBRATION).is_dir():
         found.files[CALIBRATION] = _pictures(root / CALIBRATION, found)
         if not found.files[CALIBRATION]:
             raise DataError(f"{root / CALIBRATION}: no pictures. Expected {EXPECTED}.")
-    found.skipped += sum(
-        1 for place in (root, *parts.values()) for entry in place.iterdir()
-        if entry.is_file() and (place, entry.name) != (root, CLASSES_FILE)
-    )  # fmt: skip
-    if unread := sorted(top - {*PARTS, CALIBRATION}) if parts else []:
+    loose = {entry for place in {root, *parts} for entry in place.iterdir() if entry.is_file()}
+    found.skipped += len(loose - {root / CLASSES_FILE})
+    unread = sorted({folder.name for folder in _folders(root)} - {*PARTS, CALIBRATION}) if root not in parts else []
+    if unread:
         found.notes.append(f"{root}: only train, test and calibration are read, not {listing(unread)}.")
     return found
+
+
+def _parts(root: Path) -> dict[Path, list[Path]]:
+    """Returns the class folders in train and in test, or those in the root itself where it is to be split."""
+    parts = {root / part: _folders(root / part) for part in PARTS if (root / part).is_dir()}
+    if not any(parts.values()):  # a class may be called train
+        return {root: [folder for folder in _folders(root) if folder.name != CALIBRATION]}
+    for place, folders in parts.items():
+        if not folders:
+            raise DataError(f"{place}: no class folders. Expected {EXPECTED}.")
+    return parts
 
 
 def _folders(place: Path) -> list[Path]:

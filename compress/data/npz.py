@@ -16,6 +16,9 @@ from compress.recipe import Recipe
 
 WHAT = f"an .npz file with {EXPECTED}"
 
+#: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method).
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
 
 def load(recipe: Recipe, _trust: bool) -> RawData:
     """Returns the archive's arrays, checked."""
@@ -38,20 +41,23 @@ def _path(recipe: Recipe) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     """Returns the arrays by name; the ones that are not used are not read."""
     try:
-        # Pickles could run code, so arrays of Python objects are refused.
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds a single array. Expected {WHAT}: np.savez(path, x_train=..., y_train=...)")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        # Opened here, because NumPy leaves the file open where it turns out to be no archive.
+        with path.open("rb") as handle:
+            # Pickles could run code, so arrays of Python objects are refused.
+            archive = np.load(handle, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                example = "np.savez(path, x_train=..., y_train=...)"
+                raise DataError(f"{path} holds a single array. Expected {WHAT}: {example}")
+            return {name: _member(archive, name, path) if name in KEYS else None for name in archive.files}
+    except UNREADABLE as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({why}). Expected {WHAT}.") from error
-    arrays: dict[str, Any] = {}
-    with archive:
-        for name in archive.files:
-            try:
-                arrays[name] = archive[name] if name in KEYS else None
-            except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-                objects = " Python objects are not loaded: save names as np.array([...], dtype=str)."
-                hint = objects if "allow_pickle" in str(error) else " Is the file whole?"
-                raise DataError(f"{path}: {name} cannot be read ({error}).{hint}") from error
-    return arrays
+
+
+def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Any:
+    try:
+        return archive[name]
+    except UNREADABLE as error:
+        objects = " Python objects are not loaded: save names as np.array([...], dtype=str)."
+        hint = objects if "allow_pickle" in str(error) else " Is the file whole?"
+        raise DataError(f"{path}: {name} cannot be read ({error}).{hint}") from error

@@ -25,7 +25,7 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
     if test is None:
         train, test = _hold_out(recipe, train, "test", raw.class_names, notes)
         notes.append(
-            f"The source has no test split: {len(test)} of {len(test) + len(train)} samples were held out for the test, "
+            f"The source has no test split: {len(test)} of {len(test) + len(train)} samples were held out for it, "
             f"stratified by class, by seed {recipe.seed}."
         )
     train = _thinned(train, recipe.data.train_samples, recipe.seed, "train_samples", notes)

@@ -135,7 +135,7 @@ def _construct(
     build = BUILT_IN[name]
     accepted = accepted_arguments(build, hidden=frozenset({"input_shape", "num_classes"}))
     _check_arguments(name, args, accepted)
-    with explaining(name, args, lambda: describe_arguments(accepted)):
+    with explaining(name, args, input_shape, num_classes, lambda: describe_arguments(accepted)):
         return build(input_shape, num_classes, **args), None
 
 

@@ -26,8 +26,9 @@ def accepted_arguments(function: Callable[..., Any], *, hidden: frozenset[str]) 
 
 
 def describe_arguments(accepted: Mapping[str, inspect.Parameter]) -> str:
-    """Returns arguments with their defaults, for a message."""
-    return ", ".join(f"{name}={parameter.default!r}" for name, parameter in accepted.items()) or "none"
+    """Returns arguments with their defaults, those that a recipe cannot write left out, for a message."""
+    plain = (p for p in accepted.values() if isinstance(p.default, bool | int | float | str | tuple | list | None))
+    return ", ".join(f"{p.name}={p.default!r}" for p in plain) or "none"
 
 
 def unknown_argument(model: str, name: str, accepted: Mapping[str, inspect.Parameter]) -> ModelError:
@@ -38,16 +39,19 @@ def unknown_argument(model: str, name: str, accepted: Mapping[str, inspect.Param
 
 
 @contextlib.contextmanager
-def explaining(model: str, args: Mapping[str, Any], accepted: Callable[[], str]) -> Iterator[None]:
-    """Turns whatever a constructor raises into an error that names the model, its arguments and what it takes."""
+def explaining(
+    model: str, args: Mapping[str, Any], input_shape: Shape, num_classes: int, accepted: Callable[[], str]
+) -> Iterator[None]:
+    """Turns whatever a constructor raises into an error that says what was asked for and what the model takes."""
     try:
         yield
     except (MemoryError, EdgecompressError):
         raise
     except Exception as error:  # constructors raise whatever their layers raise
-        given = ", ".join(f"{name}={value!r}" for name, value in args.items()) or "no arguments"
+        given = ", ".join(f"{name}={value!r}" for name, value in args.items())
         raise ModelError(
-            f"model {model} cannot be built with {given}: {type(error).__name__}: {_first_line(error)}. "
+            f"model {model} cannot be built for inputs of {_shown(input_shape)} and {num_classes} classes"
+            f"{f' with {given}' if given else ''}: {type(error).__name__}: {_first_line(error)}. "
             f"Its arguments: {accepted()}"
         ) from error
 
@@ -60,7 +64,7 @@ def check_output(name: str, model: nn.Module, input_shape: Shape, num_classes: i
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    shown = " x ".join(map(str, input_shape))
+    shown = _shown(input_shape)
     try:
         with torch.no_grad():
             output = model(torch.zeros(1, *input_shape))
@@ -118,5 +122,9 @@ def kernels_for_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
     return weight[:, index] * (rgb / channels)
 
 
+def _shown(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    return (str(error).strip().splitlines() or ["no message"])[0].rstrip(".!")

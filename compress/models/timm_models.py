@@ -46,7 +46,8 @@ def build_timm(name: str, args: Mapping[str, Any], input_shape: Shape, num_class
     config = timm.get_pretrained_cfg(short, allow_unregistered=True)
     if config is not None and config.fixed_input_size and tuple(config.input_size[1:]) != tuple(input_shape[1:]):
         fixed["img_size"] = tuple(input_shape[1:])
-    with explaining(name, args, lambda: _arguments(timm, short)), warnings.catch_warnings():
+    explained = explaining(name, args, input_shape, num_classes, lambda: _arguments(timm, short))
+    with explained, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: nn.Module = timm.create_model(short, **(fixed | dict(args)))
     return model

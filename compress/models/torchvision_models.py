@@ -68,7 +68,7 @@ def build_torchvision(name: str, args: Mapping[str, Any], input_shape: Shape, nu
             square = input_shape[1] == input_shape[2]
             size: Any = input_shape[1] if prefix == "vit_" else tuple(input_shape[1:])
             fixed |= {argument: size} if square or prefix != "vit_" else {}
-    with explaining(name, args, lambda: _arguments(builder)):
+    with explaining(name, args, input_shape, num_classes, lambda: _arguments(builder)):
         model: nn.Module = builder(**(fixed | dict(args)))
     _match_channels(model, input_shape[0])
     return model

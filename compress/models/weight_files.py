@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ State = dict[str, torch.Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 #: What DataParallel, torch.compile and Lightning put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.")
+#: First bytes of a pickle, and of what `torch.save` writes.
+PICKLE, ZIP = b"\x80", b"P"
 _HEADER = 9  # safetensors: eight bytes of length, then JSON
 _MENDING = (
     "In the program that made it, write `safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')` "
@@ -50,7 +53,9 @@ def read_state(path: Path) -> State:
     if path.suffix == ".safetensors" or _looks_like_safetensors(start, path):
         return read_safetensors(path)
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # the reader raises whatever its layers raise
@@ -91,17 +96,18 @@ def _looks_like_safetensors(start: bytes, path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and "nsupported" in text and "GLOBAL" in text:
-        what = text.split("GLOBAL", 1)[1].split(maxsplit=1)[0].strip("`'\",.")
+    # Torch explains its refusal at length, with advice to read the file unsafely: only the cause is taken from it.
+    cause = str(error).rpartition("WeightsUnpickler error:")[2].strip() or "no message"
+    pickled = isinstance(error, pickle.UnpicklingError) and _bytes(path, 1) in {PICKLE, ZIP}
+    if pickled and "nsupported" in cause:
+        what = cause.partition("GLOBAL ")[2].split(" ")[0].strip("`'\",.") or "instructions that only code needs"
         return ModelError(
             f"weights {path}: refused, because it is a pickle with more than tensors in it ({what}), and reading that "
             f"could run code. {_MENDING}"
         )
-    if "TorchScript" in text:
+    if "TorchScript" in cause:
         return ModelError(f"weights {path}: a TorchScript program, not weights. {_MENDING}")
-    reason = (text.strip().splitlines() or ["no message"])[0][:200]
     return ModelError(
         f"weights {path}: damaged, or neither a safetensors file nor a torch state dict "
-        f"({type(error).__name__}: {reason})"
+        f"({type(error).__name__}: {cause.splitlines()[0][:200]})"
     )

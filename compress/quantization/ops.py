@@ -192,15 +192,21 @@ def _batch_matmul(node: Node, args: Tensors) -> torch.Tensor:
     return torch.matmul(a, b).float()
 
 
-def _resize(mode: str) -> Callable[[Node, Tensors], torch.Tensor]:
-    def resize(node: Node, args: Tensors) -> torch.Tensor:
-        size = [int(v) for v in args[1].reshape(-1)]
-        if mode == "nearest" and (node.options.get("alignCorners") or node.options.get("halfPixelCenters")):
-            raise ModelError(f"{node.op} with aligned corners cannot be simulated (layer {node.label})")
-        extra = {} if mode == "nearest" else {"align_corners": bool(node.options.get("alignCorners"))}
-        return F.interpolate(args[0].permute(0, 3, 1, 2), size, mode=mode, **extra).permute(0, 2, 3, 1)
+def _resize_bilinear(node: Node, args: Tensors) -> torch.Tensor:
+    aligned, centered = bool(node.options.get("alignCorners")), bool(node.options.get("halfPixelCenters"))
+    if aligned == centered:
+        raise ModelError(f"{node.op} with neither aligned corners nor half pixel centers cannot be simulated (layer {node.label})")
+    size = [int(v) for v in args[1].reshape(-1)]
+    x = F.interpolate(args[0].permute(0, 3, 1, 2), size, mode="bilinear", align_corners=aligned)
+    return x.permute(0, 2, 3, 1)
 
-    return resize
+
+def _resize_nearest(node: Node, args: Tensors) -> torch.Tensor:
+    if node.options.get("alignCorners"):
+        raise ModelError(f"{node.op} with aligned corners cannot be simulated (layer {node.label})")
+    size = [int(v) for v in args[1].reshape(-1)]
+    mode = "nearest-exact" if node.options.get("halfPixelCenters") else "nearest"
+    return F.interpolate(args[0].permute(0, 3, 1, 2), size, mode=mode).permute(0, 2, 3, 1)
 
 
 def _hard_swish(x: torch.Tensor) -> torch.Tensor:
@@ -253,8 +259,8 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
     "RELU6": _unary(lambda x: x.clamp(0.0, 6.0)),
     "RELU_N1_TO_1": _unary(lambda x: x.clamp(-1.0, 1.0)),
     "RESHAPE": _reshape,
-    "RESIZE_BILINEAR": _resize("bilinear"),
-    "RESIZE_NEAREST_NEIGHBOR": _resize("nearest"),
+    "RESIZE_BILINEAR": _resize_bilinear,
+    "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
     "RSQRT": _unary(torch.rsqrt),
     "SIN": _unary(torch.sin),
     "SLICE": _slice,

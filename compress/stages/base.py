@@ -98,6 +98,7 @@ class Workbench:
 
     def build(self, spec: ModelSpec) -> nn.Module:
         """Returns a model as the recipe describes it, with its weights where it names any."""
+        distilled = self.recipe.distill is not None and spec is self.recipe.student
         return build_model(
             spec,
             self.dataset.input_shape,
@@ -105,6 +106,7 @@ class Workbench:
             trust=self.ctx.trust,
             base_dir=Path(self.recipe.base_dir),
             seed=self.recipe.seed,
+            fine_tune=distilled or spec.train is not None,
         )
 
     def spec_of(self, stage: str) -> ModelSpec:

@@ -32,7 +32,7 @@ def pick_threads(threads: int | None) -> int:
 def has_bfloat16(device: torch.device) -> bool:
     """Returns whether the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         return "avx512_bf16" in torch.backends.cpu.get_cpu_capability().lower() or _cpu_flag("avx512_bf16") or _cpu_flag("amx_bf16")
     except (AttributeError, OSError):

@@ -12,27 +12,7 @@ import pytest
 from cli import render
 from compress.errors import Problem
 
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
-    """Puts a terminal of 80 columns on stdout and stderr when called; pytest sets its own before each phase."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def open_now() -> Terminal:
-        stream = Terminal()
-        monkeypatch.setattr(sys, "stdout", stream)
-        monkeypatch.setattr(sys, "stderr", stream)
-        return stream
-
-    return open_now
+from .conftest import Terminal
 
 
 def test_plain_table_has_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,7 @@ class Op:
     outputs: tuple[int, ...]
     options: dict[str, Any] = field(default_factory=dict)
     custom: str = ""
+    version: int = 1
 
 
 def constant(values: Any, dtype: str, **fields: Any) -> Made:
@@ -109,7 +110,7 @@ def make_model(
     for op in ops:
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, op.op)
-        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 1
+        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), op.version
         code.customCode = op.custom or None
         model.operatorCodes.append(code)
         operator = schema.OperatorT()

@@ -43,7 +43,7 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate({key: value for key, value in blocks.items() if value is not None})
 
 
-def row(
+def row(  # noqa: PLR0917 - a table's row, column by column
     key: str, model: str, params: int, macs: int, size: int, accuracy: float, p50_ms: float, **more: Any
 ) -> ModelRow:
     """Returns a model's row; the flatbuffer packs to 92 %."""
@@ -168,3 +168,25 @@ def inputs(**changes: Any) -> ReportInputs:
 def report(asked: Recipe | None = None, **changes: Any) -> dict[str, Any]:
     """Returns the sample report, with some of what it is made from changed."""
     return build_report(asked or recipe(), inputs(**changes))
+
+
+SPARSITY = {
+    "masked_weights": 900, "prunable_weights": 1000, "zeros_in_file": 910, "weights_in_file": 1000,
+    "zeros_from_rounding": 10, "share": 0.91,
+}  # fmt: skip
+FAULT = {
+    "subgraph": 0, "op_index": 3, "op": "MEAN", "layer": "pool", "tensor": "t", "dtype": "float32",
+    "why": "it writes float32 values",
+}  # fmt: skip
+
+
+def failed(**more: Any) -> VerificationSummary:
+    """Returns the verdict on a flatbuffer with a float operator in it."""
+    census = {**CENSUS, "not_int8": [FAULT]}
+    return VerificationSummary(False, census, ("MEAN (layer pool) holds float32: it writes float32 values",), **more)
+
+
+def without(*keys: str) -> tuple[ModelRow, ...]:
+    """Returns the sample's models but those of some keys."""
+    rows = (TEACHER, STUDENT, PRUNED, RESULT)
+    return tuple(row for row in rows if row.key not in keys)

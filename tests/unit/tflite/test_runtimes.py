@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..converted_net import Converted, images
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,28 @@ def test_a_session_describes_its_ends(litert: Session) -> None:
     assert litert.input.dtype == np.int8
     assert litert.input.quantized
     assert litert.output.shape == (1, 5)
-    assert litert.output.name.startswith("output") or litert.output.name == "StatefulPartitionedCall:0"
+    assert (litert.input.name, litert.output.name) == ("input", "output")
 
 
-def test_both_runtimes_agree_within_one_step(litert: Session, int8_file: Path) -> None:
+def test_both_runtimes_agree_within_one_step_over_one_layer(tmp_path: Path) -> None:
+    path = tmp_path / "one.tflite"
+    tensors, ops = int8_classifier()
+    path.write_bytes(make_bytes(tensors[:4], ops[:1]))
+    inputs = np.random.default_rng(0).integers(-128, 128, (64, 6, 6, 2)).astype(np.int8)
+    mine, theirs = (RUNTIMES[name].session(path).run(inputs).astype(int) for name in ("litert", "tensorflow"))
+    assert mine.shape == (64, 6, 6, 4)
+    assert np.abs(mine - theirs).max() <= 1
+    assert len(np.unique(mine)) > 10  # not a constant
+
+
+def test_both_runtimes_agree_within_two_steps_over_many(litert: Session, int8_file: Path) -> None:
+    """Roundings that fall otherwise in one layer are carried on by the next ones."""
     inputs = raw_images(32, litert.input)
     mine = litert.run(inputs).astype(int)
     theirs = RUNTIMES["tensorflow"].session(int8_file).run(inputs).astype(int)
-    assert mine.shape == (32, 5)
-    assert np.abs(mine - theirs).max() <= 1
-    assert len(np.unique(mine)) > 10  # not a constant
+    assert np.abs(mine - theirs).max() <= 2
+    assert np.abs(mine - theirs).mean() < 1
+    assert np.ptp(mine) > 200
 
 
 def test_threads_change_nothing(litert: Session, int8_file: Path) -> None:
@@ -127,6 +139,9 @@ def test_failures_while_running_are_errors_too(litert: Session, monkeypatch: pyt
     class Broken:
         def set_tensor(self, *_args: object) -> None:
             raise ValueError("no such tensor")
+
+        def get_tensor(self, *_args: object) -> None:
+            raise AssertionError("nothing was set")
 
         def invoke(self) -> None:
             raise RuntimeError("division by zero\n  Node number 3 (DIV) failed to invoke.")

@@ -1,0 +1,51 @@
+"""A terminal to write to, and folders as runs leave them."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.report import write_report
+
+from ..unit import report_sample as sample
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
+    """Puts a terminal of 80 columns on stdout and stderr when called; pytest sets its own before each phase."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def open_now() -> Terminal:
+        stream = Terminal()
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        return stream
+
+    return open_now
+
+
+@pytest.fixture
+def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes the report of a finished run into a folder of the current one; names and what differs may be given."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str = "run", asked: Any = None, **changes: Any) -> Path:
+        write_report(Path(name), sample.report(asked, **changes))
+        return Path(name)
+
+    return write

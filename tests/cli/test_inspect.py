@@ -1,0 +1,100 @@
+"""`edgecompress inspect`, on a flatbuffer of one operator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.commands import inspect as command
+from cli.main import invoke
+from compress.tflite.probe import build
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("relu.tflite").write_bytes(build())
+    return "relu.tflite"
+
+
+def test_shows_operators_types_and_sizes(model: str, capsys: Capture) -> None:
+    assert invoke(["inspect", model, "--no-run"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    size = len(build())
+    assert lines[0].startswith(f"relu.tflite: {size / 1024:.1f} KiB, ")
+    assert lines[1] == "input   input  int8[1, 4]  int8 = round(real / 1), clipped to -128..127"
+    assert lines[2] == "output  output  int8[1, 4]  real = 1 * int8"
+    assert "RELU          1  int8 1" in lines
+    assert "weights:   0, 0.0% of them zero" in lines
+    assert lines[-1] == "INT8 throughout."
+    assert "arena" not in out
+
+
+def test_runs_it_for_the_arena(model: str, capsys: Capture) -> None:
+    pytest.importorskip("tflite_micro")
+    assert invoke(["inspect", model]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "LiteRT:    runs it" in lines
+    assert any(line.startswith("arena:     ") and "by tflite-micro" in line for line in lines)
+
+
+def test_json_is_one_document(model: str, capsys: Capture) -> None:
+    assert invoke(["inspect", model, "--no-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is True
+    assert document["size_bytes"] == len(build())
+    assert document["ops"] == {"RELU": {"count": 1, "dtypes": {"int8": 1}}}
+    assert [layer["op"] for layer in document["layers"]] == ["RELU"]
+    assert (document["runs"], document["arena"], document["not_int8"]) == (None, None, [])
+
+
+@pytest.mark.parametrize("content", [None, b"no flatbuffer at all", b""])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_no_flatbuffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, content: bytes | None, as_json: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("gone.tflite").write_bytes(content)
+    assert invoke(["inspect", "gone.tflite", *(["--json"] if as_json else [])]) == 4
+    out, err = capsys.readouterr()
+    said = json.loads(out)["error"]["message"] if as_json else err
+    assert "gone.tflite" in said
+    assert "Traceback" not in said
+
+
+def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    layer = {
+        "index": 0, "layer": "a_very_long_name/of/a/layer/that/does/not/fit/here/conv;bias", "op": "CONV_2D",
+        "dtypes": "int8", "output_shape": [1, 8, 8, 16], "macs": 9216, "constant_bytes": 208, "weight_dtype": "int8",
+        "weight_shape": [16, 3, 3, 1], "weight_quantization": {"kind": "per channel"}, "output_scale": 0.0235294,
+        "output_zero_point": -128, "sparsity": {"zeros": 14, "weights": 144, "share": 14 / 144},
+    }  # fmt: skip
+    fault = {"op": "MEAN", "op_index": 3, "layer": "pool;x", "why": "it writes float32 values"}
+    found = {
+        "file": "x.tflite", "size_bytes": 2048, "gzip_bytes": 1024, "inputs": [], "metadata": ["min_runtime_version"],
+        "outputs": [{"name": "", "dtype": "float32", "shape": [1, 10], "how": "real numbers as they are"}],
+        "layers": [layer], "ops": {"CONV_2D": {"count": 1, "dtypes": {"int8": 1}}}, "tensors": {"int8": 2},
+        "macs": 9216,
+        "weights": {"count": 144, "share": 14 / 144}, "quantization": {"per_tensor": 2, "per_channel": 1, "none": 0},
+        "bytes": {"weights": 144, "metadata": 0}, "runs": {"works": False, "reason": "it was refused"},
+        "arena": {"arena_bytes": None, "reason": "tflite-micro is not installed"}, "not_int8": [fault] * 12,
+    }  # fmt: skip
+    monkeypatch.setattr("compress.tflite.inspection.inspect_flatbuffer", lambda path, *, run: found)
+    assert invoke(["inspect", "x.tflite"]) == 0
+    out = capsys.readouterr().out
+    cut = "..." + "a_very_long_name/of/a/layer/that/does/not/fit/here/conv"[3 - command.NAME_WIDTH :]
+    assert len(cut) == command.NAME_WIDTH
+    for text in (
+        cut, "int8 16x3x3x1, per channel", "9.7%", "0.023529, -128", "9,216", "metadata: min_runtime_version",
+        "output  unnamed  float32[1, 10]", "LiteRT:    it was refused", "bytes:     weights 144\n",
+        "arena:     not available (tflite-micro is not installed)", "Not INT8: 12 tensors",
+        "  MEAN (#3, pool): it writes float32 values", "  and 2 more (--json lists all)",
+    ):  # fmt: skip
+        assert text in out, text

@@ -1,0 +1,94 @@
+"""`edgecompress plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import invoke
+from compress.artifact import Store
+from compress.plan import make_plan
+from compress.recipe_yaml import load_recipe
+
+Capture = pytest.CaptureFixture[str]
+RECIPE = "version: 1\nteacher: {model: resnet9}\nstudent: {model: resnet8}\ndistill: {}\nquantize: {mode: ptq}\n"
+
+
+@pytest.fixture(autouse=True)
+def _recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
+    monkeypatch.setattr("compress.data.fingerprint", lambda recipe, *, trust: "ab" * 32)
+    Path("r.yaml").write_text(RECIPE)
+
+
+def finish_teacher() -> str:
+    store = Store(Path("runs/.store"))
+    step = make_plan(load_recipe(Path("r.yaml")), store).steps[0]
+    with store.workspace(step.stage, step.fingerprint) as work:
+        store.finish(work, step.stage, step.fingerprint, {}, 1.0, ())
+    return step.fingerprint
+
+
+def test_steps_and_what_is_cached(capsys: Capture) -> None:
+    fingerprint = finish_teacher()
+    assert invoke(["plan", "r.yaml"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    header, teacher, distill, *rest = out.splitlines()
+    assert header.split() == ["stage", "status", "why", "fingerprint"]
+    assert teacher.split("  ")[0] == "teacher"
+    assert teacher.split()[1:] == ["cached", "finished", "before", fingerprint[:12]]
+    assert "to do   not made yet" in distill
+    assert [line.split()[0] for line in rest] == ["quantize", "export", "verify", "benchmark"]
+    assert all("follows distill" in line for line in rest)
+
+
+def test_json_is_one_document(capsys: Capture) -> None:
+    assert invoke(["plan", "r.yaml", "--json", "--set", "name=other"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is True
+    assert (document["recipe"], document["name"], document["data_sha256"]) == ("r.yaml", "other", "ab" * 32)
+    assert [step["stage"] for step in document["steps"]][:2] == ["teacher", "distill"]
+    assert {step["status"] for step in document["steps"]} == {"to do"}
+    assert document["sizes"] == []
+
+
+def test_another_store(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    finish_teacher()
+    monkeypatch.setenv("EDGECOMPRESS_STORE", "elsewhere")
+    assert invoke(["plan", "r.yaml", "--json"]) == 0
+    assert {step["status"] for step in json.loads(capsys.readouterr().out)["steps"]} == {"to do"}
+
+
+def test_predicted_sizes(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    row = {
+        "key": "teacher", "label": "teacher resnet9", "params": 1_654_890, "macs": 91_234_816,
+        "float_bytes": 6_634_512, "int8_bytes": 1_700_000,
+    }  # fmt: skip
+    seen: list[Any] = []
+
+    def predict(ctx: Any, store: Any) -> list[dict[str, Any]]:
+        seen.append((ctx.trust, store.root))
+        return [row]
+
+    monkeypatch.setattr("compress.stages.sizes.predict_sizes", predict)
+    assert invoke(["plan", "r.yaml", "--sizes", "--trust"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Predicted sizes (flatbuffers, before anything is trained)" in lines
+    assert lines[-1] == "teacher resnet9   1,654,890  91,234,816   6,479.0   1,660.2"
+    assert seen == [(True, Path("runs/.store"))]
+    assert invoke(["plan", "r.yaml", "--sizes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sizes"] == [row]
+
+
+def test_recipe_that_cannot_be_used(capsys: Capture) -> None:
+    Path("r.yaml").write_text("version: 1\nteacher: {modle: resnet9}\n")
+    assert invoke(["plan", "r.yaml"]) == 2
+    assert "r.yaml:2: teacher.modle" in capsys.readouterr().err
+    assert invoke(["plan", "r.yaml", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["error"]["kind"]) == (False, "recipe")

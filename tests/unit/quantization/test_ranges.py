@@ -1,0 +1,134 @@
+"""Which tensors share a range, and what scale and zero point a range gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from compress.quantization.graph import read_graph
+from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, scale_and_zero_point
+from compress.tflite.flatbuffer import read_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+
+#: A range as calibration sees it; anything but infinite.
+ENDS = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+def groups_of(tensors: list[Made], ops: list[Op]) -> list[RangeGroup]:
+    graph = read_graph(read_model(make_bytes(tensors, ops)), [f"op{k}" for k in range(len(ops))])
+    return find_groups(graph)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "zero_point"),
+    [
+        (0.0, 255.0, 1.0, -128),
+        (-128.0, 127.0, 1.0, 0),
+        (-255.0, 0.0, 1.0, 127),
+        (-1.0, 3.0, 4 / 255, -64),  # -64.25 is rounded
+        (2.0, 6.0, 6 / 255, -128),  # zero is taken in
+        (-6.0, -2.0, 6 / 255, 127),
+    ],
+)
+def test_scale_and_zero_point_of_a_range(low: float, high: float, scale: float, zero_point: int) -> None:
+    found = scale_and_zero_point(low, high)
+    assert found == (float(np.float32(scale)), zero_point)
+
+
+def test_an_empty_range_still_has_a_scale() -> None:
+    scale, zero_point = scale_and_zero_point(0.0, 0.0)
+    assert scale > 0
+    assert zero_point == QMIN
+
+
+@given(a=ENDS, b=ENDS)
+@settings(max_examples=300, deadline=None)
+def test_zero_is_exact_and_the_whole_range_is_covered(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    scale, zero_point = scale_and_zero_point(low, high)
+    assert QMIN <= zero_point <= QMAX
+    assert scale == np.float32(scale)
+    ends = (QMIN - zero_point) * scale, (QMAX - zero_point) * scale
+    # Rounding the zero point may shift both ends by half a step, no more.
+    slack = scale * (0.5 + 1e-4) + 1e-8
+    assert ends[0] <= low + slack
+    assert ends[1] >= high - slack
+
+
+def test_a_fixed_group_keeps_its_scale() -> None:
+    group = RangeGroup((0,), (0,), fixed=True, scale=1 / 256, zero_point=-128)
+    group.set_range(-5.0, 5.0)
+    assert (group.low, group.high, group.scale, group.zero_point) == (-5.0, 5.0, 1 / 256, -128)
+    free = RangeGroup((0,), (0,), fixed=False, scale=1.0, zero_point=0)
+    free.set_range(-5.0, 5.0)
+    assert (free.scale, free.zero_point) == scale_and_zero_point(-5.0, 5.0)
+
+
+def test_operators_that_compute_have_ranges_of_their_own() -> None:
+    tensors = [int8(1, 4, scale=0.5), int8(1, 4, scale=0.5), int8(1, 4, scale=0.5)]
+    groups = groups_of(tensors, [Op("TANH", (0,), (1,)), Op("ADD", (0, 1), (2,))])
+    assert [group.tensors for group in groups] == [(0,), (1,), (2,)]
+    assert [group.observed for group in groups] == [(0,), (1,), (2,)]
+
+
+def test_what_only_passes_values_shares_the_range_of_its_input() -> None:
+    tensors = [int8(1, 4, 4, 2), int8(1, 2, 2, 2), constant([1, 8], "int32"), int8(1, 8)]
+    pool = {"padding": 1, "strideH": 2, "strideW": 2, "filterHeight": 2, "filterWidth": 2}
+    groups = groups_of(tensors, [Op("MAX_POOL_2D", (0,), (1,), pool), Op("RESHAPE", (1, 2), (3,))])
+    assert [(group.tensors, group.observed) for group in groups] == [((0, 1, 3), (0,))]
+    assert groups[0].low == (QMIN - 3) * 0.5
+    assert groups[0].high == (QMAX - 3) * 0.5
+
+
+def test_a_requantizing_one_does_not() -> None:
+    """The reference kernels of some operators take another scale on each side."""
+    tensors = [int8(1, 4, scale=0.5), constant([4], "int32"), int8(4, scale=0.25)]
+    groups = groups_of(tensors, [Op("RESHAPE", (0, 1), (2,))])
+    assert [(group.tensors, group.observed) for group in groups] == [((0,), (0,)), ((2,), (2,))]
+
+
+def test_all_inputs_of_a_concatenation_share_one_range() -> None:
+    tensors = [int8(1, 2), int8(1, 2), int8(1, 2), int8(1, 6)]
+    ops = [Op("RELU", (0,), (1,)), Op("ABS", (0,), (2,)), Op("CONCATENATION", (0, 1, 2), (3,), {"axis": 1})]
+    groups = groups_of(tensors, ops)
+    assert [(group.tensors, group.observed) for group in groups] == [((0, 1, 2, 3), (0, 1, 2))]
+
+
+def test_a_constant_that_is_filled_in_has_the_scale_of_its_group() -> None:
+    filled = constant([3], "int8", scale=(0.5,), zero_point=(3,))
+    pads = constant([[0, 0], [1, 1]], "int32")
+    groups = groups_of([int8(1, 2), pads, filled, int8(1, 4)], [Op("PADV2", (0, 1, 2), (3,))])
+    assert [(group.tensors, group.observed) for group in groups] == [((0, 2, 3), (0,))]
+
+
+def test_other_constants_keep_the_quantizers_scale() -> None:
+    added = constant([1, 2], "int8", scale=(0.1,), zero_point=(0,))
+    groups = groups_of([int8(1, 2), added, int8(1, 2)], [Op("ADD", (0, 1), (2,))])
+    assert [group.tensors for group in groups] == [(0,), (2,)]
+    alone = constant([[1, 2]], "int8", scale=(0.1,), zero_point=(0,))  # passed on, but by itself
+    groups = groups_of([int8(1, 2), alone, int8(1, 2)], [Op("MAXIMUM", (0, 1), (2,))])
+    assert [group.tensors for group in groups] == [(0, 2)]
+
+
+@pytest.mark.parametrize("op", ["LOGISTIC", "SOFTMAX", "LOG_SOFTMAX"])
+def test_scales_that_kernels_fix_are_fixed(op: str) -> None:
+    tensors = [int8(1, 4), int8(1, 4, scale=1 / 256, zero_point=-128), int8(1, 4)]
+    groups = groups_of(tensors, [Op(op, (0,), (1,)), Op("ADD", (1, 1), (2,))])
+    assert [group.fixed for group in groups] == [False, True, False]
+    assert groups[1].scale == 1 / 256
+
+
+def test_float_and_per_channel_tensors_have_no_group() -> None:
+    tensors = [
+        int8(1, 2),
+        Made((1, 2)),
+        constant([[1, 2], [3, 4]], "int8", scale=(0.1, 0.2)),
+        int8(1, 2),
+    ]
+    groups = groups_of(tensors, [Op("DEQUANTIZE", (0,), (1,)), Op("FULLY_CONNECTED", (1, 2, -1), (3,))])
+    assert [group.tensors for group in groups] == [(0,), (3,)]
+    assert all(math.isfinite(group.low) for group in groups)

@@ -1,0 +1,165 @@
+"""The plan: which stages a recipe takes, what their fingerprints depend on, what is reused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.artifact import Store
+from compress.errors import ModelError, UsageError
+from compress.plan import STAGE_ORDER, Plan, make_plan
+from compress.recipe import Recipe
+
+FULL: dict[str, Any] = {
+    "version": 1,
+    "name": "full",
+    "teacher": {"model": "resnet9"},
+    "student": {"model": "resnet8"},
+    "distill": {},
+    "prune": {},
+    "quantize": {"mode": "qat"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _data_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.data.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}")
+
+
+def recipe(base_dir: Path | None = None, **changes: Any) -> Recipe:
+    blocks = {key: value for key, value in {**FULL, **changes}.items() if value is not None}
+    return Recipe.model_validate(blocks).model_copy(update={"base_dir": str(base_dir or "")})
+
+
+def plan(tmp_path: Path, asked: Recipe | None = None, **options: Any) -> Plan:
+    return make_plan(asked or recipe(), Store(tmp_path), **options)
+
+
+def prints(found: Plan) -> dict[str, str]:
+    return {step.stage: step.fingerprint for step in found.steps}
+
+
+def finish(store: Store, found: Plan, *stages: str) -> None:
+    for step in found.steps:
+        if step.stage in stages:
+            with store.workspace(step.stage, step.fingerprint) as work:
+                (work / "file").write_text(step.stage)
+                store.finish(work, step.stage, step.fingerprint, {}, 1.0, ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({}, list(STAGE_ORDER)),
+        ({"student": None, "distill": None}, ["teacher", "prune", "quantize", "export", "verify", "benchmark"]),
+        ({"teacher": None, "distill": None}, ["distill", "prune", "quantize", "export", "verify", "benchmark"]),
+        ({"prune": None, "quantize": None}, ["teacher", "distill", "export", "verify", "benchmark"]),
+    ],
+)
+def test_blocks_decide_the_stages(tmp_path: Path, changes: dict[str, Any], stages: list[str]) -> None:
+    assert [step.stage for step in plan(tmp_path, recipe(**changes)).steps] == stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "remade"),
+    [
+        ({}, []),
+        ({"name": "other"}, []),
+        ({"budget": {"size_kib": 1}}, []),
+        ({"benchmark": {"runs": 50}}, ["benchmark"]),
+        ({"export": {"io": "float32"}}, ["export", "verify", "benchmark"]),
+        ({"quantize": {"mode": "qat", "calibration_samples": 9}}, ["quantize", "export", "verify", "benchmark"]),
+        ({"prune": {"ratio": 0.3}}, ["prune", "quantize", "export", "verify", "benchmark"]),
+        ({"distill": {"alpha": 0.1}}, ["distill", "prune", "quantize", "export", "verify", "benchmark"]),
+        ({"teacher": {"model": "resnet20"}}, list(STAGE_ORDER)),
+        ({"seed": 1}, list(STAGE_ORDER)),
+        ({"data": {"source": "fashion-mnist"}}, list(STAGE_ORDER)),
+    ],
+)
+def test_a_change_reaches_what_depends_on_it(tmp_path: Path, changes: dict[str, Any], remade: list[str]) -> None:
+    before, after = prints(plan(tmp_path)), prints(plan(tmp_path, recipe(**changes)))
+    assert [stage for stage in before if before[stage] != after[stage]] == remade
+
+
+def test_data_content_and_libraries_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prints(plan(tmp_path))
+    monkeypatch.setattr("compress.data.fingerprint", lambda recipe, *, trust: "changed")
+    assert prints(plan(tmp_path))["teacher"] != before["teacher"]
+    monkeypatch.undo()
+    monkeypatch.setattr("compress.data.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0" if name == "torch-pruning" else "1.0")
+    versions = plan(tmp_path).steps[2].parts["libraries"]
+    assert versions == {"torch": "1.0", "numpy": "1.0", "torch-pruning": "99.0"}
+
+
+def test_what_ptq_does_not_use_does_not_count(tmp_path: Path) -> None:
+    calibrated = prints(plan(tmp_path, recipe(quantize={"mode": "ptq"})))
+    trained = prints(plan(tmp_path, recipe(quantize={"mode": "ptq", "train": {"epochs": 9}})))
+    assert calibrated == trained
+
+
+def test_finished_steps_are_reused_and_the_rest_says_why(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finish(store, plan(tmp_path), "teacher", "distill")
+    found = plan(tmp_path)
+    assert [step.reason for step in found.steps[:4]] == [
+        "finished before", "finished before", "not made yet", "follows prune",
+    ]  # fmt: skip
+    assert not found.cached
+    finish(store, found, *STAGE_ORDER)
+    assert plan(tmp_path).cached
+    fresh = plan(tmp_path, fresh=True)
+    assert {step.reason for step in fresh.steps} == {"asked to be made again (--fresh)"}
+    assert all(step.result is None for step in fresh.steps)
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finish(store, plan(tmp_path), *STAGE_ORDER)
+    step = plan(tmp_path).steps[1]
+    assert step.result is not None
+    step.result.path("file").write_text("other")
+    found = plan(tmp_path).steps
+    assert found[1].reason == "file is damaged (its hash differs)"
+    assert [one.stage for one in found if one.result is None] == ["distill"]
+
+
+def test_until(tmp_path: Path) -> None:
+    assert [step.stage for step in plan(tmp_path, until="distill").steps] == ["teacher", "distill"]
+    with pytest.raises(UsageError, match="--until prune: this recipe has the stages teacher, distill, quantize"):
+        plan(tmp_path, recipe(prune=None), until="prune")
+
+
+def test_weights_count_by_their_content(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"one")
+    asked = recipe(tmp_path, teacher={"model": "resnet9", "weights": "w.safetensors"})
+    before = prints(plan(tmp_path, asked))
+    weights.rename(tmp_path / "moved.safetensors")
+    moved = recipe(tmp_path, teacher={"model": "resnet9", "weights": "moved.safetensors"})
+    assert prints(plan(tmp_path, moved)) == before
+    (tmp_path / "moved.safetensors").write_bytes(b"two")
+    assert prints(plan(tmp_path, moved))["teacher"] != before["teacher"]
+    with pytest.raises(ModelError, match="No such file or directory"):
+        plan(tmp_path, asked)
+
+
+def test_models_of_libraries_count_with_their_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = recipe(teacher={"model": "torchvision/resnet18"})
+    before = prints(plan(tmp_path, asked))
+    real = "importlib.metadata.version"
+    monkeypatch.setattr(real, lambda name: "99.0")
+    assert prints(plan(tmp_path, asked))["teacher"] != before["teacher"]
+    assert plan(tmp_path, asked).steps[0].parts["teacher"]["library"] == "99.0"
+
+
+def test_a_library_that_is_not_installed_has_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert plan(tmp_path).steps[0].parts["libraries"] == {"torch": None, "numpy": None}

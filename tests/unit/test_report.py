@@ -1,0 +1,184 @@
+"""The report's figures by independent arithmetic, its warnings, its files, its documentation."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.errors import ResourceError
+from compress.report import load_report, write_report
+from compress.report_figures import standard_error
+from compress.report_html import html_report
+from compress.report_markdown import markdown_report
+from compress.report_schema import LatencySummary
+
+from . import report_sample as sample
+
+DOCS = Path(__file__).parents[2] / "docs" / "report.md"
+#: Blocks of a report whose keys depend on the run, not on the format.
+PRUNED_METRICS = {
+    "base": {"params": 10, "nonzero_params": 10, "macs": 100}, "params": 5, "nonzero_params": 5, "macs": 50,
+    "validation_accuracy": 93.0, "validation_macro_f1": 93.0, "distilled": True, "whole": {"stem": "it is the input"},
+    "prunable_weights": 1000, "masked_weights": 900, "masked_share": 0.9, "layer_shares": {"stem": 0.5},
+}  # fmt: skip
+
+
+def test_ratios_are_reference_over_result() -> None:
+    found = sample.report()["ratios"]
+    teacher, student = found["against_teacher"], found["against_student"]
+    assert (teacher["reference"], teacher["file"]) == ("FP32 teacher resnet9", "teacher.tflite")
+    assert (student["reference"], student["file"]) == ("FP32 student resnet8", "student.tflite")
+    assert teacher["size"] == pytest.approx(6_634_512 / 54_488)
+    assert teacher["gzip"] == pytest.approx((6_634_512 * 92 // 100) / (54_488 * 92 // 100))
+    assert teacher["latency"] == pytest.approx(4.817 / 0.171)
+    assert teacher["params"] == pytest.approx(1_654_890 / 41_202)
+    assert teacher["macs"] == pytest.approx(91_234_816 / 5_612_288)
+    assert teacher["accuracy_points"] == pytest.approx(92.85 - 93.86)
+    assert student["size"] == pytest.approx(318_220 / 54_488)
+    assert student["latency"] == pytest.approx(0.683 / 0.171)
+    assert student["accuracy_points"] == pytest.approx(92.85 - 93.02)
+
+
+def test_standard_error_is_that_of_a_proportion() -> None:
+    hits = np.zeros(10_000)
+    hits[:9285] = 1
+    assert standard_error(92.85, 10_000) == pytest.approx(100 * hits.std() / math.sqrt(10_000))
+    assert standard_error(None, 10) is None
+    assert standard_error(90.0, 0) is None
+
+
+def test_missing_figures_are_null_and_never_nan() -> None:
+    row = replace(sample.RESULT, accuracy=None, macro_f1=float("nan"), agreement_with_float=None, latency={})
+    report = sample.report(models=(sample.TEACHER, row), plots={"per_class_accuracy": [float("nan"), 1.0]})
+    assert report["models"][-1]["macro_f1"] is None
+    assert report["models"][-1]["accuracy_standard_error"] is None
+    assert report["plots"]["per_class_accuracy"] == [None, 1.0]
+    assert report["ratios"]["against_teacher"]["latency"] is None
+    assert report["ratios"]["against_teacher"]["accuracy_points"] is None
+    assert report["budget"]["passed"] is False
+    assert {line["name"]: line["value"] for line in report["budget"]["lines"]}["latency_ms"] is None
+    json.dumps(report, allow_nan=False)
+    assert "not measured" in markdown_report(report)
+    assert "not measured" in html_report(report)
+
+
+def test_differences_within_the_noise_are_called_so() -> None:
+    (warning,) = sample.report()["warnings"]
+    noise = 2 * math.hypot(100 * math.sqrt(0.9302 * 0.0698 / 10_000), 100 * math.sqrt(0.9285 * 0.0715 / 10_000))
+    assert warning == (
+        "The accuracy differs from the FP32 student's by -0.17 points (92.85 % against 93.02 %), which is within the "
+        f"noise of 10,000 test samples (±{noise:.2f} points, 2 standard errors)."
+    )
+
+
+def test_what_got_worse_is_said() -> None:
+    slow = replace(sample.RESULT, latency={"litert": LatencySummary(0.9, 1.0)})
+    fat = replace(slow, flatbuffer=replace(slow.flatbuffer, size_bytes=400_000))
+    warnings = "\n".join(sample.report(models=(*sample.without("quantized"), fat))["warnings"])
+    assert "slower than the FP32 student resnet8 on litert: 0.900 ms against 0.683 ms (p50, 1.32x as long)" in warnings
+    assert "larger than the FP32 student resnet8: 390.6 KiB against 310.8 KiB" in warnings
+    assert "slower than the FP32 teacher" not in warnings
+
+
+def test_float_results_sparsity_and_small_test_splits_are_pointed_out() -> None:
+    floating = replace(sample.RESULT, flatbuffer=replace(sample.RESULT.flatbuffer, dtype="float32"))
+    data = replace(sample.inputs().data, test=360, notes=("2 pictures could not be read.",))
+    steps = (sample.step("teacher", 1.0, warnings=("It was neither trained nor loaded.",)),) * 2
+    report = sample.report(models=(sample.TEACHER, floating), data=data, sparsity=sample.SPARSITY, steps=steps)
+    assert report["models"][-1]["label"] == "Result, FP32"
+    found = report["warnings"]
+    assert any("it computes in float32" in warning for warning in found)
+    assert any("does not make this faster on this runtime (litert)" in warning for warning in found)
+    spread = 100 * math.sqrt(0.9285 * 0.0715 / 360)
+    assert any(f"360 samples tell accuracies apart only roughly (here ±{spread:.2f}" in text for text in found)
+    assert "2 pictures could not be read." in found
+    assert found.count("It was neither trained nor loaded.") == 1
+
+
+def test_written_report_is_read_back(tmp_path: Path) -> None:
+    report = sample.report()
+    write_report(tmp_path, report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert load_report(tmp_path) == report
+    assert load_report(tmp_path / "report.json") == report
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_report(tmp_path, report)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no finished run: there is no report.json"),
+        ("{", "cannot be read"),
+        ("[1]", "is not a report of edgecompress"),
+        ('{"schema_version": 1, "name": "x"}', r"models, budget, stages missing"),
+        ('{"schema_version": 99}', "has schema_version 99; this edgecompress"),
+        ('{"schema_version": 0, "name": 1, "models": 1, "budget": 1, "stages": 1}', "schema_version is 0"),
+        ("[" * 100_000, "cannot be read"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ResourceError, match=message):
+        load_report(tmp_path)
+
+
+def test_folder_that_does_not_exist_or_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "gone", tmp_path / "file"):
+        with pytest.raises(ResourceError, match="holds no finished run"):
+            load_report(path)
+    with pytest.raises(ResourceError, match="cannot write"):
+        write_report(tmp_path / "file", sample.report())
+
+
+def paths(value: Any, path: str = "") -> set[str]:
+    """Returns every key path of a document, as docs/report.md writes them."""
+    free = re.compile(
+        r"(files|environment\.versions|models\[\]\.latency|curves|verification\.census\.(ops|tensors|ops\.\*\.dtypes)"
+        r"|pruning\.(widths|whole|layer_shares))$"
+    )
+    if isinstance(value, dict) and path not in {"recipe", "pruning.base"}:
+        if free.fullmatch(path):
+            return set().union(*(paths(inner, f"{path}.*") for inner in value.values()))
+        return set().union(*(paths(inner, f"{path}.{key}".lstrip(".")) for key, inner in value.items()))
+    if isinstance(value, list):
+        return set().union(*(paths(inner, f"{path}[]") for inner in value))
+    return {path}
+
+
+def every_report() -> list[dict[str, Any]]:
+    full = sample.inputs()
+    pruning = {**(full.pruning or {}), **PRUNED_METRICS}
+    quantization = {
+        **(full.quantization or {}), "float_validation_accuracy": 93.1, "float_validation_macro_f1": 93.1,
+        "ptq_validation_macro_f1": 92.7, "validation_accuracy": 93.0, "validation_macro_f1": 93.0,
+    }  # fmt: skip
+    data = replace(full.data, notes=("a note",))
+    steps = (*full.steps, sample.step("x", 1.0, warnings=("a warning",)))
+    rich = sample.report(
+        pruning=pruning,
+        quantization=quantization,
+        data=data,
+        sparsity=sample.SPARSITY,
+        steps=steps,
+        verification=sample.failed(),
+    )
+    return [sample.report(), rich | {"run_key": "ab"}]
+
+
+def test_every_key_is_documented_and_every_documented_key_exists() -> None:
+    documented = set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    found = set().union(*(paths(report) for report in every_report()))
+    blocks = {path.rpartition(".")[0] for path in documented}  # null where they did not take place
+    assert found - documented - blocks == set()
+    assert documented - found == set()

@@ -1,0 +1,121 @@
+"""The tables and sentences that terminal, Markdown and HTML share, and the comparison of runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from compress.report_compare import compare
+from compress.report_facts import confusion_table, confusions, environment_facts, making, training_table
+from compress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
+from compress.report_tables import headlines, models_table
+
+from . import report_sample as sample
+
+
+def test_headlines_name_their_denominators() -> None:
+    size, latency, accuracy, agreement = headlines(sample.report())
+    assert size.details == (
+        "122x smaller than FP32 teacher resnet9 (6,479.0 KiB)", "5.84x smaller than FP32 student resnet8 (310.8 KiB)",
+    )  # fmt: skip
+    assert latency.details[0] == "28.2x faster than FP32 teacher resnet9 (4.82 ms)"
+    assert accuracy.details[1] == "-0.17 points against FP32 student resnet8 (93.02 %)"
+    assert agreement.value == "99.18 %"
+    alone = sample.report(models=(sample.RESULT,), verification=None)
+    assert [one.details for one in headlines(alone)][:2] == [(), ()]
+
+
+def test_models_table_can_be_turned() -> None:
+    found = models_table(sample.report())
+    turned = found.transposed()
+    assert turned.headers == ("Model", *(row[0] for row in found.rows))
+    assert turned.rows[0] == ("Parameters", *(row[1] for row in found.rows))
+    assert turned.transposed() == found
+    rows = (*sample.without("quantized"), replace(sample.RESULT, nonzero_params=4_000))
+    sparse = models_table(sample.report(models=rows))
+    assert sparse.rows[-1][1] == "41,202 (4.00 k not zero)"
+
+
+def test_training_table_and_making() -> None:
+    report = sample.report(
+        steps=(sample.step("prune", 1.0, curve=({"epoch": 1, "loss": None},)), *sample.inputs().steps)
+    )
+    curve = sample.curve(20, 1.6, 93.3)
+    known = [entry["validation_accuracy"] for entry in curve]
+    row = next(row for row in training_table(report).rows if row[0] == "Student")
+    assert row[1] == "20"
+    assert row[4:] == (f"{known[0]:.2f} %", f"{max(known):.2f} %", f"{known[-1]:.2f} %")
+    bare = sample.report(steps=(sample.step("prune", 1.0, curve=({"epoch": 1, "loss": None},)),))
+    assert training_table(bare).rows == (("Pruning, fine-tuning", "1", "-", "-", "-", "-", "-"),)
+    blocks = dict(making(report))
+    assert ("Parameters removed", "46.90 %") in blocks["Pruning"]
+    assert ("Mode", "qat") in blocks["Quantization"]
+    assert ("ai-edge-litert", "2.3.0") in environment_facts(report)
+
+
+def test_confusions_are_sorted_by_count() -> None:
+    plots = {"confusion_matrix": [[8, 2, 0], [1, 9, 0], [0, 3, 7]], "class_names": ["a", "b", "c"]}
+    assert confusions(plots) == ["c taken for b: 3 of 10", "a taken for b: 2 of 10", "b taken for a: 1 of 10"]
+    assert confusion_table(plots).rows[0] == ("a", "8", "2", "0", "-")
+    assert confusion_table({}).rows == ()
+    assert confusions({}) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (kib(1536), "1.5 KiB"), (kib(None), "-"), (milliseconds(0.07134), "0.0713 ms"), (milliseconds(134.4), "134 ms"),
+        (milliseconds(9.999), "10.0 ms"), (milliseconds(0), "0 ms"), (ratio(None), "-"), (ratio(1234.5), "1,234x"),
+        (percent(99.999), "100.00 %"), (points(-0.001 * 0), "+0.00 points"), (number(1_000), "1,000"),
+        (compact(999), "999"), (compact(1_040_000), "1.04 M"), (compact(None), "-"), (duration(8.24), "8.2 s"),
+        (duration(185), "3 min 05 s"), (duration(3_725), "1 h 02 min"),
+        (than(None, "smaller", "larger", "it"), "-"), (than(1.001, "smaller", "larger", "it"), "the same as it"),
+        (than(0.5, "smaller", "larger", "it"), "2.00x larger than it"),
+    ],
+)  # fmt: skip
+def test_numbers_as_people_read_them(shown: str, text: str) -> None:
+    assert shown == text
+
+
+def test_comparison_against_the_first_run() -> None:
+    other = sample.report(
+        sample.recipe(name="b", prune=None, seed=1, budget={"size_kib": 40}),
+        models=(sample.TEACHER, replace(sample.RESULT, accuracy=93.0)), verification=sample.failed(),
+    )  # fmt: skip
+    found = compare([("a", sample.report()), ("b", other)])
+    first, second = found.rows
+    assert first["accuracy_points"] == 0
+    assert second["accuracy_points"] == pytest.approx(0.15)
+    assert second["teacher_accuracy_points"] == pytest.approx(93.0 - 93.86)
+    assert second["against_student"] is None
+    assert (first["verdict"], second["verdict"]) == ("passed", "verification")
+    assert found.table.rows[1][-1] == "NOT VERIFIED"
+    keys = {entry["key"]: entry["values"] for entry in found.differences}
+    assert keys["seed"] == [0, 1]
+    assert keys["prune"] == ["given", None]
+    assert keys["budget.size_kib"] == [64, 40]
+    assert "name" not in keys
+    assert not any(key.startswith("prune.") for key in keys)
+
+
+def test_comparison_of_blocks_that_some_runs_lack() -> None:
+    recipes = [sample.recipe(prune={"ratio": 0.4}), sample.recipe(prune={"ratio": 0.6}), sample.recipe(prune=None)]
+    found = compare([(str(place), sample.report(one)) for place, one in enumerate(recipes)])
+    assert found.recipes.rows == (("prune", "given", "given", "-"), ("prune.ratio", "0.4", "0.6", "-"))
+
+
+def test_comparison_warns_of_what_cannot_be_compared() -> None:
+    full = sample.inputs()
+    other = sample.report(
+        data=replace(full.data, sha256="77" * 32), environment={**full.environment, "cpu": "another"},
+        benchmark=replace(full.benchmark, threads=4),
+    )  # fmt: skip
+    notes = " ".join(compare([("a", sample.report()), ("b", other)]).notes)
+    assert "different test data" in notes
+    assert "different machines" in notes
+    assert "thread counts" in notes
+    seeds = compare([("a", sample.report()), ("b", sample.report(sample.recipe(seed=5)))]).notes
+    assert "Seeds or test shares differ" in seeds[0]
+    same = compare([("a", sample.report()), ("b", sample.report(sample.recipe(budget=None)))])
+    assert [row[-1] for row in same.table.rows] == ["kept", "none set"]

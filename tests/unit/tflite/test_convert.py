@@ -1,0 +1,105 @@
+"""The float flatbuffer computes what the module computes, and what cannot become one is said so."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from compress.errors import ModelError
+from compress.tflite.convert import convert
+from compress.tflite.flatbuffer import read_model
+from compress.tflite.views import graph_views
+from torch import nn
+
+from ..converted_net import INPUT_SHAPE, Converted, every_kind, images, run_flatbuffer
+
+
+def test_the_flatbuffer_equals_the_module(converted: Converted) -> None:
+    x = images(16, seed=11)
+    with torch.no_grad():
+        expected = converted.module(x).numpy()
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(run_flatbuffer(converted.floating.read_bytes(), x), expected, atol=1e-4)
+
+
+def test_pictures_go_in_channels_last_one_at_a_time(converted: Converted) -> None:
+    view = graph_views(read_model(converted.floating))[0]
+    channels, height, width = INPUT_SHAPE
+    assert view.tensors[view.inputs[0]].shape == (1, height, width, channels)
+    assert view.tensors[view.inputs[0]].dtype == "float32"
+    assert [op.op for op in view.ops][:3] == ["CONV_2D", "DEPTHWISE_CONV_2D", "HARD_SWISH"]  # no transpose before them
+
+
+class Vectors(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.drop(torch.tanh(self.layer(x)))
+
+
+def test_vectors_and_models_in_training_mode_convert_and_come_back_unchanged(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Vectors().train()
+    module.layer.weight.requires_grad_(False)
+    before = copy.deepcopy(module.state_dict())
+    convert(module, (6,), tmp_path / "v.tflite")
+    assert module.training
+    assert module.drop.training
+    assert [p.requires_grad for p in module.parameters()] == [False, True]
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(tmp_path / "v.tflite"))
+    interpreter.allocate_tensors()
+    x = torch.randn(1, 6)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x.numpy())
+    interpreter.invoke()
+    y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    with torch.no_grad():
+        np.testing.assert_allclose(y, module.eval()(x).numpy(), atol=1e-5)
+
+
+def test_channels_last_weights_convert_the_same(converted: Converted, tmp_path: Path) -> None:
+    module = every_kind().to(memory_format=torch.channels_last)
+    convert(module, INPUT_SHAPE, tmp_path / "x.tflite")
+    x = images(2)
+    np.testing.assert_allclose(
+        run_flatbuffer((tmp_path / "x.tflite").read_bytes(), x),
+        run_flatbuffer(converted.floating.read_bytes(), x),
+        atol=1e-6,
+    )
+    assert module.stem[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
+class Broken(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("this layer is not finished\nand has a second line")
+
+
+@pytest.mark.parametrize(("module", "cause"), [(Branching(), "[Dd]ata-dependent"), (Broken(), "ValueError: this layer is not finished")])
+def test_what_cannot_be_converted_is_an_error_with_the_cause(module: nn.Module, cause: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"could not be converted to a flatbuffer: .*{cause}") as caught:
+        convert(module, (1, 8, 8), tmp_path / "x.tflite")
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_is_not_swallowed(tmp_path: Path) -> None:
+    class Interrupted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(Interrupted(), (1, 8, 8), tmp_path / "x.tflite")
