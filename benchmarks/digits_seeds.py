@@ -1,6 +1,6 @@
 """The demo recipe over five seeds: INT8 against the FP32 teacher on 30 % of digits.
 
-    python benchmarks/digits_seeds.py          # a minute or so a seed; finished rows are skipped
+python benchmarks/digits_seeds.py          # a minute or so a seed; finished rows are skipped
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from table import Table, mean_and_spread
+
 from compress.artifact import Store
 from compress.pipeline import run_pipeline
 from compress.recipe_yaml import load_recipe
-from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent
 COLUMNS = ("teacher_accuracy", "int8_accuracy", "drop_points", "size_bytes", "times_smaller", "times_faster", "seconds")

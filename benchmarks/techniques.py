@@ -2,8 +2,8 @@
 
     python benchmarks/techniques.py            # about 40 minutes on two cores; finished rows are skipped
 
-Every case is a recipe. All share one teacher architecture; teacher, soft targets and dense students are trained once per
-seed, because the runs share a store. Rows go to benchmarks/techniques.csv; `--summary` prints the table for the docs.
+Every case is a recipe. All share one teacher architecture; teacher, soft targets and dense students are trained once
+per seed, because the runs share a store. Rows go to benchmarks/techniques.csv; `--summary` prints the table for the docs.
 """
 
 from __future__ import annotations
@@ -12,18 +12,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from table import Table, mean_and_spread
+
 from compress.artifact import Store
 from compress.pipeline import run_pipeline
 from compress.recipe import Recipe
-from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent
 SAMPLES = 20_000
-COLUMNS = ("float_accuracy", "int8_accuracy", "validation_accuracy", "size_bytes", "gzip_bytes", "latency_ms", "dense_latency_ms", "macs")
+COLUMNS = (
+    "float_accuracy",
+    "int8_accuracy",
+    "validation_accuracy",
+    "size_bytes",
+    "gzip_bytes",
+    "latency_ms",
+    "dense_latency_ms",
+    "macs",
+)
 EPOCHS = 12
 TRAIN = {"epochs": EPOCHS, "batch_size": 128}
-DATA = {"source": "fashion-mnist", "augment": ["crop", "flip"], "train_samples": SAMPLES}
-TEACHER = {"model": "resnet9", "args": {"width": 32}, "train": {"epochs": 12, "batch_size": 128}}
+DATA = {"source": "fashion-mnist", "augment": ["shift", "flip"], "train_samples": SAMPLES}
+TEACHER = {"model": "resnet9", "args": {"width": 16}, "train": {"epochs": 12, "batch_size": 128}}
 STUDENT: dict[str, Any] = {"model": "resnet8", "args": {"width": 16}}
 DISTILL = {"alpha": 0.9, "temperature": 4.0, "train": TRAIN}
 PRUNE = {"method": "structured", "ratio": 0.4, "of": "macs", "steps": 3, "train": {"epochs": 5, "batch_size": 128}}
@@ -37,13 +47,6 @@ CASES: dict[str, dict[str, Any]] = {
     "distilled-qat": {"teacher": TEACHER, "student": STUDENT, "distill": DISTILL, "quantize": QAT},
     "online-teacher-ptq": {"teacher": TEACHER, "student": STUDENT, "distill": {**DISTILL, "views": 0}, "quantize": PTQ},
     "pruned-qat": {"teacher": TEACHER, "student": STUDENT, "distill": DISTILL, "prune": PRUNE, "quantize": QAT},
-    "pruned-labels-qat": {
-        "teacher": TEACHER,
-        "student": STUDENT,
-        "distill": DISTILL,
-        "prune": {**PRUNE, "learn_from_teacher": False},
-        "quantize": {**QAT, "learn_from_teacher": False},
-    },
 }
 
 
@@ -85,7 +88,10 @@ def main() -> None:
                     print(table.rows()[-1], flush=True)
     print("| case | float32 accuracy | INT8 accuracy | bytes | p50 ms |\n| --- | --- | --- | --- | --- |")
     for case in CASES:
-        cells = [mean_and_spread(table.column(case, name)) for name in ("float_accuracy", "int8_accuracy", "size_bytes", "latency_ms")]
+        cells = [
+            mean_and_spread(table.column(case, name))
+            for name in ("float_accuracy", "int8_accuracy", "size_bytes", "latency_ms")
+        ]
         print(f"| {case} | " + " | ".join(cells) + " |")
 
 

@@ -1,6 +1,6 @@
-"""PTQ of torchvision's classification models: random weights, 96x96 pictures, all-INT8 flatbuffer or the reason why not.
+"""PTQ of torchvision's classification models, random weights, 96x96: an all-INT8 flatbuffer, or why not.
 
-    python benchmarks/torchvision_ptq.py       # about a quarter of a minute a model; finished rows are skipped
+python benchmarks/torchvision_ptq.py       # about a quarter of a minute a model; finished rows are skipped
 """
 
 from __future__ import annotations
@@ -12,19 +12,37 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from table import Table
 
 from compress.artifact import Store
 from compress.errors import EdgecompressError
 from compress.pipeline import run_pipeline
 from compress.recipe import Recipe
-from table import Table
 
 HERE = Path(__file__).parent
 MODELS = (
-    "mobilenet_v2", "mobilenet_v3_small", "resnet18", "efficientnet_b0", "squeezenet1_1", "mnasnet0_5", "regnet_y_400mf",
-    "shufflenet_v2_x1_0", "densenet121", "convnext_tiny",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet18",
+    "efficientnet_b0",
+    "squeezenet1_1",
+    "mnasnet0_5",
+    "regnet_y_400mf",
+    "shufflenet_v2_x1_0",
+    "densenet121",
+    "convnext_tiny",
 )
-COLUMNS = ("exit_code", "all_int8", "operators", "twin_same", "twin_decided", "size_bytes", "seconds", "peak_mib", "remarks")
+COLUMNS = (
+    "exit_code",
+    "all_int8",
+    "operators",
+    "twin_same",
+    "twin_decided",
+    "size_bytes",
+    "seconds",
+    "peak_mib",
+    "remarks",
+)
 
 
 def make_data(path: Path) -> None:
@@ -63,7 +81,7 @@ def main() -> None:
             }
         )
         started = time.monotonic()
-        row: dict[str, object] = {column: "" for column in COLUMNS}
+        row: dict[str, object] = dict.fromkeys(COLUMNS, "")
         try:
             outcome = run_pipeline(recipe, output=Path("runs") / f"ptq-{name}", store=Store(Path("runs/.store")))
             assert outcome.report is not None
@@ -73,7 +91,7 @@ def main() -> None:
                 "all_int8": not check["census"]["not_int8"],
                 "operators": sum(entry["count"] for entry in check["census"]["ops"].values()),
                 "twin_same": check["twin_agreement"],
-                "twin_decided": check["twin_decided"],
+                "twin_decided": (check["twin"] or {}).get("decided"),
                 "size_bytes": outcome.report["models"][-1]["flatbuffer"]["size_bytes"],
                 "remarks": "; ".join(outcome.messages),
             }

@@ -51,7 +51,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}. Free space or choose another folder.") from error
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror or error}. Free space or choose another folder."
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -119,6 +121,7 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
+        """Takes the folder that holds, or will hold, all steps."""
         self.root = root
 
     def folder(self, stage: str, fingerprint: str) -> Path:
@@ -142,7 +145,13 @@ class Store:
                 artifacts[name] = Artifact(path, digest, fingerprint)
             return (
                 StageResult(
-                    stage, fingerprint, folder, artifacts, manifest["metrics"], manifest["seconds"], tuple(manifest["warnings"])
+                    stage,
+                    fingerprint,
+                    folder,
+                    artifacts,
+                    manifest["metrics"],
+                    manifest["seconds"],
+                    tuple(manifest["warnings"]),
                 ),
                 "finished before",
             )
@@ -160,20 +169,32 @@ class Store:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
         except OSError as error:
-            raise ResourceError(f"cannot create {work}: {error.strerror or error}. Choose a writable folder with EDGECOMPRESS_STORE.") from error
+            raise ResourceError(
+                f"cannot create {work}: {error.strerror or error}. Choose a writable folder with EDGECOMPRESS_STORE."
+            ) from error
         try:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     def finish(
-        self, work: Path, stage: str, fingerprint: str, metrics: dict[str, Any], seconds: float, warnings: tuple[str, ...]
+        self,
+        work: Path,
+        stage: str,
+        fingerprint: str,
+        metrics: dict[str, Any],
+        seconds: float,
+        warnings: tuple[str, ...],
     ) -> StageResult:
         """Hashes the files in `work`, writes the manifest last and moves the folder to its place."""
         files = {path.name: sha256_file(path) for path in sorted(work.iterdir()) if path.is_file()}
         manifest = {
-            "stage": stage, "fingerprint": fingerprint, "files": files,
-            "metrics": metrics, "seconds": round(seconds, 3), "warnings": list(warnings),
+            "stage": stage,
+            "fingerprint": fingerprint,
+            "files": files,
+            "metrics": metrics,
+            "seconds": round(seconds, 3),
+            "warnings": list(warnings),
         }
         write_json(work / MANIFEST, manifest)
         folder = self.folder(stage, fingerprint)

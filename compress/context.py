@@ -17,7 +17,8 @@ class Event:
     Attributes:
         kind: `stage-start`, `stage-end`, `stage-cached`, `progress`, `epoch`, `note` or `warning`.
         stage: The stage it belongs to, "" for the run.
-        data: Plain JSON values; `progress` has done, total and unit; `epoch` has epoch, epochs, loss and validation figures.
+        data: Plain JSON values; `progress` has done, total and unit; `epoch` has epoch, epochs, loss and
+            validation figures.
     """
 
     kind: str

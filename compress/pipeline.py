@@ -70,7 +70,9 @@ def run_pipeline(
     plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
     with _recorder(output) as record:
         ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
-        ctx.emit("run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result])
+        ctx.emit(
+            "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
+        )
         if plan.cached and until is None:
             report = _finished_report(output, recipe, plan)
             if report is not None:
@@ -130,7 +132,7 @@ def _brief(result: StageResult) -> dict[str, Any]:
 def _write_results(
     recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context
 ) -> dict[str, Any]:
-    """Writes flatbuffer, lock file and report; a flatbuffer that failed its verification does not get the usual name."""
+    """Writes flatbuffer, lock file and report; a flatbuffer that failed its verification gets another name."""
     from compress.report import build_report, write_report
     from compress.report_inputs import report_inputs
 
@@ -151,7 +153,7 @@ def _write_results(
 
 
 def lock_file(recipe: Recipe, plan: Plan, results: dict[str, StageResult]) -> str:
-    """Returns the YAML of everything a run resolved: the recipe with its defaults, versions, data hash, widths, fingerprints."""
+    """Returns the YAML of all that a run resolved: recipe with defaults, versions, data hash, widths, fingerprints."""
     widths = results["prune"].metrics.get("widths") if "prune" in results else None
     libraries: dict[str, str | None] = {}
     for step in plan.steps:
@@ -226,16 +228,22 @@ def _recorder(output: Path) -> Iterator[Listener]:
         events = (output / "events.jsonl").open("w", encoding="utf-8")
         log = (output / "run.log").open("a", encoding="utf-8")
     except OSError as error:
-        raise ResourceError(f"cannot write in {output}: {error.strerror or error}. Choose another folder with --output.") from error
+        raise ResourceError(
+            f"cannot write in {output}: {error.strerror or error}. Choose another folder with --output."
+        ) from error
     with events, log:
 
         def record(event: Event) -> None:
             at = round(time.monotonic() - began, 3)
-            events.write(json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str) + "\n")
+            events.write(
+                json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str) + "\n"
+            )
             events.flush()
             if event.kind != "progress":
                 text = " ".join(f"{key}={value}" for key, value in event.data.items())
-                log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {event.stage or 'run'} {event.kind} {text}\n")
+                log.write(
+                    f"{datetime.now(UTC).isoformat(timespec='seconds')} {event.stage or 'run'} {event.kind} {text}\n"
+                )
                 log.flush()
 
         yield record

@@ -1,7 +1,7 @@
 """The plan: which steps a recipe takes, the fingerprint of each, and what is finished already.
 
-A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content and the
-versions of the code; so the same fingerprint means the same result. No torch is imported here.
+A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content and
+the versions of the code; so the same fingerprint means the same result. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ class Plan:
         return all(step.result is not None for step in self.steps)
 
 
-def make_plan(recipe: Recipe, store: Store, *, trust: bool = False, until: str | None = None, fresh: bool = False) -> Plan:
+def make_plan(
+    recipe: Recipe, store: Store, *, trust: bool = False, until: str | None = None, fresh: bool = False
+) -> Plan:
     """Returns the plan of a recipe.
 
     Args:
         recipe: What is asked for.
         store: Where finished steps lie.
-        trust: Whether `python:` sources may be used; their files are only hashed here.
+        trust: Whether `python:` sources may be used; a data source's function is called, to hash what it gives.
         until: The last stage to do, all by default.
         fresh: Make every step again.
 
@@ -132,7 +134,13 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
         "inputs": _inputs(recipe, stage, prints),
     }
     if stage in ("teacher", "distill", "prune", "quantize"):
-        parts |= {"data": data, "task": recipe.task, "seed": recipe.seed, "device": recipe.device, "threads": recipe.threads}
+        parts |= {
+            "data": data,
+            "task": recipe.task,
+            "seed": recipe.seed,
+            "device": recipe.device,
+            "threads": recipe.threads,
+        }
         parts["split"] = recipe.data.model_dump(mode="json", exclude={"path", "download"})
     match stage:
         case "teacher":
@@ -146,13 +154,21 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
         case "quantize":
             parts["quantize"] = _dump(recipe.quantize)
             if recipe.quantize is not None and recipe.quantize.mode == "ptq":
-                parts["quantize"] = {k: v for k, v in parts["quantize"].items() if k not in ("train", "learn_from_teacher")}
+                parts["quantize"] = {
+                    k: v for k, v in parts["quantize"].items() if k not in ("train", "learn_from_teacher")
+                }
             else:
-                parts["soft"] = _soft_parts(recipe, learn=recipe.quantize is not None and recipe.quantize.learn_from_teacher)
+                parts["soft"] = _soft_parts(
+                    recipe, learn=recipe.quantize is not None and recipe.quantize.learn_from_teacher
+                )
         case "export":
             parts["io"] = recipe.io
         case "verify":
-            parts |= {"data": data, "split": recipe.data.model_dump(mode="json", exclude={"path", "download"}), "seed": recipe.seed}
+            parts |= {
+                "data": data,
+                "split": recipe.data.model_dump(mode="json", exclude={"path", "download"}),
+                "seed": recipe.seed,
+            }
         case "benchmark":
             parts["benchmark"] = _dump(recipe.benchmark)
     return parts
@@ -194,7 +210,9 @@ def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | Non
         try:
             parts["weights"] = sha256_file(path)
         except OSError as error:
-            raise ModelError(f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file.") from error
+            raise ModelError(
+                f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file."
+            ) from error
     if spec.model.startswith("python:"):
         from compress.python_source import python_source_file
 

@@ -46,7 +46,9 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
     checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
     model = folder / MODEL
     if not model.is_file():
-        detail = "the run's flatbuffer had failed its verification" if (folder / REJECTED).is_file() else "it is missing"
+        detail = (
+            "the run's flatbuffer had failed its verification" if (folder / REJECTED).is_file() else "it is missing"
+        )
         checks.append(Check(MODEL, False, detail))
         return _verdict(checks, None)
     if sha256_file(model) != lock["model_sha256"] and all(check.passed for check in checks):
@@ -63,10 +65,20 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         report = json.loads((folder / REPORT).read_bytes())
         lock = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ResourceError(f"{folder} holds no finished run: {Path(str(error.filename)).name} is missing. Give the folder of `edgecompress run`.") from error
+        raise ResourceError(
+            f"{folder} holds no finished run: {Path(str(error.filename)).name} is missing. "
+            "Give the folder of `edgecompress run`."
+        ) from error
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ResourceError(f"{folder}: report.json or {LOCK} cannot be read ({str(error).splitlines()[0]}). Run the recipe again.") from error
-    if not isinstance(report, dict) or not isinstance(lock, dict) or "files" not in report or "model_sha256" not in lock:
+        raise ResourceError(
+            f"{folder}: report.json or {LOCK} cannot be read ({str(error).splitlines()[0]}). Run the recipe again."
+        ) from error
+    if (
+        not isinstance(report, dict)
+        or not isinstance(lock, dict)
+        or "files" not in report
+        or "model_sha256" not in lock
+    ):
         raise ResourceError(f"{folder}: report.json or {LOCK} is not what a run writes. Run the recipe again.")
     return report, lock
 
@@ -84,7 +96,7 @@ def _data_check(plan: Plan, lock: dict[str, Any]) -> Check:
     return Check("data", same, "the same as in the run" if same else "its content has changed since the run")
 
 
-def _stage_check(stage: str, there: bool, reason: str) -> Check:  # noqa: FBT001
+def _stage_check(stage: str, there: bool, reason: str) -> Check:
     if there:
         return Check(f"stage {stage}", True, "its files match their hashes")
     damaged = "damaged" in reason or "missing" in reason or "cannot be read" in reason
@@ -97,7 +109,7 @@ def _score(
     plan: Plan,
     store: Store,
     report: dict[str, Any],
-    trust: bool,  # noqa: FBT001
+    trust: bool,
     listeners: tuple[Listener, ...],
     checks: list[Check],
 ) -> float:
@@ -111,7 +123,9 @@ def _score(
     accuracy = bench.task.metrics(outputs, bench.dataset.test.labels)["accuracy"]
     expected = report["models"][-1]["accuracy"]
     same = abs(accuracy - expected) <= SAME_ACCURACY * 100
-    checks.append(Check("test accuracy", same, f"{accuracy:.2f} % on {len(outputs)} samples, the report says {expected:.2f} %"))
+    checks.append(
+        Check("test accuracy", same, f"{accuracy:.2f} % on {len(outputs)} samples, the report says {expected:.2f} %")
+    )
     if recipe.quantize is not None:
         if "quantize" in bench.results and final_stage(recipe) in bench.results:
             reasons: list[str] = []

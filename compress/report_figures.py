@@ -167,6 +167,7 @@ def row_document(row: ModelRow, *, result: bool, samples: int) -> Mapping[str, A
         "accuracy_standard_error": standard_error(row.accuracy, samples),
         "macro_f1": row.macro_f1,
         "validation_accuracy": row.validation_accuracy,
+        "agreement_with_reference": row.agreement_with_reference,
         "agreement_with_float": row.agreement_with_float,
         "latency": {runtime: asdict(latency) for runtime, latency in row.latency.items()},
     }

@@ -82,7 +82,7 @@ def _budget(report: Report) -> str:
         return ""
     found = budget_table(report)
     body = "".join(
-        f"<tr><td><code>{esc(name).replace('_', '_<wbr>')}</code></td><td>{esc(text)}</td>"
+        f'<tr><td class="key"><code>{esc(name).replace("_", "_<wbr>")}</code></td><td>{esc(text)}</td>'
         f'<td class="{"kept" if line["passed"] else "missed"}">{esc(judged)}</td></tr>'
         for line, (name, text, judged) in zip(lines, found.rows, strict=True)
     )

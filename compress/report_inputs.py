@@ -117,6 +117,7 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
                 accuracy=scores[key]["accuracy"],
                 macro_f1=scores[key].get("macro_f1"),
                 validation_accuracy=figures.get("validation_accuracy"),
+                agreement_with_reference=scores[key].get("agreement_with_reference"),
                 agreement_with_float=scores[key].get("agreement_with_float"),
                 latency={
                     runtime: LatencySummary(measured["p50_ms"], measured["p95_ms"])

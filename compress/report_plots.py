@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,12 @@ MATRIX_CLASSES = 40
 NUMBERED_CLASSES = 16
 LABEL_HEIGHT = 15.0
 DARK_CELL = 0.55
+#: A label that is not nearer to its own dot than to any other by this much seems to name the other one...
+CLEARLY_NEARER = 14.0
+#: ...which weighs this much against covering lines and labels.
+STRAY_COST = 3
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
 
 
 def style_of(key: str) -> str:
@@ -58,8 +64,10 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
         tip = f"{row['label']}: {percent(row['accuracy'])}, {kib(row['flatbuffer']['size_bytes'])}"
         drawing.circle(x, y, 7 if row is rows[-1] else 5.5, f"dot {style}", tip)
     for row, place in zip(rows, places, strict=True):
-        left, top = _free_place(row["label"], place, taken, (across.start, up.end, across.end + 24, up.start))
-        drawing.text(left, top + 12, row["label"], "label strong" if row is rows[-1] else "label")
+        others = [dot for dot in places if dot != place]
+        left, top = _free_place(row["label"], place, others, taken, (across.start, up.end, across.end + 24, up.start))
+        weight = " strong" if row is rows[-1] else ""
+        drawing.text(left, top + 12, row["label"], f"label t-{style_of(row['key'])}{weight}")
     return drawing.render()
 
 
@@ -73,8 +81,8 @@ def _along(places: Sequence[tuple[float, float]], pieces: int = 24) -> list[Box]
     return found
 
 
-def _free_place(text: str, place: tuple[float, float], taken: list[Box], area: Box) -> tuple[float, float]:
-    """Returns the top left corner for a label near its dot, where it covers as little as can be, and takes it."""
+def _free_place(text: str, place: Point, others: Sequence[Point], taken: list[Box], area: Box) -> tuple[float, float]:
+    """Returns the top left corner for a label, and takes it: near its own dot, covering as little as can be."""
     (x, y), width = place, text_width(text, 13)
     boxes = []
     for top in (y - 8, y - 24, y + 8, y - 40, y + 24, y - 56, y + 40, y - 72, y + 56):
@@ -83,9 +91,20 @@ def _free_place(text: str, place: tuple[float, float], taken: list[Box], area: B
     inside = [
         box for box in boxes if area[0] <= box[0] and box[2] <= area[2] and area[1] <= box[1] and box[3] <= area[3]
     ]
-    chosen = min(inside or boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
+
+    def cost(box: Box) -> float:
+        strays = any(_distance(box, dot) < _distance(box, place) + CLEARLY_NEARER for dot in others)
+        return sum(_overlap(box, other) for other in taken) + STRAY_COST * strays
+
+    chosen = min(inside or boxes, key=cost)
     taken.append(chosen)
     return chosen[0], chosen[1]
+
+
+def _distance(box: Box, dot: Point) -> float:
+    """Returns how far a dot is from a box, 0 inside it."""
+    across = max(box[0] - dot[0], 0.0, dot[0] - box[2])
+    return math.hypot(across, max(box[1] - dot[1], 0.0, dot[1] - box[3]))
 
 
 def _overlap(one: Box, other: Box) -> bool:
@@ -100,7 +119,7 @@ def latency_bars(report: dict[str, Any], runtime: str) -> str:
     step = 46
     drawing = Drawing(476, step * len(rows) + 12, f"Latency on {runtime}")
     longest = max(max(row["latency"][runtime]["p95_ms"], row["latency"][runtime]["p50_ms"]) for row in rows)
-    across = Axis(0, longest or 1.0, 0, 310)
+    across = Axis(0, longest or 1.0, 0, 290)
     for place, row in enumerate(rows):
         latency, top = row["latency"][runtime], 6 + place * step
         text = f"p50 {milliseconds(latency['p50_ms'])}, p95 {milliseconds(latency['p95_ms'])}"
@@ -118,7 +137,7 @@ def latency_bars(report: dict[str, Any], runtime: str) -> str:
 def training_curve(stage: str, curve: Sequence[dict[str, Any]]) -> str:
     """Returns a plot of loss and validation accuracy over the epochs of one stage."""
     drawing = Drawing(340, 210, f"Training curve of stage {stage}")
-    across = Axis(1, max(len(curve), 2), 40, 296)
+    across = Axis(1, len(curve), 40, 296) if len(curve) > 1 else Axis(0, 2, 40, 296)
     _curve_line(drawing, across, [entry.get("loss") for entry in curve], "loss", left=True)
     _curve_line(drawing, across, [entry.get("validation_accuracy") for entry in curve], "accuracy", left=False)
     drawing.line(across.start, 170, across.end, 170, "axis")

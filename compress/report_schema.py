@@ -56,6 +56,7 @@ class ModelRow:
         accuracy: On the test split, in percent.
         macro_f1: On the test split, in percent.
         validation_accuracy: In percent.
+        agreement_with_reference: Share of test samples with the same answer as the first model of the run, in percent.
         agreement_with_float: Share of test samples with the same answer as the float model, in percent.
         latency: Runtime -> latency.
     """
@@ -69,6 +70,7 @@ class ModelRow:
     accuracy: float | None = None
     macro_f1: float | None = None
     validation_accuracy: float | None = None
+    agreement_with_reference: float | None = None
     agreement_with_float: float | None = None
     latency: Mapping[str, LatencySummary] = field(default_factory=dict)
 

@@ -60,6 +60,7 @@ pre { margin: 0; padding: 14px 16px; background: var(--code); border: 1px solid 
   overflow: auto; max-height: 560px; font-size: 12.5px; line-height: 1.5; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
 code { font-size: 0.92em; overflow-wrap: anywhere; }
+td.key code { overflow-wrap: normal; }
 p code, td code { background: var(--code); border-radius: 4px; padding: 1px 5px; }
 .scroll + .soft { margin: 10px 0 0; }
 .hashes { margin-top: 22px; } .hashes td { overflow-wrap: anywhere; } .hashes td:first-child { overflow-wrap: normal; }
@@ -85,6 +86,8 @@ svg text { fill: var(--ink); } .tick { font-size: 11px; } svg .tick, svg .axis-t
 .m-student { fill: var(--student); stroke: var(--student); }
 .m-pruned { fill: var(--pruned); stroke: var(--pruned); }
 .m-quantized { fill: var(--quantized); stroke: var(--quantized); }
+svg .t-m-teacher { fill: var(--teacher); } svg .t-m-student { fill: var(--student); }
+svg .t-m-pruned { fill: var(--pruned); } svg .t-m-quantized { fill: var(--quantized); }
 .bar { stroke: none; } .dot { stroke: var(--card); stroke-width: 1.5; }
 .b-teacher { background: var(--teacher); } .b-student { background: var(--student); }
 .b-pruned { background: var(--pruned); } .b-quantized { background: var(--quantized); }

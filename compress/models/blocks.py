@@ -62,9 +62,7 @@ class ConvBn(nn.Sequential):
         super().__init__()
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         around = (height // 2, width // 2) if padding is None else padding
-        self.conv = nn.Conv2d(
-            channels_in, channels_out, (height, width), stride, around, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(channels_in, channels_out, (height, width), stride, around, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
         if activation is not None:
             self.act = activation
@@ -76,7 +74,5 @@ class Separable(nn.Sequential):
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         """Divides the map's size by `stride`."""
         super().__init__()
-        self.depthwise = ConvBn(
-            channels_in, channels_in, 3, stride=stride, groups=channels_in, activation=nn.ReLU()
-        )
+        self.depthwise = ConvBn(channels_in, channels_in, 3, stride=stride, groups=channels_in, activation=nn.ReLU())
         self.pointwise = ConvBn(channels_in, channels_out, activation=nn.ReLU())

@@ -74,7 +74,7 @@ def parts_of(target: object) -> int:
     return 1
 
 
-def width_of(item: Coupled) -> float:  # noqa: PLR0911 (one answer per kind of layer)
+def width_of(item: Coupled) -> float:
     """Returns how many channels one side of a layer has; infinity where it takes any number."""
     target = item.target
     if isinstance(target, _ConvNd):
@@ -93,7 +93,7 @@ def width_of(item: Coupled) -> float:  # noqa: PLR0911 (one answer per kind of l
     return math.inf
 
 
-def unfit(item: Coupled, root: Root) -> str:  # noqa: PLR0911 (a list of reasons)
+def unfit(item: Coupled, root: Root) -> str:
     """Returns why this layer makes its whole group unfit for pruning, "" where it does not."""
     target = item.target
     if isinstance(target, nn.RNNBase):

@@ -62,7 +62,7 @@ def _energy(item: Coupled) -> torch.Tensor | None:
             return weight.flatten(1).sum(1)
         groups = module.groups if isinstance(module, _ConvNd) else 1
         # Input g * size + i is column i of the rows of group g.
-        per_input = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
+        per_input = weight.flatten(2).sum(2) if not isinstance(module, nn.Linear) else weight
         return per_input.reshape(groups, -1, per_input.shape[1]).sum(1).flatten()
     if isinstance(module, _BatchNorm | nn.LayerNorm) and module.weight is not None:
         weight = module.weight.detach().double().cpu().square()

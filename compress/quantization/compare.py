@@ -53,7 +53,9 @@ def first_difference(layers: list[LayerDifference]) -> LayerDifference | None:
     return next((layer for layer in layers if layer.differs), None)
 
 
-def compare_layers(twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[np.float32]) -> list[LayerDifference]:
+def compare_layers(
+    twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[np.float32]
+) -> list[LayerDifference]:
     """Returns one difference per operator of the twin, in execution order.
 
     Every operator is judged alone: the twin computes it from the inputs that the flatbuffer itself had, so a fault
@@ -100,7 +102,11 @@ def match_tensors(twin: Twin, shipped: schema.ModelT) -> dict[int, int]:
     graph = shipped.subgraphs[0]
     operators = list(graph.operators)
     nodes = twin.graph.nodes
-    if len(operators) > len(nodes) and len(operators[0].inputs) == 1 and int(operators[0].inputs[0]) == int(graph.inputs[0]):
+    if (
+        len(operators) > len(nodes)
+        and len(operators[0].inputs) == 1
+        and int(operators[0].inputs[0]) == int(graph.inputs[0])
+    ):
         operators = operators[1:]  # QUANTIZE of the input
     operators = operators[: len(nodes)]
     numbers: dict[int, int] = {}
@@ -178,7 +184,12 @@ def _constants_differ(twin: Twin, shipped: schema.ModelT, numbers: dict[int, int
             if n in twin.group_of and n in numbers:
                 q = tensors[numbers[n]].quantization
                 group = twin.groups[twin.group_of[n]]
-                if q is None or q.scale is None or np.float32(q.scale[0]) != np.float32(group.scale) or int(q.zeroPoint[0]) != group.zero_point:
+                if (
+                    q is None
+                    or q.scale is None
+                    or np.float32(q.scale[0]) != np.float32(group.scale)
+                    or int(q.zeroPoint[0]) != group.zero_point
+                ):
                     bad.add(node.index)
     return bad
 

@@ -114,6 +114,16 @@ def _spec(model: schema.ModelT, tensor: schema.TensorT) -> TensorSpec:
     )
 
 
+def last_uses(graph: Graph) -> dict[int, list[int]]:
+    """Returns, for each node's index, the activations that no later node reads; the graph's output is none of them."""
+    last = {n: node.index for node in graph.nodes for n in node.inputs}
+    frees: dict[int, list[int]] = {}
+    for n, index in last.items():
+        if n >= 0 and graph.tensors[n].constant is None and n != graph.output:
+            frees.setdefault(index, []).append(n)
+    return frees
+
+
 def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
     """Returns the graph of a flatbuffer with one subgraph, one input and one output.
 
@@ -128,12 +138,16 @@ def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
         raise ModelError(f"the flatbuffer has {len(model.subgraphs)} subgraphs; control flow cannot be simulated")
     subgraph = model.subgraphs[0]
     if len(subgraph.inputs) != 1 or len(subgraph.outputs) != 1:
-        raise ModelError(f"the model has {len(subgraph.inputs)} inputs and {len(subgraph.outputs)} outputs; one of each is expected")
+        raise ModelError(
+            f"the model has {len(subgraph.inputs)} inputs and {len(subgraph.outputs)} outputs; one of each is expected"
+        )
     tensors = tuple(_spec(model, tensor) for tensor in subgraph.tensors)
 
     def shapes(numbers: Any) -> tuple[tuple[int, ...], ...]:
         return tuple(
-            tuple(int(side) for side in subgraph.tensors[n].shape) if n >= 0 and subgraph.tensors[n].shape is not None else ()
+            tuple(int(side) for side in subgraph.tensors[n].shape)
+            if n >= 0 and subgraph.tensors[n].shape is not None
+            else ()
             for n in numbers
         )
 

@@ -58,7 +58,9 @@ def _symmetric_same(node: Node, x: torch.Tensor, kernel: tuple[int, int]) -> tup
     return _pad_same(node, x, kernel), (0, 0)
 
 
-def _convolve(node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int) -> torch.Tensor:
+def _convolve(
+    node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int
+) -> torch.Tensor:
     stride = (node.options["strideH"], node.options["strideW"])
     dilation = (node.options["dilationHFactor"], node.options["dilationWFactor"])
     x, padding = _symmetric_same(node, x.permute(0, 3, 1, 2), (weight.shape[2], weight.shape[3]))
@@ -142,10 +144,14 @@ def _strided_slice(node: Node, args: Tensors) -> torch.Tensor:
     x, options = args[0], node.options
     begin, end, stride = ([int(v) for v in a.reshape(-1)] for a in args[1:4])
     if options.get("ellipsisMask") or options.get("newAxisMask") or any(s <= 0 for s in stride):
-        raise ModelError(f"{node.op} with ellipsis, new axes or a negative stride cannot be simulated (layer {node.label})")
+        raise ModelError(
+            f"{node.op} with ellipsis, new axes or a negative stride cannot be simulated (layer {node.label})"
+        )
     index: list[Any] = []
     for axis, (b, e, s) in enumerate(zip(begin, end, stride, strict=True)):
-        whole = node.input_shapes[0][axis] == node.output_shapes[0][axis] if axis < len(node.output_shapes[0]) else False
+        whole = (
+            node.input_shapes[0][axis] == node.output_shapes[0][axis] if axis < len(node.output_shapes[0]) else False
+        )
         if axis == 0 and whole and not options.get("shrinkAxisMask"):
             index.append(slice(None))  # the batch axis
         elif (options.get("shrinkAxisMask") or 0) >> axis & 1:
@@ -195,7 +201,9 @@ def _batch_matmul(node: Node, args: Tensors) -> torch.Tensor:
 def _resize_bilinear(node: Node, args: Tensors) -> torch.Tensor:
     aligned, centered = bool(node.options.get("alignCorners")), bool(node.options.get("halfPixelCenters"))
     if aligned == centered:
-        raise ModelError(f"{node.op} with neither aligned corners nor half pixel centers cannot be simulated (layer {node.label})")
+        raise ModelError(
+            f"{node.op} with neither aligned corners nor half pixel centers cannot be simulated (layer {node.label})"
+        )
     size = [int(v) for v in args[1].reshape(-1)]
     x = F.interpolate(args[0].permute(0, 3, 1, 2), size, mode="bilinear", align_corners=aligned)
     return x.permute(0, 2, 3, 1)
@@ -280,11 +288,33 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
 }
 
 #: Operators that only move or select values: input and output carry one scale where the kernels need it so.
-PASS_THROUGH = frozenset({
-    "AVERAGE_POOL_2D", "BROADCAST_TO", "CONCATENATION", "EXPAND_DIMS", "GATHER", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "PACK", "PAD",
-    "PADV2", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT", "SPLIT_V",
-    "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
-})
+PASS_THROUGH = frozenset(
+    {
+        "AVERAGE_POOL_2D",
+        "BROADCAST_TO",
+        "CONCATENATION",
+        "EXPAND_DIMS",
+        "GATHER",
+        "MAXIMUM",
+        "MAX_POOL_2D",
+        "MINIMUM",
+        "PACK",
+        "PAD",
+        "PADV2",
+        "REDUCE_MAX",
+        "REDUCE_MIN",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "SLICE",
+        "SPLIT",
+        "SPLIT_V",
+        "SQUEEZE",
+        "STRIDED_SLICE",
+        "TRANSPOSE",
+        "UNPACK",
+    }
+)
 #: Operators whose INT8 output scale the kernels fix.
 FIXED_OUTPUT = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH"})
 #: Operators with a weight (input 1) and a bias (input 2) of their own.

@@ -5,14 +5,20 @@ Scale and zero point follow Jacob et al. 2018 (arXiv 1712.05877): asymmetric INT
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.quantization.graph import Graph
 from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 
 QMIN, QMAX = -128, 127
+#: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, say).
+_JOINING = frozenset({"CONCATENATION", "PACK"})
 
 
 def scale_and_zero_point(low: float, high: float) -> tuple[float, int]:
@@ -38,6 +44,7 @@ class RangeGroup:
         zero_point: In use.
         low: Least value seen; used for `scale` unless fixed.
         high: Largest value seen.
+        least_scale: A range that would give a smaller scale is widened to give this one.
     """
 
     tensors: tuple[int, ...]
@@ -47,12 +54,30 @@ class RangeGroup:
     zero_point: int
     low: float = 0.0
     high: float = 0.0
+    least_scale: float = 0.0
 
     def set_range(self, low: float, high: float) -> None:
         """Takes a new range and works out scale and zero point from it."""
         self.low, self.high = float(low), float(high)
-        if not self.fixed:
-            self.scale, self.zero_point = scale_and_zero_point(self.low, self.high)
+        if self.fixed:
+            return
+        self.scale, self.zero_point = scale_and_zero_point(self.low, self.high)
+        self.scale = max(self.scale, self.least_scale)  # zero lies at the same share of a range widened on both sides
+
+    def integers(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int8]:
+        """Returns the integers that stand for real values, clipped to INT8."""
+        steps = np.rint(values.astype(np.float64) / self.scale) + self.zero_point
+        integers: NDArray[np.int8] = np.clip(steps, QMIN, QMAX).astype(np.int8)
+        return integers
+
+    def as_dict(self) -> dict[str, float]:
+        """Returns the range and what it gave, as plain JSON values."""
+        return {"low": self.low, "high": self.high, "scale": self.scale, "zero_point": self.zero_point}
+
+    def restore(self, entry: Mapping[str, Any]) -> None:
+        """Takes what `as_dict` gave."""
+        self.low, self.high = float(entry["low"]), float(entry["high"])
+        self.scale, self.zero_point = float(entry["scale"]), int(entry["zero_point"])
 
 
 def find_groups(graph: Graph) -> list[RangeGroup]:
@@ -61,41 +86,10 @@ def find_groups(graph: Graph) -> list[RangeGroup]:
     Tensors joined by an operator that only passes values on share a group where the quantizer gave them the same
     scale, as the kernels of those operators require.
     """
-    # A constant that is only passed on (the value a PADV2 fills in, say) must carry the scale of its group too.
-    passed_constants = {n for node in graph.nodes if node.op in PASS_THROUGH for n in node.inputs if n >= 0}
-    parent = {
-        n: n
-        for n, t in enumerate(graph.tensors)
-        if t.dtype == np.int8 and len(t.scale) == 1 and (t.constant is None or n in passed_constants)
-    }
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            parent[n] = parent[parent[n]]
-            n = parent[n]
-        return n
-
-    def same(a: int, b: int) -> bool:
-        x, y = graph.tensors[a], graph.tensors[b]
-        return x.dtype == y.dtype and bool(x.scale[0] == y.scale[0]) and bool(x.zero_point[0] == y.zero_point[0])
-
-    passed_on: set[int] = {n for n in parent if graph.tensors[n].constant is not None}
-    fixed: set[int] = set()
-    for node in graph.nodes:
-        outputs = [n for n in node.outputs if n in parent]
-        if node.op in FIXED_OUTPUT:
-            fixed.update(outputs)
-        if node.op in PASS_THROUGH:
-            for a in node.inputs:
-                for b in outputs:
-                    if a in parent and same(a, b):
-                        parent[root(b)] = root(a)
-                        passed_on.add(b)
-    members: dict[int, list[int]] = {}
-    for n in parent:
-        members.setdefault(root(n), []).append(n)
+    members, passed_on = _join(graph)
+    fixed = {n for node in graph.nodes if node.op in FIXED_OUTPUT for n in node.outputs}
     groups = []
-    for tensors in sorted(sorted(group) for group in members.values()):
+    for tensors in members:
         first = graph.tensors[tensors[0]]
         scale, zero_point = float(first.scale[0]), int(first.zero_point[0])
         if all(graph.tensors[n].constant is not None for n in tensors):
@@ -112,3 +106,51 @@ def find_groups(graph: Graph) -> list[RangeGroup]:
             )
         )
     return groups
+
+
+def floor_scales(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, int]) -> None:
+    """Widens the ranges of means that are finer than what can be averaged.
+
+    The mean of n steps is a multiple of 1/n step, so a finer scale holds nothing but rounding. It comes up where a
+    layer norm follows another one: the mean is zero but for the last bits of floating point.
+    """
+    for node in graph.nodes:
+        if node.op == "MEAN" and node.inputs[0] in group_of and node.outputs[0] in group_of:
+            source, made = groups[group_of[node.inputs[0]]], groups[group_of[node.outputs[0]]]
+            count = math.prod(node.input_shapes[0]) / max(math.prod(node.output_shapes[0]), 1)
+            made.least_scale = float(np.float32(source.scale / count))
+            made.set_range(made.low, made.high)
+
+
+def _join(graph: Graph) -> tuple[list[list[int]], set[int]]:
+    """Returns the tensors that carry one scale, group by group, and those that bring no values of their own."""
+    # A constant that is only passed on (the value a PADV2 fills in, say) must carry the scale of its group too.
+    passed = {n for node in graph.nodes if node.op in PASS_THROUGH for n in node.inputs if n >= 0}
+    # Those that become part of the output have to fit its range; a fill value may as well be minus infinity.
+    joined = {n for node in graph.nodes if node.op in _JOINING for n in node.inputs}
+    parent = {
+        n: n
+        for n, t in enumerate(graph.tensors)
+        if t.dtype == np.int8 and len(t.scale) == 1 and (t.constant is None or n in passed)
+    }
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    def same(a: int, b: int) -> bool:
+        x, y = graph.tensors[a], graph.tensors[b]
+        return bool(x.scale[0] == y.scale[0]) and bool(x.zero_point[0] == y.zero_point[0])
+
+    passed_on = {n for n in parent if graph.tensors[n].constant is not None and n not in joined}
+    pairs = ((a, b) for node in graph.nodes if node.op in PASS_THROUGH for a in node.inputs for b in node.outputs)
+    for a, b in pairs:
+        if a in parent and b in parent and same(a, b):
+            parent[root(b)] = root(a)
+            passed_on.add(b)
+    members: dict[int, list[int]] = {}
+    for n in parent:
+        members.setdefault(root(n), []).append(n)
+    return sorted(sorted(tensors) for tensors in members.values()), passed_on

@@ -14,8 +14,8 @@ from compress.tflite.quiet import quiet
 def quantized_structure(float_model: bytes) -> bytes:
     """Returns the INT8 flatbuffer of a float32 one, with placeholder activation ranges.
 
-    ai-edge-quantizer decides the structure (per-channel symmetric INT8 weights, asymmetric INT8 activations, equal scales
-    where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
+    ai-edge-quantizer decides the structure (per-channel symmetric INT8 weights, asymmetric INT8 activations, equal
+    scales where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
 
     Raises:
         ModelError: The quantizer cannot handle the model.

@@ -9,7 +9,6 @@ flatbuffer, and is the reference that the shipped flatbuffer is verified against
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,9 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.errors import ModelError
-from compress.quantization.graph import Graph, Node, TensorSpec, read_graph, tensor_values
+from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
+from compress.quantization.exchange import float_values, replace_values, set_quantization, tensors_by_name
+from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.ops import OPS, WEIGHTED
-from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups
+from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales
 
 WEIGHT_QMAX = 127
 #: An INT32 bias must leave room for the sum of products that is added to it.
@@ -65,13 +66,13 @@ class Twin(nn.Module):
         self.quantizing = True
         self._seen: list[list[float]] | None = None
         self._momentum: float | None = None
-        self._batchable: bool | None = None
+        self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
         self.weights = nn.ParameterDict()
         self.biases: dict[int, tuple[int, int]] = {}  # bias tensor -> (weight tensor, input tensor)
         self._constants: dict[int, torch.Tensor] = {}
         self._load_constants(floating)
-        self._last_use = self._find_last_uses()
+        self._last_use = last_uses(self.graph)
 
     def _load_constants(self, floating: schema.ModelT) -> None:
         weighted: dict[int, str] = {}
@@ -81,29 +82,18 @@ class Twin(nn.Module):
                 if len(node.inputs) > 2 and node.inputs[2] >= 0:  # noqa: PLR2004
                     weighted[node.inputs[2]] = "bias"
                     self.biases[node.inputs[2]] = (node.inputs[1], node.inputs[0])
-        originals = {t.name.decode("utf-8", "replace"): t for t in floating.subgraphs[0].tensors}
+        originals = tensors_by_name(floating)
         for n, tensor in enumerate(self.graph.tensors):
             if tensor.constant is None:
                 continue
             if tensor.quantized or n in weighted:
-                values = _float_values(floating, originals, tensor)
+                values = float_values(floating, originals, tensor)
                 if n in weighted:
                     self.weights[str(n)] = nn.Parameter(torch.from_numpy(values.copy()))
                 else:
                     self._constants[n] = torch.from_numpy(values.copy())
             else:
                 self._constants[n] = torch.from_numpy(tensor.constant.copy())
-
-    def _find_last_uses(self) -> dict[int, list[int]]:
-        last: dict[int, int] = {}
-        for node in self.graph.nodes:
-            for n in node.inputs:
-                last[n] = node.index
-        frees: dict[int, list[int]] = {}
-        for n, index in last.items():
-            if n >= 0 and self.graph.tensors[n].constant is None and n != self.graph.output:
-                frees.setdefault(index, []).append(n)
-        return frees
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------
 
@@ -113,14 +103,11 @@ class Twin(nn.Module):
         A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
         runtimes refuse such a file); its scale is raised until the bias fits.
         """
-        weight = self.weights[str(n)].detach()
+        weight: torch.Tensor = self.weights[str(n)].detach()
         spec = self.graph.tensors[n]
-        if len(spec.scale) > 1:
-            dims = [d for d in range(weight.ndim) if d != spec.axis]
-            scale = weight.abs().amax(dim=dims) / WEIGHT_QMAX
-        else:
-            scale = weight.abs().amax().reshape(1) / WEIGHT_QMAX
-        scale = scale.clamp_min(MIN_WEIGHT_SCALE)
+        dims = [d for d in range(weight.ndim) if d != spec.axis]
+        largest = weight.abs().amax(dim=dims) if len(spec.scale) > 1 else weight.abs().amax().reshape(1)
+        scale = (largest / WEIGHT_QMAX).clamp_min(MIN_WEIGHT_SCALE)
         for bias, (owner, source) in self.biases.items():
             if owner == n and source in self.group_of:
                 least = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
@@ -128,7 +115,7 @@ class Twin(nn.Module):
         return scale
 
     def _fake_weight(self, n: int) -> torch.Tensor:
-        weight = self.weights[str(n)]
+        weight: torch.Tensor = self.weights[str(n)]
         spec = self.graph.tensors[n]
         if not self.quantizing or not spec.quantized or n in self.biases:
             return weight
@@ -170,15 +157,26 @@ class Twin(nn.Module):
         elif spec.quantized and self.quantizing and len(spec.scale) == 1:
             info = np.iinfo(spec.dtype)
             constant = torch.fake_quantize_per_tensor_affine(
-                constant, float(spec.scale[0]), int(spec.zero_point[0]), max(int(info.min), -32768), min(int(info.max), 32767)
+                constant,
+                float(spec.scale[0]),
+                int(spec.zero_point[0]),
+                max(int(info.min), -32768),
+                min(int(info.max), 32767),
             )
         # Shapes and axes are read as numbers: they stay on the CPU.
         return constant.to(device) if constant.is_floating_point() else constant
 
-    def run_node(self, node: Node, arguments: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Returns a node's outputs, fake-quantized, for given inputs (weights and constants included)."""
-        result = OPS[node.op](node, arguments)
-        outputs = result if isinstance(result, tuple | list) else (result,)
+    def run_node(
+        self, node: Node, arguments: list[torch.Tensor], *, each: list[bool] | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Returns a node's outputs, fake-quantized, for given inputs (weights and constants included).
+
+        Args:
+            node: The operator.
+            arguments: Its inputs.
+            each: For each of them whether axis 0 counts samples, to be computed each by itself; None: none does.
+        """
+        outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         return tuple(self._fake_activation(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
@@ -189,23 +187,12 @@ class Twin(nn.Module):
         """Returns the outputs, (N, classes), for (N, *input_shape)."""
         if x.ndim == 4 and not flatbuffer_layout:  # noqa: PLR2004 - NCHW
             x = x.permute(0, 2, 3, 1)
-        if len(x) > 1 and not self._batches(x):
-            return torch.cat([self._run(sample) for sample in x.split(1)])
-        return self._run(x)
-
-    def _batches(self, x: torch.Tensor) -> bool:
-        """Returns whether the graph computes several samples at once; it was made for one, and may mix axis 0 with others."""
-        if self._batchable is None:
-            pair = x[:2].detach()
+        if len(x) == 1:
+            return self._run(x)
+        if self._way is None:
             with torch.no_grad(), self.floating(), self._unobserved():
-                try:
-                    together = self._run(pair)
-                    apart = torch.cat([self._run(sample) for sample in pair.split(1)])
-                    scale = float(apart.abs().max()) + 1e-6
-                    self._batchable = together.shape == apart.shape and float((together - apart).abs().max()) < 2e-2 * scale
-                except (RuntimeError, IndexError, ValueError):
-                    self._batchable = False
-        return self._batchable
+                self._way = find_way(self._run, x[:2].detach())
+        return run_batch(self._run, x, self._way)
 
     @contextlib.contextmanager
     def _unobserved(self) -> Iterator[None]:
@@ -216,10 +203,11 @@ class Twin(nn.Module):
         finally:
             self._seen, self._momentum = seen, momentum
 
-    def _run(self, x: torch.Tensor) -> torch.Tensor:
+    def _run(self, x: torch.Tensor, *, stacked: bool = False) -> torch.Tensor:
         values = {self.graph.input: self._fake_activation(self.graph.input, x)}
         for node in self.graph.nodes:
-            outputs = self.run_node(node, self.arguments(node, values, x.device))
+            each = [n in values for n in node.inputs if n >= 0] if stacked else None
+            outputs = self.run_node(node, self.arguments(node, values, x.device), each=each)
             values.update(zip(node.outputs, outputs, strict=True))
             for n in self._last_use.get(node.index, ()):
                 values.pop(n, None)
@@ -250,11 +238,14 @@ class Twin(nn.Module):
             if k not in self._observed.values():
                 continue
             if not (np.isfinite(low) and np.isfinite(high)):
-                where = self.graph.tensors[group.tensors[0]].name
-                raise ModelError(f"calibration saw no finite value at {where}: are the weights and the calibration samples sound?")
+                raise ModelError(
+                    f"calibration saw no finite value at {self._name(group)}: "
+                    "are the weights and the calibration samples sound?"
+                )
             group.set_range(low, high)
         if input_range is not None and self.graph.input in self.group_of:
             self.groups[self.group_of[self.graph.input]].set_range(*input_range)
+        floor_scales(self.graph, self.groups, self.group_of)
 
     @contextlib.contextmanager
     def floating(self) -> Iterator[None]:
@@ -274,7 +265,9 @@ class Twin(nn.Module):
     def hold_zeros(self) -> None:
         """Remembers which weights are zero, for `apply_masks` to keep them so through training."""
         self.masks = {
-            key: (weight.detach() != 0).to(weight.dtype) for key, weight in self.weights.items() if int(key) not in self.biases
+            key: (weight.detach() != 0).to(weight.dtype)
+            for key, weight in self.weights.items()
+            if int(key) not in self.biases
         }
 
     @torch.no_grad()
@@ -301,17 +294,16 @@ class Twin(nn.Module):
         for n in self._constants:
             if n in self.group_of:
                 group = self.groups[self.group_of[n]]
-                values = np.rint(self._constants[n].numpy().astype(np.float64) / group.scale) + group.zero_point
-                result[n] = (np.clip(values, QMIN, QMAX).astype(np.int8), np.array([group.scale], np.float32))
+                result[n] = (group.integers(self._constants[n].numpy()), np.array([group.scale], np.float32))
         for n, (owner, source) in self.biases.items():
             spec = self.graph.tensors[n]
             if not spec.quantized or owner not in result:
                 continue
-            scale = (result[owner][1].astype(np.float64) * self.groups[self.group_of[source]].scale).astype(np.float32)
+            scales = (result[owner][1].astype(np.float64) * self.groups[self.group_of[source]].scale).astype(np.float32)
             info = np.iinfo(spec.dtype)
             values = self.weights[str(n)].detach().cpu().numpy().astype(np.float64)
-            integers = np.clip(np.rint(values / scale.astype(np.float64)), info.min, info.max).astype(spec.dtype)
-            result[n] = (integers, scale)
+            steps = np.rint(values / scales.astype(np.float64))
+            result[n] = (np.clip(steps, info.min, info.max).astype(spec.dtype), scales)
         return result
 
     def write_into(self, model: schema.ModelT) -> None:
@@ -325,24 +317,21 @@ class Twin(nn.Module):
             raise ModelError("the twin belongs to another flatbuffer")
         for n, k in self.group_of.items():
             group = self.groups[k]
-            _set_quantization(subgraph.tensors[n], np.array([group.scale], np.float32), np.array([group.zero_point], np.int64))
+            scale, zero_point = np.array([group.scale], np.float32), np.array([group.zero_point], np.int64)
+            set_quantization(subgraph.tensors[n], scale, zero_point)
         for n, (integers, scale) in self.quantized_constants().items():
-            tensor = subgraph.tensors[n]
-            zero_point = self.groups[self.group_of[n]].zero_point if n in self.group_of else 0
-            _set_quantization(tensor, scale, np.full(len(scale), zero_point, np.int64))
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(integers.tobytes(), np.uint8)
-            model.buffers.append(buffer)
-            tensor.buffer = len(model.buffers) - 1
+            offset = self.groups[self.group_of[n]].zero_point if n in self.group_of else 0
+            set_quantization(subgraph.tensors[n], scale, np.full(len(scale), offset, np.int64))
+            replace_values(model, subgraph.tensors[n], integers)
 
     # -- the twin on disk ------------------------------------------------------------------------------------------
 
+    def _name(self, group: RangeGroup) -> str:
+        return self.graph.tensors[group.tensors[0]].name
+
     def ranges(self) -> list[dict[str, Any]]:
         """Returns the activation ranges as plain JSON values, one per group, named by their first tensor."""
-        return [
-            {"tensor": self.graph.tensors[g.tensors[0]].name, "low": g.low, "high": g.high, "scale": g.scale, "zero_point": g.zero_point}
-            for g in self.groups
-        ]
+        return [{"tensor": self._name(group), **group.as_dict()} for group in self.groups]
 
     def load_ranges(self, ranges: list[dict[str, Any]]) -> None:
         """Takes ranges that `ranges` gave, matched by tensor name.
@@ -352,26 +341,7 @@ class Twin(nn.Module):
         """
         by_name = {entry["tensor"]: entry for entry in ranges}
         for group in self.groups:
-            entry = by_name.get(self.graph.tensors[group.tensors[0]].name)
+            entry = by_name.get(self._name(group))
             if entry is None:
-                raise ModelError(f"no range for tensor {self.graph.tensors[group.tensors[0]].name}")
-            group.low, group.high = float(entry["low"]), float(entry["high"])
-            group.scale, group.zero_point = float(entry["scale"]), int(entry["zero_point"])
-
-
-def _float_values(floating: schema.ModelT, originals: dict[str, schema.TensorT], tensor: TensorSpec) -> NDArray[Any]:
-    """Returns the float values of a constant, found by name (the quantizer names its copies NAME_17 or NAME_duplicated_17)."""
-    for name in (tensor.name, re.sub(r"(_duplicated)?_\d+$", "", tensor.name)):
-        original = originals.get(name)
-        if original is not None:
-            values = tensor_values(floating, original)
-            if values is not None and tensor.constant is not None and values.shape == tensor.constant.shape:
-                return values.astype(np.float32)
-    raise ModelError(f"the float flatbuffer holds no constant named {tensor.name}")
-
-
-def _set_quantization(tensor: schema.TensorT, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:
-    tensor.quantization.scale = scale
-    tensor.quantization.zeroPoint = zero_point
-    tensor.quantization.min = None
-    tensor.quantization.max = None
+                raise ModelError(f"no range for tensor {self._name(group)}")
+            group.restore(entry)

@@ -9,6 +9,8 @@ from typing import Any
 from compress.stages import benchmark, distill, export, prune, quantize, teacher, verify
 from compress.stages.base import Workbench
 
+__all__ = ["STAGES", "Workbench"]
+
 Stage = Callable[[Workbench, Path], dict[str, Any]]
 
 #: Stage name -> what runs it. The order is that of a run.

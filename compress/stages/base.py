@@ -133,7 +133,9 @@ class Workbench:
         if spec.alpha == 0:
             return Lesson()
         if spec.views == 0:
-            return Lesson(OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha)
+            return Lesson(
+                OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha
+            )
         teacher = StoredTargets(
             self.store,
             self.ctx,
@@ -173,14 +175,18 @@ def model_figures(bench: Workbench, model: nn.Module) -> dict[str, Any]:
     return {"params": counts.params, "nonzero_params": counts.nonzero_params, "macs": counts.macs}
 
 
-def train_model(bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str) -> dict[str, Any]:
+def train_model(
+    bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str
+) -> dict[str, Any]:
     """Builds a model, trains it if asked, saves it and returns its figures."""
-    model = bench.build(spec).to(bench.device, memory_format=torch.channels_last)
+    model = bench.build(spec).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     curve: list[dict[str, Any]] = []
     if train is not None:
         curve = fit(model, train, bench.task, bench.ctx, lesson=lesson, device=bench.device, name=name)
     elif spec.weights is None:
-        bench.ctx.warn(f"The {name} has random weights: it was neither trained nor loaded, so its accuracy means nothing.")
+        bench.ctx.warn(
+            f"The {name} has random weights: it was neither trained nor loaded, so its accuracy means nothing."
+        )
     figures = {**model_figures(bench, model), **validation_figures(bench, model), "trained": train is not None}
     save_model(model, curve, work)
     return figures

@@ -15,7 +15,7 @@ from compress.tflite.labels import operator_labels
 
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
-    """Writes model.tflite with the asked input and output type, and teacher.tflite, student.tflite, pruned.tflite in float32."""
+    """Writes model.tflite with the asked input and output type, and the float32 flatbuffer of every model before it."""
     metrics: dict[str, Any] = {"flatbuffers": {}}
     for row, stage in model_stages(bench.recipe):
         model = read_model(bench.float_flatbuffer(stage))

@@ -27,7 +27,10 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
     }
     learners = sorted(stage for stage, does in trains.items() if does and stage in todo)
     if learners and not len(dataset.train):
-        raise DataError(f"{dataset.name} has no training samples, but {', '.join(learners)} would have to train. Give a train split, or weights and mode: ptq.")
+        raise DataError(
+            f"{dataset.name} has no training samples, but {', '.join(learners)} would have to train. "
+            "Give a train split, or weights and mode: ptq."
+        )
     if "verify" in todo and not len(dataset.test):
         raise DataError(f"{dataset.name} has no test samples: the flatbuffer could not be verified.")
     if "quantize" in todo and not len(dataset.train) and dataset.calibration is None:

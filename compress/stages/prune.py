@@ -37,7 +37,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec is None:
         raise ModelError("the recipe has no prune block")
     before = "distill" if bench.recipe.student is not None else "teacher"
-    model = bench.load(before).to(bench.device, memory_format=torch.channels_last)
+    model = bench.load(before).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     base = copy.deepcopy(model)
     metrics: dict[str, Any] = {
         "base": model_figures(bench, model),
@@ -71,9 +71,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     return metrics
 
 
-Technique = tuple[
-    Callable[[int], object], Callable[[torch.optim.Optimizer], None] | None, Callable[[], dict[str, Any]]
-]
+Technique = tuple[Callable[[int], object], Callable[[torch.optim.Optimizer], None] | None, Callable[[], dict[str, Any]]]
 
 
 def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
@@ -84,8 +82,8 @@ def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Techniqu
         reached = report.removed_macs if spec.of == "macs" else report.removed_params
         if abs(reached - spec.ratio) > 0.05:  # noqa: PLR2004 - five points
             bench.ctx.warn(
-                f"Pruning removed {100 * reached:.1f} % of the {spec.of} where {100 * spec.ratio:.1f} % was asked: widths go in steps of "
-                f"{spec.round_to} (prune.round_to), which this model's layers allow no closer."
+                f"Pruning removed {100 * reached:.1f} % of the {spec.of} where {100 * spec.ratio:.1f} % was asked: "
+                f"widths go in steps of {spec.round_to} (prune.round_to), which this model's layers allow no closer."
             )
         return {
             "removed_params": report.removed_params,
@@ -110,7 +108,10 @@ def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Techni
         masks.mask_optimizer(optimizer)
 
     def describe() -> dict[str, Any]:
-        bench.ctx.warn("Unstructured sparsity does not make this flatbuffer faster, nor the file itself smaller: zeros pay in the compressed size.")
+        bench.ctx.warn(
+            "Unstructured sparsity does not make this flatbuffer faster, nor the file itself smaller: "
+            "zeros pay in the compressed size."
+        )
         return {
             "prunable_weights": masks.total,
             "masked_weights": masks.zeros(),

@@ -63,7 +63,7 @@ def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any
 
 
 def train(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> list[dict[str, Any]]:
-    """Trains the twin with fake quantization: weights move, zeros of a sparse model stay, ranges follow and then freeze."""
+    """Trains the twin with fake quantization: zeros of a sparse model stay, ranges follow the weights, then freeze."""
     sparse = bench.recipe.prune is not None and bench.recipe.prune.method == "unstructured"
     if sparse:
         twin.hold_zeros()
@@ -88,4 +88,3 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> list[dict[str, An
         )
     finally:
         twin.track_ranges(None)
-

@@ -37,19 +37,21 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     split = bench.dataset.test
     path = bench.results["export"].path(MODEL)
     model = read_model(path)
-    rows: dict[str, dict[str, Any]] = {}
-    reference: NDArray[np.float32] | None = None
-    for row, stage in model_stages(bench.recipe):
-        outputs = outputs_of(bench.load(stage).to(bench.device), bench.task, split.inputs, bench.device)
-        rows[row] = bench.task.metrics(outputs, split.labels)
-        if stage == final_stage(bench.recipe):
-            reference = outputs
-    outputs = score(bench, path)
-    assert reference is not None  # every recipe has a model
-    rows["quantized"] = {
-        **bench.task.metrics(outputs, split.labels),
-        "agreement_with_float": bench.task.agreement(outputs, reference),
+    answers = {
+        row: outputs_of(bench.load(stage).to(bench.device), bench.task, split.inputs, bench.device)
+        for row, stage in model_stages(bench.recipe)
     }
+    floating = answers[model_stages(bench.recipe)[-1][0]]
+    outputs = answers["quantized"] = score(bench, path)
+    reference = next(iter(answers))
+    rows = {
+        row: {
+            **bench.task.metrics(found, split.labels),
+            "agreement_with_reference": bench.task.agreement(found, answers[reference]) if row != reference else None,
+        }
+        for row, found in answers.items()
+    }
+    rows["quantized"]["agreement_with_float"] = bench.task.agreement(outputs, floating)
     labels = json.loads(bench.results["export"].path(LABELS).read_text())
     found = census(model, io=bench.recipe.io, labels=labels)
     metrics: dict[str, Any] = {
@@ -64,12 +66,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
         metrics |= check_twin(bench, twin, path, outputs, reasons)
         reasons += [
-            f"{item['op']} (layer {item['layer']}) holds {item['dtype']}: {item['why']}" for item in found.as_dict()["not_int8"]
+            f"{item['op']} (layer {item['layer']}) holds {item['dtype']}: {item['why']}"
+            for item in found.as_dict()["not_int8"]
         ]
-    metrics["sparsity"] = sparsity(bench, path)
-    if metrics["sparsity"] is not None and metrics["sparsity"]["zeros_in_file"] < metrics["sparsity"]["masked_weights"]:
+    zeros = metrics["sparsity"] = sparsity(bench, path)
+    if zeros is not None and zeros["zeros_in_file"] < zeros["masked_weights"]:
         reasons.append(
-            f"only {metrics['sparsity']['zeros_in_file']} weights are zero in the file, but {metrics['sparsity']['masked_weights']} were masked"
+            f"only {zeros['zeros_in_file']} weights are zero in the file, but {zeros['masked_weights']} were masked"
         )
     write_json(work / PLOTS, bench.task.plots(outputs, split.labels))
     return {**metrics, "passed": not reasons, "reasons": reasons}
@@ -123,7 +126,9 @@ def score(bench: Workbench, path: Path, progress: Callable[[int, int], None] | N
     return np.concatenate(parts)
 
 
-def check_twin(bench: Workbench, twin: Twin, path: Path, outputs: NDArray[np.float32], reasons: list[str]) -> dict[str, Any]:
+def check_twin(
+    bench: Workbench, twin: Twin, path: Path, outputs: NDArray[np.float32], reasons: list[str]
+) -> dict[str, Any]:
     """Holds the flatbuffer against its twin; what fails is added to `reasons`."""
     split = bench.dataset.test
     expected = outputs_of(twin.to(bench.device), bench.task, split.inputs, bench.device)
@@ -146,30 +151,36 @@ def check_twin(bench: Workbench, twin: Twin, path: Path, outputs: NDArray[np.flo
 
 
 def _judge(
-    bench: Workbench, answers: Agreement, layers: list[LayerDifference], first: LayerDifference | None, reasons: list[str]
+    bench: Workbench,
+    answers: Agreement,
+    layers: list[LayerDifference],
+    first: LayerDifference | None,
+    reasons: list[str],
 ) -> None:
-    worst = max(layers, key=lambda layer: layer.mean_steps, default=None)
-    where = (
-        f"the first layer that differs is {first.layer} ({first.op})"
-        if first is not None
-        else f"no single layer is at fault; the largest difference is at {worst.layer} ({worst.op}), {worst.mean_steps:.2f} steps on average"
-        if worst is not None
-        else "the layers could not be compared"
-    )
-    if answers.decided < TWIN_GATE:
-        reasons.append(
-            f"the flatbuffer gives its twin's answer on {answers.same:.2f} % of the test samples, {TWIN_GATE:.0f} % are needed: {where}"
+    same = f"{answers.same:.2f} % of the test samples"
+    if first is not None:
+        where = f"the first layer that differs is {first.layer} ({first.op})"
+    elif layers:
+        worst = max(layers, key=lambda layer: layer.mean_steps)
+        where = (
+            f"no single layer is at fault; the largest difference is at {worst.layer} ({worst.op}), "
+            f"{worst.mean_steps:.2f} steps on average"
         )
+    else:
+        where = "the layers could not be compared"
+    if answers.decided < TWIN_GATE:
+        reasons.append(f"the flatbuffer gives its twin's answer on {same}, {TWIN_GATE:.0f} % are needed: {where}")
     elif first is not None and first.weights_differ:
         reasons.append(f"the flatbuffer holds other weights or scales than its twin: {where}")
     elif first is not None:
         bench.ctx.warn(
-            f"Layer {first.layer} ({first.op}) differs from its twin by up to {first.max_steps:.1f} steps; the answers agree on {answers.same:.2f} %."
+            f"Layer {first.layer} ({first.op}) differs from its twin by up to {first.max_steps:.1f} steps; "
+            f"the answers agree on {same}."
         )
     elif answers.same < TWIN_GATE:
         bench.ctx.warn(
-            f"Flatbuffer and twin give the same answer on {answers.same:.2f} % of the test samples only, because the outputs of "
-            "the top classes lie within a rounding step of each other: the model does not tell these samples apart."
+            f"Flatbuffer and twin give the same answer on {same} only, because the outputs of the top classes lie "
+            "within a rounding step of each other: the model does not tell these samples apart."
         )
 
 

@@ -1,7 +1,7 @@
 """Random changes to pictures that depend on nothing but (seed, view, position in the train split).
 
-A teacher's outputs are stored per view, so a student must see exactly the picture the teacher saw, in whatever batch and
-order it comes: the random numbers are hashed from those three and not drawn from a stream.
+A teacher's outputs are stored per view, so a student must see exactly the picture the teacher saw, in whatever batch
+and order it comes: the random numbers are hashed from those three and not drawn from a stream.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def uniform(seed: int, view: int, what: str, index: NDArray[np.int64]) -> NDArra
     z = index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    numbers = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64)
+    return numbers * 2.0**-53
 
 
 def augment(
@@ -74,9 +75,7 @@ def holes(shape: tuple[int, int], index: NDArray[np.int64], *, seed: int, view: 
     return inside[0][:, :, None] & inside[1][:, None, :]
 
 
-def _offsets(
-    seed: int, view: int, what: str, index: NDArray[np.int64], side: int, share: float
-) -> NDArray[np.int64]:
+def _offsets(seed: int, view: int, what: str, index: NDArray[np.int64], side: int, share: float) -> NDArray[np.int64]:
     most = max(round(side * share), 1)
     return np.floor(uniform(seed, view, what, index) * (2 * most + 1)).astype(np.int64)[:, None] - most
 

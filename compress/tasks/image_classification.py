@@ -78,13 +78,15 @@ class ImageClassification:
         return 100.0 * float((outputs.argmax(1) == reference.argmax(1)).mean())
 
     def input_range(self) -> tuple[float, float]:
-        """Returns the least and largest normalised value: of all a byte can hold, or, for floats, of the train split."""
+        """Returns the least and largest normalised value: of all a byte can hold; for floats, of the train split."""
         inputs = self.dataset.train.inputs if len(self.dataset.train) else self.dataset.calibration
         if inputs is None or inputs.dtype == np.uint8:
             ends = torch.tensor([0.0, 1.0])  # value * value_scale of a byte
             values = ends[:, None] / torch.tensor(self.dataset.normalization.std) + self._offset
         else:
-            ends = torch.from_numpy(np.stack([inputs.min(axis=(0, 1, 2)), inputs.max(axis=(0, 1, 2))]).astype(np.float32))
+            ends = torch.from_numpy(
+                np.stack([inputs.min(axis=(0, 1, 2)), inputs.max(axis=(0, 1, 2))]).astype(np.float32)
+            )
             values = ends * self._factor + self._offset
         return float(values.min()), float(values.max())
 
@@ -93,7 +95,7 @@ class ImageClassification:
         return inputs.permute(0, 2, 3, 1).contiguous().numpy()
 
     def plots(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
-        """Returns confusion_matrix (row: the label, column: the answer), class_names and per_class_accuracy (percent)."""
+        """Returns confusion_matrix (row: label, column: answer), class_names and per_class_accuracy (percent)."""
         classes = self.dataset.num_classes
         if classes > MOST_CLASSES_PLOTTED:
             return {}

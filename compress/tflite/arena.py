@@ -51,7 +51,9 @@ def measure_arena(path: Path, arena_bytes: int) -> Arena:
     try:
         from tflite_micro.python.tflite_micro import runtime
     except ImportError as error:
-        raise ResourceError(f"tflite-micro is not installed ({error}). Install it with: pip install tflite-micro") from error
+        raise ResourceError(
+            f"tflite-micro is not installed ({error}). Install it with: pip install tflite-micro"
+        ) from error
     inputs = len(read_model(path).subgraphs[0].inputs)
     with _captured() as output:
         try:

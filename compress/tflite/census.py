@@ -83,8 +83,8 @@ def census(model: schema.ModelT, *, io: str = "int8", labels: Sequence[str] | No
 
     Args:
         model: As `read_model` gave it.
-        io: Type of input and output the model is meant to have: `int8`, `uint8` or `float32`. Where it is not `int8`, the
-            operators at the border that convert from it and to it are as they should be.
+        io: Type of input and output the model is meant to have: `int8`, `uint8` or `float32`. Where it is not `int8`,
+            the operators at the border that convert from it and to it are as they should be.
         labels: Layer name of each operator of the first graph; default: what its tensors' names tell.
 
     Raises:
@@ -138,9 +138,7 @@ def _indices(graph: GraphView) -> set[int]:
     return found
 
 
-def _faults(
-    graph: GraphView, op: OpInfo, io: str, border: set[int], indices: set[int]
-) -> list[tuple[TensorInfo, str]]:
+def _faults(graph: GraphView, op: OpInfo, io: str, border: set[int], indices: set[int]) -> list[tuple[TensorInfo, str]]:
     converts = op.op in {"QUANTIZE", "DEQUANTIZE"}
     found = []
     for place, index in enumerate((*op.inputs, *op.outputs)):

@@ -1,8 +1,8 @@
 """Runs interpreters in a child process: a file from outside can crash native code, which must not take us with it.
 
-`call` starts `python -m compress.tflite.child TASK`. Arguments go in as JSON on stdin; out come lines of JSON: any number of
-`{"progress": [done, total]}`, then one `{"result": ...}` or `{"error": CLASS, "message": ...}`. What native code writes to
-the terminal ends in a file that only a failure looks at.
+`call` starts `python -m compress.tflite.child TASK`. Arguments go in as JSON on stdin; out come lines of JSON: any
+number of `{"progress": [done, total]}`, then one `{"result": ...}` or `{"error": CLASS, "message": ...}`. What native
+code writes to the terminal ends in a file that only a failure looks at.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def _expire(child: subprocess.Popen[bytes], expired: threading.Event) -> None:
     child.kill()
 
 
-def _converse(child: subprocess.Popen[bytes], arguments: dict[str, Any], on_progress: Progress | None) -> dict[str, Any]:
+def _converse(
+    child: subprocess.Popen[bytes], arguments: dict[str, Any], on_progress: Progress | None
+) -> dict[str, Any]:
     """Hands the arguments over and returns the last line, {} where the child ended without one."""
     assert child.stdin is not None  # noqa: S101 - both are pipes
     assert child.stdout is not None  # noqa: S101
@@ -118,7 +120,6 @@ def _bench(arguments: dict[str, Any], on_progress: Progress) -> Any:
 
 
 def _invoke(arguments: dict[str, Any], _on_progress: Progress) -> Any:
-
     from compress.tflite.latency import find_runtime
 
     session = find_runtime(arguments["runtime"]).session(Path(arguments["path"]))
@@ -140,7 +141,7 @@ TASKS: dict[str, Callable[[dict[str, Any], Progress], Any]] = {"arena": _arena, 
 
 def main(task: str) -> int:
     """Runs one task in this process, which is the child, and answers on what was its stdout."""
-    # Native code writes to descriptors 1 and 2: both become the parent's file, and the answer gets a descriptor of its own.
+    # Native code writes to descriptors 1 and 2: both become the parent's file; the answer gets a descriptor of its own.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     _limit_memory()

@@ -28,8 +28,8 @@ def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
     """
     frozen = copy.deepcopy(model).to("cpu", torch.float32).eval()
     for parameter in frozen.parameters():
-        parameter.requires_grad_(requires_grad=False)
-    frozen = frozen.to(memory_format=torch.contiguous_format)
+        parameter.requires_grad = False
+    frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     channels_last = len(input_shape) == 3  # noqa: PLR2004 - (C, H, W)
     sample_shape = (*input_shape[1:], input_shape[0]) if channels_last else input_shape
     with quiet(), warnings.catch_warnings():
@@ -48,8 +48,9 @@ def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
         except Exception as error:  # the converter raises whatever its layers raise
             cause = str(error).strip().splitlines()
             raise ModelError(
-                f"the model could not be converted to a flatbuffer: {type(error).__name__}: {cause[0] if cause else 'no message'}. "
-                "Data-dependent control flow and operators without a TFLite counterpart cannot be converted; run.log has the details."
+                f"the model could not be converted to a flatbuffer: {type(error).__name__}: "
+                f"{cause[0] if cause else 'no message'}. Data-dependent control flow and operators without a TFLite "
+                "counterpart cannot be converted; run.log has the details."
             ) from error
     write_bytes(path, bytes(content))
 

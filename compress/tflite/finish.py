@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.errors import ModelError
 
-#: Buffers start at multiples of this many bytes (`force_align: 16` in the schema), which microcontroller kernels rely on.
+#: Buffers start at multiples of this many bytes (`force_align: 16` in the schema): microcontroller kernels rely on it.
 BUFFER_ALIGNMENT = 16
 #: Metadata the runtimes read; the rest of what converters leave is of no use to them.
 KEPT_METADATA = frozenset({b"min_runtime_version"})
@@ -46,7 +46,7 @@ class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
         return self._vectors[key]
 
     def CreateString(self, s: str | bytes, encoding: str = "utf-8", errors: str = "strict") -> int:  # noqa: N802
-        """Returns the offset of a string, an earlier one where it is equal (constants have the empty name, all of them)."""
+        """Returns the offset of a string, an earlier one where it is equal (all constants have the empty name)."""
         key = s.encode(encoding, errors) if isinstance(s, str) else bytes(s)
         if key not in self._strings:
             self._strings[key] = super().CreateString(key)

@@ -27,10 +27,10 @@ ARENA_LIMIT_BYTES = 1024**3
 def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
     """Returns what a flatbuffer holds and needs.
 
-    Keys: `file`, `size_bytes`, `gzip_bytes`, `sha256`, `description`, `signatures`, `metadata`, `subgraphs`; `inputs` and
-    `outputs` with how to feed and read them; `ops`, `tensors`, `not_int8` (see `Census`); `layers`, one entry per operator
-    of the first graph; `macs`; `weights` (count, zeros, share); `quantization` (how many tensors have which kind);
-    `bytes` (see `breakdown`); `runs` and `arena`: whether LiteRT runs it, and the memory tflite-micro takes.
+    Keys: `file`, `size_bytes`, `gzip_bytes`, `sha256`, `description`, `signatures`, `metadata`, `subgraphs`; `inputs`
+    and `outputs` with how to feed and read them; `ops`, `tensors`, `not_int8` (see `Census`); `layers`, one entry per
+    operator of the first graph; `macs`; `weights` (count, zeros, share); `quantization` (how many tensors have which
+    kind); `bytes` (see `breakdown`); `runs` and `arena`: whether LiteRT runs it, and the memory tflite-micro takes.
 
     Args:
         path: The file.

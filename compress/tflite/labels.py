@@ -1,9 +1,9 @@
 """Layer names: which torch module each operator of a flatbuffer comes from.
 
 litert-torch writes the path of torch modules into tensor names, one segment `CLASS_ATTRIBUTE` a module, joined by `/`;
-an operator that fuses several modules carries several paths, joined by `;;`. With the module at hand every path is known
-exactly, so nothing is matched by order or by guessing where a class name ends. Modules that are not called themselves (a
-`ModuleList`, a `Sequential` that is iterated over) are missing from the written paths.
+an operator that fuses several modules carries several paths, joined by `;;`. With the module at hand every path is
+known exactly, so nothing is matched by order or by guessing where a class name ends. Modules that are not called
+themselves (a `ModuleList`, a `Sequential` that is iterated over) are missing from the written paths.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Paths:
             self._ends.setdefault(path.rpartition("/")[2], []).append(path)
 
     def find(self, part: str) -> str | None:
-        """Returns the dotted name of the deepest known module in a written path, "" for the root, None for no path."""
+        """Returns the deepest known module in a written path (its dotted name), "" for the root, None for no path."""
         inner = _WRAPPER.sub("", part)
         _root, separator, rest = inner.partition("/")
         if not separator:
@@ -92,7 +92,7 @@ class _Paths:
         return ""
 
     def _complete(self, written: str) -> str | None:
-        """Returns the known path of which the fewest segments are missing in `written`, None where several have as few."""
+        """Returns the known path that lacks the fewest segments in `written`, None where several lack as few."""
         if written in self._known:
             return written
         segments = written.split("/")
@@ -132,7 +132,9 @@ def _owner(paths: list[str], layers: set[str], leaves: set[str], op: str) -> str
     own = [path if path not in layers or op in _OF_LAYERS else path.rpartition(".")[0] for path in paths]
     if not own:
         return ""
-    if op in _MERGING and own[0] in leaves:  # the activation's; the operation it was merged into lies in a module around it
+    if (
+        op in _MERGING and own[0] in leaves
+    ):  # the activation's; the operation it was merged into lies in a module around it
         around = [path for path in own if not path or own[0].startswith(f"{path}.")]
         return max(around, key=len, default=own[0])
     return own[0]

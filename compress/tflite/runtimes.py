@@ -74,7 +74,9 @@ class Session(Protocol):
 class Runtime(Protocol):
     """Something that executes flatbuffers."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What recipes and commands call it."""
 
     def session(self, path: Path, threads: int = 1) -> Session:
         """Returns a session on a file.
@@ -124,7 +126,8 @@ class InterpreterSession:
         if batch != 1 or source.shape[1:] != inputs.shape[1:] or source.dtype != inputs.dtype:
             raise ModelError(
                 f"{self._path}: its input is {source.dtype}{list(source.shape)}, which samples of "
-                f"{inputs.dtype}{list(inputs.shape[1:])} do not fit. Expected batch size 1 and samples of the same shape and type."
+                f"{inputs.dtype}{list(inputs.shape[1:])} do not fit. "
+                "Expected batch size 1 and samples of the same shape and type."
             )
         results = np.empty((len(inputs), *sink.shape[1:]), sink.dtype)
         number_in, number_out = self._input_numbers[0], self._output_numbers[0]
@@ -145,7 +148,7 @@ class InterpreterSession:
     def fill(self, seed: int) -> None:
         """Sets every input to random values: any value of an integer type, a standard normal of a float one.
 
-        Integers that are no quantized real numbers (token numbers, lengths) are set to 0, which is valid for any of them.
+        Integers that are no quantized real numbers (token numbers, lengths) are set to 0, which any of them may be.
         """
         rng = np.random.default_rng(seed)
         try:
@@ -233,7 +236,8 @@ def quantize_input(values: NDArray[np.floating[Any]], details: TensorDetails) ->
     limits = np.iinfo(details.dtype)
     # In float32, as the runtimes' own QUANTIZE operator computes it.
     steps = np.rint(np.asarray(values, np.float32) / np.float32(details.scale)) + details.zero_point
-    return np.clip(steps, limits.min, limits.max).astype(details.dtype)
+    raw: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(details.dtype)
+    return raw
 
 
 def dequantize_output(raw: NDArray[Any], details: TensorDetails) -> NDArray[np.float32]:

@@ -132,12 +132,12 @@ def op_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     number = max(int(code.builtinCode or 0), int(code.deprecatedBuiltinCode or 0))
     if number == schema.BuiltinOperator.CUSTOM:
         return text(code.customCode) or "CUSTOM"
-    return _OPERATORS.get(number, f"UNKNOWN_{number}")
+    return str(_OPERATORS.get(number, f"UNKNOWN_{number}"))
 
 
 def dtype_name(number: int) -> str:
     """Returns the name of a schema type in lower case, or `unknown_n` for a newer one."""
-    return _DTYPES.get(number, f"unknown_{number}")
+    return str(_DTYPES.get(number, f"unknown_{number}"))
 
 
 def tensor_array(model: schema.ModelT, index: int, subgraph: int = 0) -> NDArray[Any]:

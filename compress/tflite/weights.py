@@ -139,8 +139,8 @@ _MACS = {
 def breakdown(model: schema.ModelT, size_bytes: int) -> dict[str, int]:
     """Returns where a file's bytes go; the parts add up to `size_bytes`.
 
-    Keys: `weights`, `biases`, `constants` (shapes, axes, tables), `quantization` (scales, zero points, ranges), `names`,
-    `metadata` and `structure` (tables, offsets, padding: the rest). What the file stores once is counted once.
+    Keys: `weights`, `biases`, `constants` (shapes, axes, tables), `quantization` (scales, zero points, ranges),
+    `names`, `metadata` and `structure` (tables, offsets, padding: the rest). What the file stores once counts once.
 
     Args:
         model: As `read_model` gave it; a model that was changed since is counted as if nothing were shared.

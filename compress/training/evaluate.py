@@ -17,7 +17,13 @@ BATCH_SIZE = 500
 
 @torch.inference_mode()
 def outputs_of(
-    model: nn.Module, task: Task, inputs: NDArray[Any], device: torch.device, *, fast: bool = False, batch_size: int = BATCH_SIZE
+    model: nn.Module,
+    task: Task,
+    inputs: NDArray[Any],
+    device: torch.device,
+    *,
+    fast: bool = False,
+    batch_size: int = BATCH_SIZE,
 ) -> NDArray[np.float32]:
     """Returns a model's raw outputs, (N, classes) float32, in evaluation mode.
 

@@ -91,7 +91,10 @@ def fit(
     """
     train = task.dataset.train
     if len(train) == 0:
-        raise ModelError(f"stage {ctx.stage} has to train, but the data has no training samples. Give weights, or data with a train split.")
+        raise ModelError(
+            f"stage {ctx.stage} has to train, but the data has no training samples. "
+            "Give weights, or data with a train split."
+        )
     per_epoch = steps_per_epoch(len(train), spec.batch_size)
     total = per_epoch * spec.epochs
     first, last = round(span[0] * total), round(span[1] * total)
@@ -112,7 +115,10 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         index = order[position * spec.batch_size : (position + 1) * spec.batch_size]
-        losses.append(_step(model, spec, task, lesson, device, index, epoch, optimizer, where=f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"))
+        where = f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"
+        losses.append(
+            _step(model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where)
+        )
         if after_step is not None:
             after_step(optimizer)
         now = time.monotonic()
@@ -120,7 +126,7 @@ def fit(
             ctx.progress(step + 1, total, "step")
             told = now
         if position + 1 == per_epoch or step + 1 == last:
-            curve.append(_close_epoch(model, task, ctx, device, epoch, spec, losses, rate))
+            curve.append(_close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=losses, rate=rate))
             losses = []
     model.eval()
     return curve
@@ -131,11 +137,11 @@ def _step(
     spec: TrainSpec,
     task: Task,
     lesson: Lesson,
+    *,
     device: torch.device,
     index: NDArray[np.int64],
     epoch: int,
     optimizer: torch.optim.Optimizer,
-    *,
     where: str,
 ) -> float:
     train = task.dataset.train
@@ -153,7 +159,10 @@ def _step(
         loss = task.distillation_loss(outputs, targets, labels, lesson.temperature, lesson.alpha)
     value = float(loss.detach())
     if not np.isfinite(value):
-        raise ModelError(f"the loss is {value} ({where}): training has diverged. Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1.")
+        raise ModelError(
+            f"the loss is {value} ({where}): training has diverged. "
+            f"Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1."
+        )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if spec.clip_norm is not None:
@@ -166,9 +175,10 @@ def _close_epoch(
     model: nn.Module,
     task: Task,
     ctx: Context,
+    spec: TrainSpec,
+    *,
     device: torch.device,
     epoch: int,
-    spec: TrainSpec,
     losses: list[float],
     rate: float,
 ) -> dict[str, Any]:

@@ -34,7 +34,11 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
-        return "avx512_bf16" in torch.backends.cpu.get_cpu_capability().lower() or _cpu_flag("avx512_bf16") or _cpu_flag("amx_bf16")
+        return (
+            "avx512_bf16" in torch.backends.cpu.get_cpu_capability().lower()
+            or _cpu_flag("avx512_bf16")
+            or _cpu_flag("amx_bf16")
+        )
     except (AttributeError, OSError):
         return False
 

@@ -14,7 +14,8 @@ from compress.recipe import TrainSpec
 def rate_at(spec: TrainSpec, progress: float) -> float:
     """Returns the learning rate at `progress` (0 at the first step, 1 after the last one).
 
-    A linear warm-up over the share `warmup`, then down to zero by half a cosine (Loshchilov & Hutter 2017), a straight line, or not at all.
+    A linear warm-up over the share `warmup`, then down to zero by half a cosine (Loshchilov & Hutter 2017), a straight
+    line, or not at all.
     """
     if spec.warmup > 0 and progress < spec.warmup:
         return spec.learning_rate * max(progress / spec.warmup, 0.01)

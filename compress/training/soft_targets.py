@@ -24,6 +24,7 @@ class OnlineTeacher:
     """Runs the teacher at every step: any number of views, at the price of a forward pass each time."""
 
     def __init__(self, teacher: nn.Module, device: torch.device, input_shape: tuple[int, ...]) -> None:
+        """Takes the teacher and the shape of its input, which decides on the arithmetic."""
         self.views: int | None = None
         self._teacher = teacher.to(device).eval()
         self._device = device
@@ -46,7 +47,15 @@ class StoredTargets:
     """
 
     def __init__(
-        self, store: Store, ctx: Context, task: Task, *, views: int, teacher_fingerprint: str, teacher: Callable[[], nn.Module], device: torch.device
+        self,
+        store: Store,
+        ctx: Context,
+        task: Task,
+        *,
+        views: int,
+        teacher_fingerprint: str,
+        teacher: Callable[[], nn.Module],
+        device: torch.device,
     ) -> None:
         """Takes what it needs to compute a view that is not stored yet; `teacher` is only called then."""
         self.views: int | None = views
@@ -86,5 +95,7 @@ class StoredTargets:
                 outputs = self._teacher(x)
             # float16 holds logits to 3 digits; its range must not be left.
             parts.append(outputs.float().clamp(-60_000, 60_000).half().cpu().numpy())
-            self._ctx.emit("progress", done=start + len(index), total=len(inputs), unit=f"soft targets, view {view + 1}")
+            self._ctx.emit(
+                "progress", done=start + len(index), total=len(inputs), unit=f"soft targets, view {view + 1}"
+            )
         return np.concatenate(parts)

@@ -73,7 +73,7 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
-def test_every_error_has_its_exit_code(  # noqa: PLR0917
+def test_every_error_has_its_exit_code(
     error: BaseException,
     code: int,
     kind: str,

@@ -151,7 +151,7 @@ def test_nothing_to_do_is_said(pipeline: Pipeline, capsys: Capture) -> None:
         (DataError("x.npz: no such file"), 4, "x.npz: no such file"),
     ],
 )
-def test_errors(  # noqa: PLR0917
+def test_errors(
     pipeline: Pipeline, capsys: Capture, error: BaseException, code: int, message: str, as_json: bool
 ) -> None:
     pipeline.error = error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+
 from compress.artifact import Store
 from compress.pipeline import Outcome, run_pipeline
 from compress.recipe_yaml import load_recipe
@@ -23,7 +24,11 @@ def stripes(path: Path, count: int = 360) -> None:
     noise = rng.integers(0, 90, (count, 12, 12)).astype(np.uint8)
     pattern = np.zeros((12, 12), np.uint8)
     pattern[::2] = 150
-    pictures = noise + np.where((labels == 0)[:, None, None], pattern, 0) + np.where((labels == 1)[:, None, None], pattern.T, 0)
+    pictures = (
+        noise
+        + np.where((labels == 0)[:, None, None], pattern, 0)
+        + np.where((labels == 1)[:, None, None], pattern.T, 0)
+    )
     cut = count * 2 // 3
     np.savez(
         path,

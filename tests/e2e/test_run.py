@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+
 from compress.artifact import Store, sha256_file
 from compress.context import Event
 from compress.errors import DataError, ExitCode, ModelError, UsageError
@@ -33,7 +34,15 @@ def outcome(cook: Callable[..., Outcome]) -> Outcome:
 def test_a_run_leaves_an_int8_flatbuffer_and_a_report(outcome: Outcome, kitchen: Path) -> None:
     assert outcome.exit_code == ExitCode.DONE
     folder = kitchen / "run"
-    for name in ("model.tflite", "report.json", "report.md", "report.html", "recipe.lock.yaml", "run.log", "events.jsonl"):
+    for name in (
+        "model.tflite",
+        "report.json",
+        "report.md",
+        "report.html",
+        "recipe.lock.yaml",
+        "run.log",
+        "events.jsonl",
+    ):
         assert (folder / name).stat().st_size > 0, name
     report = json.loads((folder / "report.json").read_text())
     assert report["files"] == {"model.tflite": sha256_file(folder / "model.tflite")}
@@ -62,7 +71,9 @@ def test_the_reported_accuracy_is_what_an_interpreter_gets(outcome: Outcome, kit
     data = np.load(kitchen / "stripes.npz")
     right = 0
     for picture, label in zip(data["x_test"], data["y_test"], strict=True):
-        x = (picture[None, ..., None] * normalization["value_scale"] - normalization["mean"][0]) / normalization["std"][0]
+        x = (picture[None, ..., None] * normalization["value_scale"] - normalization["mean"][0]) / normalization["std"][
+            0
+        ]
         scale, zero_point = source["quantization"]
         interpreter.set_tensor(source["index"], np.clip(np.rint(x / scale) + zero_point, -128, 127).astype(np.int8))
         interpreter.invoke()
@@ -71,8 +82,14 @@ def test_the_reported_accuracy_is_what_an_interpreter_gets(outcome: Outcome, kit
     assert report["models"][-1]["accuracy"] > 60.0
 
 
-def test_a_second_run_reuses_everything_and_changes_no_byte(cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path) -> None:
-    before = {path.name: path.read_bytes() for path in (kitchen / "run").iterdir() if path.suffix in (".tflite", ".json", ".yaml", ".html")}
+def test_a_second_run_reuses_everything_and_changes_no_byte(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path
+) -> None:
+    before = {
+        path.name: path.read_bytes()
+        for path in (kitchen / "run").iterdir()
+        if path.suffix in (".tflite", ".json", ".yaml", ".html")
+    }
     events: list[Event] = []
     again = cook(listeners=[events.append])
     assert kinds(events, "stage-cached") == STAGES
@@ -92,9 +109,16 @@ def test_the_same_recipe_gives_the_same_bytes_in_another_store(
 
 @pytest.mark.parametrize(
     ("override", "first"),
-    [("quantize.calibration_samples=50", "quantize"), ("prune.ratio=0.3", "prune"), ("export.io=float32", "export"), ("benchmark.runs=12", "benchmark")],
+    [
+        ("quantize.calibration_samples=50", "quantize"),
+        ("prune.ratio=0.3", "prune"),
+        ("export.io=float32", "export"),
+        ("benchmark.runs=12", "benchmark"),
+    ],
 )
-def test_a_change_makes_only_what_depends_on_it(cook: Callable[..., Outcome], outcome: Outcome, override: str, first: str) -> None:
+def test_a_change_makes_only_what_depends_on_it(
+    cook: Callable[..., Outcome], outcome: Outcome, override: str, first: str
+) -> None:
     events: list[Event] = []
     cook(override, output="changed", listeners=[events.append])
     remade = kinds(events, "stage-start")
@@ -150,7 +174,9 @@ def test_a_fault_planted_in_layer_k_ends_in_exit_5_and_the_report_names_k(
 
 def test_sparse_weights_are_zero_in_the_flatbuffer(cook: Callable[..., Outcome], kitchen: Path) -> None:
     result = cook(
-        "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32}}", "quantize.mode=qat", output="sparse"
+        "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32}}",
+        "quantize.mode=qat",
+        output="sparse",
     )
     assert result.exit_code == ExitCode.DONE
     model = read_model(kitchen / "sparse" / "model.tflite")
@@ -166,7 +192,9 @@ def test_sparse_weights_are_zero_in_the_flatbuffer(cook: Callable[..., Outcome],
     assert any("does not make" in warning for warning in report["warnings"])
 
 
-def test_without_a_quantize_block_the_flatbuffer_is_float_and_says_so(cook: Callable[..., Outcome], kitchen: Path) -> None:
+def test_without_a_quantize_block_the_flatbuffer_is_float_and_says_so(
+    cook: Callable[..., Outcome], kitchen: Path
+) -> None:
     result = cook("quantize=null", output="float")
     assert result.exit_code == ExitCode.DONE
     assert Interpreter(str(kitchen / "float" / "model.tflite")).get_input_details()[0]["dtype"] == np.float32
@@ -181,7 +209,9 @@ def test_until_stops_early_and_names_the_stages(cook: Callable[..., Outcome], ki
         cook(until="nothing")
 
 
-def test_an_interrupted_run_goes_on_where_it_was(cook: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_interrupted_run_goes_on_where_it_was(
+    cook: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     store = Store(tmp_path_factory.mktemp("interrupted"))
 
     def interrupt(event: Event) -> None:
@@ -229,4 +259,4 @@ def test_verify_confirms_a_run_and_notices_a_changed_flatbuffer(
     path.write_bytes(content)
     verdict = recheck(kitchen / "run", shared_store)
     assert not verdict["passed"]
-    assert [check["name"] for check in verdict["checks"] if check["passed"] is False][0] == "model.tflite"
+    assert next(check["name"] for check in verdict["checks"] if check["passed"] is False) == "model.tflite"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
 from compress.tflite.finish import pack
 
 #: Operator -> name of its table of options in the schema, where it has one that is not `...Options` of its own name.
@@ -94,7 +95,11 @@ def make_model(
     graph.name, graph.tensors, graph.operators = "main", [], []
     for made in tensors:
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = made.name, list(made.shape), getattr(schema.TensorType, made.dtype.upper())
+        tensor.name, tensor.shape, tensor.type = (
+            made.name,
+            list(made.shape),
+            getattr(schema.TensorType, made.dtype.upper()),
+        )
         tensor.buffer, tensor.hasRank = 0, True
         if made.values is not None:
             buffer = schema.BufferT()

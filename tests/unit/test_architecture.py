@@ -25,12 +25,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 STAGES = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
 #: Modules that import nothing heavy, so that `--help` and `validate` answer at once.
-LIGHT = ("compress.errors", "compress.recipe", "compress.recipe_yaml", "compress.recipe_docs", "compress.plan", "cli.main")
+LIGHT = (
+    "compress.errors",
+    "compress.recipe",
+    "compress.recipe_yaml",
+    "compress.recipe_docs",
+    "compress.plan",
+    "cli.main",
+)
 HEAVY = ("torch", "numpy", "tensorflow", "ai_edge_litert", "litert_torch", "torchvision", "sklearn", "matplotlib")
 LONGEST = 350
 TOP_LEVEL = {
     "cli", "compress", "recipes", "tests", "benchmarks", "docs", ".ci",
-    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "edgecompress.mk", "constraints.txt", ".gitignore",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "edgecompress.mk", "constraints.txt",
+    ".gitignore",
 }  # fmt: skip
 
 
@@ -47,7 +55,9 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module or ""
-            if (node.module or "").split(".")[0] in PACKAGES:  # `from compress.stages import verify` imports a module too
+            if (node.module or "").split(".")[
+                0
+            ] in PACKAGES:  # `from compress.stages import verify` imports a module too
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
@@ -71,7 +81,9 @@ def test_imports_go_down_only(path: Path) -> None:
             assert top not in ("cli", "typer"), f"{mine} imports {used}"
             if top == "compress" and used != "compress" and (ROOT / used.replace(".", "/")).with_suffix(".py").exists():
                 above, own = layer(used), layer(mine)
-                assert above is None or (own is not None and above <= own), f"{mine} (layer {own}) imports {used} (layer {above})"
+                assert above is None or (own is not None and above <= own), (
+                    f"{mine} (layer {own}) imports {used} (layer {above})"
+                )
 
 
 def test_stages_do_not_import_each_other() -> None:
@@ -86,16 +98,17 @@ def test_stages_do_not_import_each_other() -> None:
 
 
 def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
-    from compress.plan import STAGE_ORDER
-    from compress.stages import STAGES as table
+    from compress import plan, stages
 
-    assert tuple(table) == STAGES == STAGE_ORDER
+    assert tuple(stages.STAGES) == STAGES == plan.STAGE_ORDER
 
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout == "[]\n"
 
 
@@ -115,5 +128,7 @@ def test_files_stay_small() -> None:
 
 
 def test_the_top_level_holds_what_the_layout_says() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     assert {name.split("/")[0] for name in listed if name} <= TOP_LEVEL

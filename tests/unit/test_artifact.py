@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from compress.artifact import MANIFEST, Store, sha256_file, sha256_json, write_bytes, write_json
 from compress.errors import ResourceError
 
@@ -56,9 +57,14 @@ def test_damage_is_noticed_and_named(tmp_path: Path, harm, why: str) -> None:
 
 def test_an_unfinished_step_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(KeyboardInterrupt), store.workspace("teacher", PRINT) as work:
-        write_bytes(work / "half", b"half")
-        raise KeyboardInterrupt
+
+    def work_and_be_interrupted() -> None:
+        with store.workspace("teacher", PRINT) as work:
+            write_bytes(work / "half", b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work_and_be_interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -96,7 +96,7 @@ def test_tied_parameters_frozen_ones_and_dtypes_survive():
             super().__init__()
             self.one, self.two = nn.Linear(width, width), nn.Linear(width, width)
             self.two.weight = self.one.weight
-            self.one.bias.requires_grad_(False)  # noqa: FBT003
+            self.one.bias.requires_grad_(False)
             self.register_buffer("scale", torch.ones(width, dtype=torch.float64))
             self.register_buffer("place", torch.arange(width), persistent=False)
 

@@ -175,7 +175,7 @@ def test_mode_frozen_parameters_and_hooks_are_left_alone():
     model = make("plain")
     model.train()
     model.second.eval()
-    model.first[0].weight.requires_grad_(False)  # noqa: FBT003
+    model.first[0].weight.requires_grad_(False)
     prune(model)
     assert model.training
     assert not model.second.training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from compress.quantization.twin import Twin
 
 from ..converted_net import Converted, images

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+
 from compress.quantization.compare import (
     Agreement,
     LayerDifference,
@@ -135,14 +136,16 @@ def test_tensors_are_matched_whatever_stands_around_them(converted: Converted, t
         if n in numbers and spec.constant is not None:
             tensor = model.subgraphs[0].tensors[numbers[n]]
             assert tuple(tensor.shape) == spec.constant.shape
-    assert {numbers[n] for node in twin.graph.nodes for n in node.outputs} <= set(range(len(model.subgraphs[0].tensors)))
+    assert {numbers[n] for node in twin.graph.nodes for n in node.outputs} <= set(
+        range(len(model.subgraphs[0].tensors))
+    )
     assert len(set(numbers.values())) == len(numbers)
 
 
 def test_another_number_of_operators_is_an_error(converted: Converted, twin: Twin) -> None:
     model = read_model(shipped(converted, twin)[0])
     model.subgraphs[0].operators = model.subgraphs[0].operators[:-1]
-    with pytest.raises(ValueError, match="shorter|argument"):
+    with pytest.raises(ValueError, match=r"shorter|argument"):
         match_tensors(twin, model)
 
 

@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+
 from compress.errors import ModelError
 from compress.quantization.graph import read_graph, tensor_values
 from compress.tflite.flatbuffer import read_model
@@ -54,16 +55,16 @@ def test_control_flow_cannot_be_simulated() -> None:
 def test_one_input_and_one_output_are_expected(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
     tensors = [int8(1, 4), int8(1, 4), int8(1, 4)]
     model = make_model(tensors, [Op("ADD", (0, 1), (2,))], inputs=inputs, outputs=outputs)
-    with pytest.raises(ModelError, match=f"{len(inputs)} inputs and {len(outputs)} outputs"):
+    with pytest.raises(ModelError, match=rf"{len(inputs)} inputs and {len(outputs)} outputs"):
         read_graph(model, ["add"])
 
 
 def test_types_it_cannot_read_are_named() -> None:
     odd = [Made((1, 2), "complex64", name="spectrum"), Made((1, 2), "complex64")]
-    with pytest.raises(ModelError, match="spectrum.*a type this tool cannot read"):
+    with pytest.raises(ModelError, match=r"spectrum.*a type this tool cannot read"):
         read_graph(read_model(make_bytes(odd, [Op("ABS", (0,), (1,))])), ["abs"])
     model = make_model([int8(1, 2), Made((1,), "complex64", np.zeros(1, np.complex64), name="c")], [])
-    with pytest.raises(ModelError, match="'c'.*a type this tool cannot read"):
+    with pytest.raises(ModelError, match=r"'c'.*a type this tool cannot read"):
         tensor_values(model, model.subgraphs[0].tensors[1])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from compress.errors import ModelError
 from compress.quantization.graph import read_graph
 from compress.quantization.ops import OPS
@@ -68,8 +69,22 @@ def convolutions() -> list[Case]:
         one("CONV_2D same", IMAGE, (1, 7, 8, 6), kernel, bias, **SPATIAL),
         one("CONV_2D valid", IMAGE, (1, 5, 6, 6), kernel, bias, **SPATIAL | {"padding": 1}),
         one("CONV_2D same stride", IMAGE, (1, 4, 4, 6), kernel, bias, **SPATIAL | {"strideH": 2, "strideW": 2}),
-        one("CONV_2D valid stride", IMAGE, (1, 3, 3, 6), kernel, bias, **SPATIAL | {"padding": 1, "strideH": 2, "strideW": 2}),
-        one("CONV_2D dilated", IMAGE, (1, 7, 8, 6), kernel, bias, **SPATIAL | {"dilationHFactor": 2, "dilationWFactor": 3}),
+        one(
+            "CONV_2D valid stride",
+            IMAGE,
+            (1, 3, 3, 6),
+            kernel,
+            bias,
+            **SPATIAL | {"padding": 1, "strideH": 2, "strideW": 2},
+        ),
+        one(
+            "CONV_2D dilated",
+            IMAGE,
+            (1, 7, 8, 6),
+            kernel,
+            bias,
+            **SPATIAL | {"dilationHFactor": 2, "dilationWFactor": 3},
+        ),
         one("CONV_2D even kernel", IMAGE, (1, 7, 8, 5), weights(5, 2, 4, 4), weights(5), **SPATIAL),
         one("CONV_2D uneven stride", IMAGE, (1, 4, 8, 6), kernel, bias, **SPATIAL | {"strideH": 2}),
         one("CONV_2D relu", IMAGE, (1, 7, 8, 6), kernel, bias, **SPATIAL | {"fusedActivationFunction": 1}),
@@ -77,10 +92,42 @@ def convolutions() -> list[Case]:
         one("CONV_2D grouped", IMAGE, (1, 7, 8, 6), weights(6, 3, 3, 2), bias, **SPATIAL),
         one("CONV_2D pointwise", IMAGE, (1, 7, 8, 6), weights(6, 1, 1, 4), bias, **SPATIAL),
         one("DEPTHWISE_CONV_2D same", IMAGE, IMAGE, depth, weights(4), **SPATIAL, depthMultiplier=1),
-        one("DEPTHWISE_CONV_2D stride", IMAGE, (1, 4, 4, 4), depth, weights(4), **SPATIAL | {"strideH": 2, "strideW": 2}, depthMultiplier=1),
-        one("DEPTHWISE_CONV_2D valid", IMAGE, (1, 5, 6, 4), depth, weights(4), **SPATIAL | {"padding": 1}, depthMultiplier=1),
-        one("DEPTHWISE_CONV_2D twice as many", IMAGE, (1, 7, 8, 8), weights(1, 3, 3, 8), weights(8), **SPATIAL, depthMultiplier=2),
-        one("DEPTHWISE_CONV_2D dilated", IMAGE, IMAGE, depth, weights(4), **SPATIAL | {"dilationHFactor": 2, "dilationWFactor": 2}, depthMultiplier=1),
+        one(
+            "DEPTHWISE_CONV_2D stride",
+            IMAGE,
+            (1, 4, 4, 4),
+            depth,
+            weights(4),
+            **SPATIAL | {"strideH": 2, "strideW": 2},
+            depthMultiplier=1,
+        ),
+        one(
+            "DEPTHWISE_CONV_2D valid",
+            IMAGE,
+            (1, 5, 6, 4),
+            depth,
+            weights(4),
+            **SPATIAL | {"padding": 1},
+            depthMultiplier=1,
+        ),
+        one(
+            "DEPTHWISE_CONV_2D twice as many",
+            IMAGE,
+            (1, 7, 8, 8),
+            weights(1, 3, 3, 8),
+            weights(8),
+            **SPATIAL,
+            depthMultiplier=2,
+        ),
+        one(
+            "DEPTHWISE_CONV_2D dilated",
+            IMAGE,
+            IMAGE,
+            depth,
+            weights(4),
+            **SPATIAL | {"dilationHFactor": 2, "dilationWFactor": 2},
+            depthMultiplier=1,
+        ),
         one("FULLY_CONNECTED", (1, 5), (1, 3), weights(3, 5), weights(3)),
         one("FULLY_CONNECTED relu", (1, 5), (1, 3), weights(3, 5), weights(3), fusedActivationFunction=1),
         one("FULLY_CONNECTED no bias", (1, 5), (1, 3), weights(3, 5)),
@@ -108,8 +155,22 @@ def pools_and_reductions() -> list[Case]:
 
 def elementwise() -> list[Case]:
     cases = []
-    for op in ("ABS", "NEG", "SQUARE", "EXP", "SIN", "COS", "TANH", "LOGISTIC", "HARD_SWISH", "ELU", "RELU", "RELU6", "RELU_N1_TO_1"):
-        cases.append(one(op, IMAGE, IMAGE))
+    for op in (
+        "ABS",
+        "NEG",
+        "SQUARE",
+        "EXP",
+        "SIN",
+        "COS",
+        "TANH",
+        "LOGISTIC",
+        "HARD_SWISH",
+        "ELU",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+    ):
+        cases += [one(op, IMAGE, IMAGE)]
     for op in ("LOG", "SQRT", "RSQRT"):
         case = one(op, IMAGE, IMAGE)
         cases.append(Case(op, case.tensors, case.ops, positive=True))
@@ -164,30 +225,108 @@ def movers() -> list[Case]:
         one("TRANSPOSE", IMAGE, (1, 4, 7, 8), numbers(0, 3, 1, 2)),
         Case("channel shuffle", shuffled, shuffle),
         Case("SPLIT", [act(*IMAGE), *halves], [Op("SPLIT", (1, 0), (2, 3), {"numSplits": 2}), Op("SUB", (2, 3), (4,))]),
-        Case("SPLIT_V", [act(*IMAGE), *parts], [Op("SPLIT_V", (0, 1, 2), (3, 4), {"numSplits": 2}), Op("MUL", (4, 3), (5,))]),
-        Case("UNPACK and PACK", layers, [Op("UNPACK", (0,), (1, 2), {"num": 2, "axis": 1}), Op("PACK", (2, 1), (3,), {"valuesCount": 2, "axis": 2})]),
-        Case("CONCATENATION", [act(*IMAGE), act(*IMAGE), act(1, 7, 8, 8)], [Op("NEG", (0,), (1,)), Op("CONCATENATION", (1, 0), (2,), {"axis": 3})]),
-        Case("CONCATENATION relu", [act(*IMAGE), act(1, 14, 8, 4)], [Op("CONCATENATION", (0, 0), (1,), {"axis": 1, "fusedActivationFunction": 0})]),
-        one("STRIDED_SLICE", IMAGE, (1, 3, 4, 2), numbers(0, 1, 0, 1), numbers(1, 6, 8, 3), numbers(1, 2, 2, 1), **STRIDED),
-        one("STRIDED_SLICE masks", IMAGE, (1, 6, 7, 4), numbers(9, 1, 3, 0), numbers(9, 9, 7, 9), numbers(1, 1, 1, 1), **STRIDED | {"beginMask": 0b1101, "endMask": 0b1011}),
-        one("STRIDED_SLICE shrink", IMAGE, (1, 8, 4), numbers(0, 2, 0, 0), numbers(1, 3, 8, 4), numbers(1, 1, 1, 1), **STRIDED | {"shrinkAxisMask": 2}),
-        one("STRIDED_SLICE negative", IMAGE, (1, 2, 8, 4), numbers(0, -3, 0, 0), numbers(1, -1, 8, 4), numbers(1, 1, 1, 1), **STRIDED),
+        Case(
+            "SPLIT_V",
+            [act(*IMAGE), *parts],
+            [Op("SPLIT_V", (0, 1, 2), (3, 4), {"numSplits": 2}), Op("MUL", (4, 3), (5,))],
+        ),
+        Case(
+            "UNPACK and PACK",
+            layers,
+            [
+                Op("UNPACK", (0,), (1, 2), {"num": 2, "axis": 1}),
+                Op("PACK", (2, 1), (3,), {"valuesCount": 2, "axis": 2}),
+            ],
+        ),
+        Case(
+            "CONCATENATION",
+            [act(*IMAGE), act(*IMAGE), act(1, 7, 8, 8)],
+            [Op("NEG", (0,), (1,)), Op("CONCATENATION", (1, 0), (2,), {"axis": 3})],
+        ),
+        Case(
+            "CONCATENATION relu",
+            [act(*IMAGE), act(1, 14, 8, 4)],
+            [Op("CONCATENATION", (0, 0), (1,), {"axis": 1, "fusedActivationFunction": 0})],
+        ),
+        one(
+            "STRIDED_SLICE",
+            IMAGE,
+            (1, 3, 4, 2),
+            numbers(0, 1, 0, 1),
+            numbers(1, 6, 8, 3),
+            numbers(1, 2, 2, 1),
+            **STRIDED,
+        ),
+        one(
+            "STRIDED_SLICE masks",
+            IMAGE,
+            (1, 6, 7, 4),
+            numbers(9, 1, 3, 0),
+            numbers(9, 9, 7, 9),
+            numbers(1, 1, 1, 1),
+            **STRIDED | {"beginMask": 0b1101, "endMask": 0b1011},
+        ),
+        one(
+            "STRIDED_SLICE shrink",
+            IMAGE,
+            (1, 8, 4),
+            numbers(0, 2, 0, 0),
+            numbers(1, 3, 8, 4),
+            numbers(1, 1, 1, 1),
+            **STRIDED | {"shrinkAxisMask": 2},
+        ),
+        one(
+            "STRIDED_SLICE negative",
+            IMAGE,
+            (1, 2, 8, 4),
+            numbers(0, -3, 0, 0),
+            numbers(1, -1, 8, 4),
+            numbers(1, 1, 1, 1),
+            **STRIDED,
+        ),
         one("SLICE", IMAGE, (1, 3, 8, 2), numbers(0, 2, 0, 1), numbers(1, 3, -1, 2)),
         one("GATHER", IMAGE, (1, 7, 8, 3), numbers(3, 0, 3), axis=3),
         one("BROADCAST_TO", (1, 1, 8, 1), IMAGE, numbers(*IMAGE)),
-        one("RESIZE_BILINEAR half pixels", IMAGE, (1, 14, 12, 4), numbers(14, 12), halfPixelCenters=True, alignCorners=False),
-        one("RESIZE_BILINEAR corners", IMAGE, (1, 13, 15, 4), numbers(13, 15), halfPixelCenters=False, alignCorners=True),
-        one("RESIZE_NEAREST_NEIGHBOR", IMAGE, (1, 14, 16, 4), numbers(14, 16), halfPixelCenters=False, alignCorners=False),
-        one("RESIZE_NEAREST_NEIGHBOR half pixels", IMAGE, (1, 10, 5, 4), numbers(10, 5), halfPixelCenters=True, alignCorners=False),
+        one(
+            "RESIZE_BILINEAR half pixels",
+            IMAGE,
+            (1, 14, 12, 4),
+            numbers(14, 12),
+            halfPixelCenters=True,
+            alignCorners=False,
+        ),
+        one(
+            "RESIZE_BILINEAR corners", IMAGE, (1, 13, 15, 4), numbers(13, 15), halfPixelCenters=False, alignCorners=True
+        ),
+        one(
+            "RESIZE_NEAREST_NEIGHBOR",
+            IMAGE,
+            (1, 14, 16, 4),
+            numbers(14, 16),
+            halfPixelCenters=False,
+            alignCorners=False,
+        ),
+        one(
+            "RESIZE_NEAREST_NEIGHBOR half pixels",
+            IMAGE,
+            (1, 10, 5, 4),
+            numbers(10, 5),
+            halfPixelCenters=True,
+            alignCorners=False,
+        ),
     ]
 
 
 def products() -> list[Case]:
     cases = [one("BATCH_MATMUL", (1, 3, 4), (1, 3, 5), weights(1, 4, 5))]
     tokens = [act(1, 6, 4), act(1, 6, 4), act(1, 6, 6)]
-    cases.append(Case("BATCH_MATMUL adjY", tokens, [Op("TANH", (0,), (1,)), Op("BATCH_MATMUL", (0, 1), (2,), {"adjY": True})]))
+    cases.append(
+        Case("BATCH_MATMUL adjY", tokens, [Op("TANH", (0,), (1,)), Op("BATCH_MATMUL", (0, 1), (2,), {"adjY": True})])
+    )
     tokens = [act(1, 6, 4), act(1, 6, 4), act(1, 4, 4)]
-    cases.append(Case("BATCH_MATMUL adjX", tokens, [Op("TANH", (0,), (1,)), Op("BATCH_MATMUL", (0, 1), (2,), {"adjX": True})]))
+    cases.append(
+        Case("BATCH_MATMUL adjX", tokens, [Op("TANH", (0,), (1,)), Op("BATCH_MATMUL", (0, 1), (2,), {"adjX": True})])
+    )
     norm = [
         act(1, 6, 8),
         numbers(-1),
@@ -220,9 +359,7 @@ CASES = [*convolutions(), *pools_and_reductions(), *elementwise(), *movers(), *p
 
 
 def built(case: Case) -> bytes:
-    tensors = [
-        Made(made.shape, made.dtype, made.values, name=f"t{number}") for number, made in enumerate(case.tensors)
-    ]
+    tensors = [Made(made.shape, made.dtype, made.values, name=f"t{number}") for number, made in enumerate(case.tensors)]
     return pack(make_model(tensors, case.ops))
 
 
@@ -269,10 +406,45 @@ def test_every_operator_is_tested() -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        (one("STRIDED_SLICE new axis", IMAGE, (1, 1, 7, 8, 4), numbers(0, 0), numbers(1, 1), numbers(1, 1), **STRIDED | {"newAxisMask": 2}), "new axes"),
-        (one("STRIDED_SLICE backwards", IMAGE, IMAGE, numbers(0, 6, 0, 0), numbers(1, -8, 8, 4), numbers(1, -1, 1, 1), **STRIDED), "negative stride"),
-        (one("RESIZE_NEAREST_NEIGHBOR corners", IMAGE, (1, 13, 15, 4), numbers(13, 15), alignCorners=True), "aligned corners"),
-        (one("RESIZE_BILINEAR old", IMAGE, (1, 14, 16, 4), numbers(14, 16), alignCorners=False, halfPixelCenters=False), "half pixel"),
+        (
+            one(
+                "STRIDED_SLICE new axis",
+                IMAGE,
+                (1, 1, 7, 8, 4),
+                numbers(0, 0),
+                numbers(1, 1),
+                numbers(1, 1),
+                **STRIDED | {"newAxisMask": 2},
+            ),
+            "new axes",
+        ),
+        (
+            one(
+                "STRIDED_SLICE backwards",
+                IMAGE,
+                IMAGE,
+                numbers(0, 6, 0, 0),
+                numbers(1, -8, 8, 4),
+                numbers(1, -1, 1, 1),
+                **STRIDED,
+            ),
+            "negative stride",
+        ),
+        (
+            one("RESIZE_NEAREST_NEIGHBOR corners", IMAGE, (1, 13, 15, 4), numbers(13, 15), alignCorners=True),
+            "aligned corners",
+        ),
+        (
+            one(
+                "RESIZE_BILINEAR old",
+                IMAGE,
+                (1, 14, 16, 4),
+                numbers(14, 16),
+                alignCorners=False,
+                halfPixelCenters=False,
+            ),
+            "half pixel",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from compress.quantization.graph import read_graph
 from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, scale_and_zero_point
 from compress.tflite.flatbuffer import read_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
 
@@ -68,6 +69,15 @@ def test_a_fixed_group_keeps_its_scale() -> None:
     assert (free.scale, free.zero_point) == scale_and_zero_point(-5.0, 5.0)
 
 
+def test_integers_of_a_group_saturate_and_ranges_come_back() -> None:
+    group = RangeGroup((0,), (0,), fixed=False, scale=0.5, zero_point=3)
+    assert group.integers(np.array([0.0, 0.25, 0.75, -1e9, 1e9])).tolist() == [3, 3, 5, -128, 127]
+    group.set_range(-2.0, 5.0)
+    other = RangeGroup((0,), (0,), fixed=False, scale=1.0, zero_point=0)
+    other.restore(group.as_dict())
+    assert other == group
+
+
 def test_operators_that_compute_have_ranges_of_their_own() -> None:
     tensors = [int8(1, 4, scale=0.5), int8(1, 4, scale=0.5), int8(1, 4, scale=0.5)]
     groups = groups_of(tensors, [Op("TANH", (0,), (1,)), Op("ADD", (0, 1), (2,))])
@@ -103,6 +113,13 @@ def test_a_constant_that_is_filled_in_has_the_scale_of_its_group() -> None:
     pads = constant([[0, 0], [1, 1]], "int32")
     groups = groups_of([int8(1, 2), pads, filled, int8(1, 4)], [Op("PADV2", (0, 1, 2), (3,))])
     assert [(group.tensors, group.observed) for group in groups] == [((0, 2, 3), (0,))]
+
+
+def test_a_constant_that_is_joined_to_others_must_fit_their_range() -> None:
+    """A class token, say: clipped to the range of the patches it would be another one."""
+    token = constant([[90, -90]], "int8", scale=(0.5,), zero_point=(3,))
+    groups = groups_of([int8(1, 2), token, int8(1, 4)], [Op("CONCATENATION", (0, 1), (2,), {"axis": 1})])
+    assert [(group.tensors, group.observed) for group in groups] == [((0, 1, 2), (0, 1))]
 
 
 def test_other_constants_keep_the_quantizers_scale() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from compress.errors import ModelError
 from compress.quantization.structure import quantized_structure
 from compress.tflite.census import census

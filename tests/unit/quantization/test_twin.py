@@ -1,23 +1,28 @@
-"""The twin computes what the float model computes, what the INT8 flatbuffer computes, and hands itself over unchanged."""
+"""The twin computes what the float model and what the INT8 flatbuffer computes, and hands itself over unchanged."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from compress.errors import ModelError
 from compress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
+from compress.quantization.graph import tensor_values
 from compress.quantization.ops import OPS, same_padding
 from compress.quantization.ranges import scale_and_zero_point
 from compress.quantization.twin import Twin
 from compress.tflite.finish import pack
 from compress.tflite.flatbuffer import read_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ..converted_net import Converted, images, run_flatbuffer, shipped
+from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 def test_float_twin_equals_the_torch_module(converted: Converted, twin: Twin) -> None:
@@ -230,6 +235,100 @@ def test_quantization_error_is_at_most_half_a_step_inside_the_range(low: float, 
     assert float(torch.fake_quantize_per_tensor_affine(torch.zeros(1), scale, zero_point, -128, 127)) == 0.0
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "expected"), [(28, 3, 2, (0, 1)), (28, 3, 1, (1, 1)), (7, 3, 2, (1, 1)), (8, 1, 2, (0, 0))])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [(28, 3, 2, (0, 1)), (28, 3, 1, (1, 1)), (7, 3, 2, (1, 1)), (8, 1, 2, (0, 0))],
+)
 def test_same_padding_is_tensorflows(size: int, kernel: int, stride: int, expected: tuple[int, int]) -> None:
     assert same_padding(size, kernel, stride) == expected
+
+
+def made_twin(tensors: list[Made], ops: list[Op]) -> tuple[Twin, schema.ModelT]:
+    """Returns a twin of a graph made by hand, whose float values are those its integers stand for."""
+    named = [replace(made, name=f"t{number}") for number, made in enumerate(tensors)]
+    quantized = read_model(make_bytes(named, ops))
+    plain = []
+    for made in named:
+        values = None if made.values is None else (np.float32(made.values) - (made.zero_point or (0,))[0])
+        if values is not None and made.scale:
+            shape = [-1 if d == made.axis and len(made.scale) > 1 else 1 for d in range(values.ndim)]
+            values = values * np.float32(made.scale).reshape(shape)
+        plain.append(Made(made.shape, "float32", values, name=made.name) if made.scale else made)
+    return Twin(quantized, read_model(make_bytes(plain, ops)), [f"op{k}" for k in range(len(ops))]).eval(), quantized
+
+
+def test_a_joined_constant_is_calibrated_with_the_rest_and_written_back() -> None:
+    token = constant([[100, -100]], "int8", scale=(0.5,), zero_point=(3,))  # stands for 48.5 and -51.5
+    twin, model = made_twin([int8(1, 2), token, int8(1, 4)], [Op("CONCATENATION", (0, 1), (2,), {"axis": 1})])
+    twin.calibrate([torch.tensor([[-1.0, 1.0]])])
+    assert (twin.groups[0].low, twin.groups[0].high) == (-51.5, 48.5)
+    step = twin.groups[0].scale
+    with torch.no_grad():
+        assert twin(torch.zeros(1, 2))[0, 2:].tolist() == pytest.approx([48.5, -51.5], abs=step / 2)
+    twin.write_into(model)
+    stored = tensor_values(model, model.subgraphs[0].tensors[1]).astype(int)
+    assert ((stored - twin.groups[0].zero_point) * step).tolist() == [pytest.approx([48.5, -51.5], abs=step / 2)]
+
+
+def test_per_tensor_weights_and_unquantized_biases() -> None:
+    weight = constant([[127, -64], [32, 0]], "int8", scale=(0.01,))
+    twin, _ = made_twin([int8(1, 2), weight, int8(1, 2)], [Op("FULLY_CONNECTED", (0, 1), (2,))])
+    assert twin.weight_scale(1).tolist() == pytest.approx([0.01])
+    integers, scale = twin.quantized_constants()[1]
+    assert integers.tolist() == [[127, -64], [32, 0]]
+    assert scale.tolist() == pytest.approx([0.01])
+    with torch.no_grad():
+        twin.weights["1"].mul_(2)
+        assert twin.weight_scale(1).tolist() == pytest.approx([0.02])
+        outputs = twin(torch.tensor([[1.0, 0.5]]))
+    assert outputs.tolist()[0] == pytest.approx([2 * (1.27 - 0.32), 0.64], abs=0.26)
+
+
+def test_a_constant_operand_is_rounded_as_the_file_has_it() -> None:
+    operand = constant([10, -20], "int8", scale=(0.1,), zero_point=(0,))
+    twin, model = made_twin([int8(1, 2), operand, int8(1, 2, scale=0.25)], [Op("MUL", (0, 1), (2,))])
+    twin.calibrate([torch.tensor([[3.0, 3.0]])])
+    twin._constants[1] += 0.04  # less than half a step: the file cannot hold it
+    with torch.no_grad():
+        assert twin(torch.tensor([[3.0, 3.0]])).tolist()[0] == pytest.approx([3.0, -6.0], abs=0.05)
+        with twin.floating():
+            assert twin(torch.tensor([[3.0, 3.0]])).tolist()[0] == pytest.approx([3.12, -5.88], abs=1e-5)
+    before = tensor_values(model, model.subgraphs[0].tensors[1]).tolist()
+    twin.write_into(model)
+    assert tensor_values(model, model.subgraphs[0].tensors[1]).tolist() == before
+
+
+def test_a_graph_that_mixes_samples_is_run_one_by_one() -> None:
+    """The shape is that of one sample: the rows of a second one would be taken for more of its rows."""
+    shape = constant([2, 3], "int32")
+    axis = constant([0], "int32")
+    tensors = [int8(1, 6), shape, int8(2, 3), axis, int8(1, 3)]
+    ops = [Op("RESHAPE", (0, 1), (2,)), Op("SUM", (2, 3), (4,), {"keepDims": True})]
+    twin, _ = made_twin(tensors, ops)
+    x = torch.arange(18.0).reshape(3, 6)
+    with torch.no_grad(), twin.floating():
+        assert twin(x).tolist() == [[3.0, 5.0, 7.0], [15.0, 17.0, 19.0], [27.0, 29.0, 31.0]]
+    assert twin._batchable is False
+
+
+def test_a_graph_that_fails_on_several_samples_is_run_one_by_one() -> None:
+    tensors = [int8(1, 4), constant([1, 2, 2], "int32"), int8(1, 2, 2), int8(1, 2, 2)]
+    twin, _ = made_twin(tensors, [Op("RESHAPE", (0, 1), (2,)), Op("BATCH_MATMUL", (2, 2), (3,))])
+    run = twin._run
+
+    def run_one(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 1:
+            raise RuntimeError("the shapes of the tensors do not match")
+        return run(x)
+
+    twin._run = run_one
+    with torch.no_grad(), twin.floating():
+        assert twin(torch.ones(3, 4)).shape == (3, 2, 2)
+
+
+def test_float_weights_that_are_missing_are_named() -> None:
+    tensors, ops = int8_classifier()
+    quantized = read_model(make_bytes(tensors, ops))
+    other = [replace(made, name=made.name.replace("w1", "else")) for made in tensors]
+    with pytest.raises(ModelError, match="no constant named w1"):
+        Twin(quantized, read_model(make_bytes(other, ops)), ["a", "b", "c", "d"])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from compress.data.base import Dataset, Normalization, Split
 from compress.recipe import Recipe
 from compress.tasks import TASKS, make_task

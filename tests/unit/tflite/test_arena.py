@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from compress.errors import ModelError, ResourceError
 from compress.tflite.arena import measure_arena
 
@@ -50,17 +51,19 @@ class TestMicro:
 
     def test_weights_stay_in_the_file(self, tmp_path: Path) -> None:
         tensors = [int8(1, 64), constant(np.ones((64, 64)), "int8", scale=(0.01,)), int8(1, 64)]
-        arena = measure_arena(written(tmp_path, make_bytes(tensors, [Op("FULLY_CONNECTED", (0, 1, -1), (2,))])), 1 << 20)
+        arena = measure_arena(
+            written(tmp_path, make_bytes(tensors, [Op("FULLY_CONNECTED", (0, 1, -1), (2,))])), 1 << 20
+        )
         assert arena.arena_bytes < 64 * 64
 
     def test_an_arena_too_small_says_so(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="tflite-micro cannot run it: .*(arena|allocate|memory)"):
+        with pytest.raises(ModelError, match=r"tflite-micro cannot run it: .*(arena|allocate|memory)"):
             measure_arena(written(tmp_path, relus(5000)), 1 << 10)
 
     def test_an_operator_it_does_not_have_is_named(self, tmp_path: Path) -> None:
         tensors = [int8(1, 4), int8(1, 4)]
         path = written(tmp_path, make_bytes(tensors, [Op("CUSTOM", (0,), (1,), custom="Whirl")]))
-        with pytest.raises(ModelError, match="tflite-micro cannot run it: .*CUSTOM"):
+        with pytest.raises(ModelError, match=r"tflite-micro cannot run it: .*CUSTOM"):
             measure_arena(path, 1 << 20)
 
     def test_descriptor_two_comes_back(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -77,5 +80,5 @@ class TestMicro:
 
 def test_without_tflite_micro_the_way_to_get_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tflite_micro.python.tflite_micro", None)
-    with pytest.raises(ResourceError, match="tflite-micro is not installed .*pip install tflite-micro"):
+    with pytest.raises(ResourceError, match=r"tflite-micro is not installed .*pip install tflite-micro"):
         measure_arena(written(tmp_path, relus(10)), 1 << 20)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from compress.errors import ModelError, ResourceError, UsageError
 from compress.tflite import bench as module
 from compress.tflite.bench import bench
@@ -25,7 +26,14 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def measured(label: str, runs: int) -> dict[str, Any]:
-    return {"p50_ms": 1.0 + int(label), "p95_ms": 2.0, "mean_ms": 1.0, "min_ms": 0.5, "runs": runs, "ratio_to_first": 1.0}
+    return {
+        "p50_ms": 1.0 + int(label),
+        "p95_ms": 2.0,
+        "mean_ms": 1.0,
+        "min_ms": 0.5,
+        "runs": runs,
+        "ratio_to_first": 1.0,
+    }
 
 
 @pytest.fixture
@@ -43,7 +51,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return asked
 
 
-def test_there_is_a_row_per_file_runtime_and_thread_count(files: list[Path], calls: list[tuple[str, dict[str, Any]]]) -> None:
+def test_there_is_a_row_per_file_runtime_and_thread_count(
+    files: list[Path], calls: list[tuple[str, dict[str, Any]]]
+) -> None:
     rows = bench(files, runtimes=["litert", "tensorflow"], threads=[1, 2], runs=7)
     assert [(row.runtime, row.threads, Path(row.file).name) for row in rows] == [
         (runtime, count, name)
@@ -109,7 +119,7 @@ def test_a_crash_that_no_file_repeats_is_told_as_it_was(files: list[Path], monke
         return True
 
     monkeypatch.setattr(module, "call", call)
-    with pytest.raises(ModelError, match="^the interpreter ran out of memory$"):
+    with pytest.raises(ModelError, match=r"^the interpreter ran out of memory$"):
         bench(files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from compress.errors import ModelError
 from compress.tflite.census import ROOT, Census, census, layer_name, layer_names
 from compress.tflite.flatbuffer import read_model

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from compress.errors import ModelError, ResourceError, UsageError
 from compress.tflite import child
 from compress.tflite.child import call
@@ -34,7 +35,8 @@ TASKS = """
         return "counted"
 
     def fail(arguments, progress):
-        raise {"model": ModelError, "resource": ResourceError, "usage": UsageError, "data": DataError}[arguments["kind"]]("it says why")
+        kinds = {"model": ModelError, "resource": ResourceError, "usage": UsageError, "data": DataError}
+        raise kinds[arguments["kind"]]("it says why")
 
     def crash(arguments, progress):
         os.write(2, b"first\\nsecond\\n\\nthird\\nthe tensor is null\\n")
@@ -103,10 +105,11 @@ def test_progress_is_told_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"), [("model", ModelError), ("resource", ResourceError), ("usage", UsageError), ("data", ResourceError)]
+    ("kind", "error"),
+    [("model", ModelError), ("resource", ResourceError), ("usage", UsageError), ("data", ResourceError)],
 )
 def test_errors_keep_their_class_and_message(kind: str, error: type[Exception]) -> None:
-    with pytest.raises(error, match="^it says why$") as caught:
+    with pytest.raises(error, match=r"^it says why$") as caught:
         call("fail", {"kind": kind})
     assert type(caught.value) is error
 
@@ -131,7 +134,7 @@ def test_half_an_answer_is_none() -> None:
 
 
 def test_a_bug_is_not_taken_for_a_bad_file() -> None:
-    with pytest.raises(RuntimeError, match="(?s)exit code 1.*in bug.*ZeroDivisionError: what a pity") as caught:
+    with pytest.raises(RuntimeError, match=r"(?s)exit code 1.*in bug.*ZeroDivisionError: what a pity") as caught:
         call("bug", {})
     assert type(caught.value) is RuntimeError
 
@@ -193,7 +196,13 @@ class TestRealTasks:
 
     def test_bench(self, relu: Path) -> None:
         told: list[tuple[int, int]] = []
-        arguments = {"paths": {"a": str(relu), "b": str(relu)}, "runtime": "litert", "threads": 1, "runs": 3, "warm_up_runs": 1}
+        arguments = {
+            "paths": {"a": str(relu), "b": str(relu)},
+            "runtime": "litert",
+            "threads": 1,
+            "runs": 3,
+            "warm_up_runs": 1,
+        }
         result = child.TASKS["bench"](arguments, lambda done, total: told.append((done, total)))
         assert set(result) == {"a", "b"}
         assert result["a"]["runs"] == result["b"]["runs"] == 3

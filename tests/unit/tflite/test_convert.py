@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from compress.errors import ModelError
 from compress.tflite.convert import convert
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.views import graph_views
-from torch import nn
 
 from ..converted_net import INPUT_SHAPE, Converted, every_kind, images, run_flatbuffer
 
@@ -87,9 +88,11 @@ class Broken(nn.Module):
         raise ValueError("this layer is not finished\nand has a second line")
 
 
-@pytest.mark.parametrize(("module", "cause"), [(Branching(), "[Dd]ata-dependent"), (Broken(), "ValueError: this layer is not finished")])
+@pytest.mark.parametrize(
+    ("module", "cause"), [(Branching(), "[Dd]ata-dependent"), (Broken(), "ValueError: this layer is not finished")]
+)
 def test_what_cannot_be_converted_is_an_error_with_the_cause(module: nn.Module, cause: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"could not be converted to a flatbuffer: .*{cause}") as caught:
+    with pytest.raises(ModelError, match=rf"could not be converted to a flatbuffer: .*{cause}") as caught:
         convert(module, (1, 8, 8), tmp_path / "x.tflite")
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,14 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from torch import nn
+
 from compress.errors import ModelError
 from compress.quantization.structure import quantized_structure
 from compress.tflite.convert import convert
 from compress.tflite.finish import finish, pack
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import module_paths, operator_labels
-from torch import nn
 
 
 class Block_With_Name(nn.Module):  # noqa: N801 - underscores in class names are the point
@@ -76,7 +76,12 @@ def test_layers_are_named_after_their_modules(net: Net, floating: bytes, quantiz
     for content in (floating, quantized):
         labels = operator_labels(read_model(content), net)
         assert [label for label in labels if "conv" in label or label in ("stem.0", "head")] == [
-            "stem.0", "body.0.conv_a", "body.0.conv_b", "body.1.conv_a", "body.1.conv_b", "head",
+            "stem.0",
+            "body.0.conv_a",
+            "body.0.conv_b",
+            "body.1.conv_a",
+            "body.1.conv_b",
+            "head",
         ]
         assert "body.0.add" in labels
         assert len(set(labels)) == len(labels)
@@ -88,7 +93,10 @@ def test_paths_are_exact_where_class_names_hold_underscores(net: Net) -> None:
     assert written.endswith("Block_With_Name_1/torch.nn.modules.conv.Conv2d_conv_b")
 
 
-@pytest.mark.parametrize(("io", "kinds"), [("int8", (np.int8, np.int8)), ("uint8", (np.uint8, np.uint8)), ("float32", (np.float32, np.float32))])
+@pytest.mark.parametrize(
+    ("io", "kinds"),
+    [("int8", (np.int8, np.int8)), ("uint8", (np.uint8, np.uint8)), ("float32", (np.float32, np.float32))],
+)
 def test_every_io_type_computes_the_same(net: Net, quantized: bytes, io: str, kinds: tuple[type, type]) -> None:
     model = read_model(quantized)
     content, labels = finish(model, operator_labels(model, net), io)
@@ -130,10 +138,10 @@ def test_equal_buffers_and_vectors_are_stored_once_and_aligned(net: Net, quantiz
     for number in range(root.BuffersLength()):
         buffer = root.Buffers(number)
         if buffer.DataLength():
-            start = buffer._tab.Vector(buffer._tab.Offset(4))  # noqa: SLF001
+            start = buffer._tab.Vector(buffer._tab.Offset(4))
             assert start % 16 == 0
     vectors = {
-        tensor.Quantization()._tab.Vector(tensor.Quantization()._tab.Offset(10))  # noqa: SLF001
+        tensor.Quantization()._tab.Vector(tensor.Quantization()._tab.Offset(10))
         for tensor in (root.Subgraphs(0).Tensors(k) for k in range(root.Subgraphs(0).TensorsLength()))
         if tensor.Quantization() is not None and tensor.Quantization().ZeroPointLength() == 8
     }

@@ -1,4 +1,4 @@
-"""Reading flatbuffers: whatever is wrong with a file ends in one kind of error, and what is right comes back as it was."""
+"""Reading flatbuffers: what is wrong with a file ends in one kind of error, what is right comes back as it was."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from compress.errors import ResourceError
 from compress.tflite.census import census
 from compress.tflite.finish import pack
@@ -65,7 +66,7 @@ def test_every_truncation_is_noticed_or_harmless(content: bytes) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_flipped_bits_never_raise_anything_else(content: bytes, seed: int) -> None:
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - damage, not a secret
     readable = 0
     for _ in range(200):
         damaged = bytearray(content)
@@ -83,7 +84,10 @@ def test_offsets_and_counts_that_lead_nowhere_never_raise_anything_else(content:
     assert 0 < readable < len(content) // 4
 
 
-@pytest.mark.parametrize("other", [b"", b"TFL3", b"PK\x03\x04" + bytes(64), bytes(1000), b"%PDF-1.7 and so on", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+@pytest.mark.parametrize(
+    "other",
+    [b"", b"TFL3", b"PK\x03\x04" + bytes(64), bytes(1000), b"%PDF-1.7 and so on", b"\x89PNG\r\n\x1a\n" + bytes(50)],
+)
 def test_other_files_are_told_apart(other: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.tflite"
     path.write_bytes(other)
@@ -154,7 +158,10 @@ def test_metadata_must_lie_in_a_buffer() -> None:
 
 def test_data_behind_the_flatbuffer_are_found() -> None:
     """Files of more than 2 GiB keep their buffers there."""
-    model = make_model([int8(1, 4), constant([[1, 2, 3, 4]], "int8", scale=(1.0,)), int8(1, 1)], [Op("FULLY_CONNECTED", (0, 1, -1), (2,))])
+    model = make_model(
+        [int8(1, 4), constant([[1, 2, 3, 4]], "int8", scale=(1.0,)), int8(1, 1)],
+        [Op("FULLY_CONNECTED", (0, 1, -1), (2,))],
+    )
     for tensor in model.subgraphs[0].tensors:
         tensor.buffer = 1 if tensor.buffer else 0
     model.buffers[1].data = None

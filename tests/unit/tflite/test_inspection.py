@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from compress.errors import ResourceError
 from compress.models.count import count
 from compress.tflite import inspection
@@ -93,7 +94,9 @@ def test_litert_and_tflite_micro_run_it(told: dict[str, Any]) -> None:
         assert arena["arena_bytes"] >= arena["activation_bytes"] + arena["persistent_bytes"]
 
 
-def test_without_running_nothing_is_started(int8_file: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]) -> None:
+def test_without_running_nothing_is_started(
+    int8_file: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("a child was started")
 
@@ -153,7 +156,9 @@ def test_a_weight_that_cannot_be_read_leaves_its_sparsity_open(tmp_path: Path) -
         ("float32", None, "real numbers as they are", "real numbers as they are"),
     ],
 )
-def test_how_to_feed_and_read_each_type(dtype: str, zero_point: int | None, source: str, sink: str, tmp_path: Path) -> None:
+def test_how_to_feed_and_read_each_type(
+    dtype: str, zero_point: int | None, source: str, sink: str, tmp_path: Path
+) -> None:
     made = Made((1, 2), dtype) if zero_point is None else Made((1, 2), dtype, scale=(0.5,), zero_point=(zero_point,))
     told = inspected(tmp_path, make_bytes([made, made], [Op("RELU", (0,), (1,))]))
     assert told["inputs"][0]["how"] == source

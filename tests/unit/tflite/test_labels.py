@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from compress.tflite.convert import convert
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import module_paths, operator_labels
 from compress.tflite.views import graph_views
-from torch import nn
 
 from ..made_flatbuffer import Op, int8, make_model
 
@@ -105,7 +106,10 @@ def test_paths_are_those_of_all_submodules(nested: tuple[Nested, Path]) -> None:
 
 
 def test_operators_without_a_path_are_called_by_their_own_name() -> None:
-    model = make_model([int8(1, 4, name="a"), int8(1, 4, name="b"), int8(1, 4, name="")], [Op("RELU", (0,), (1,)), Op("RELU", (1,), (2,))])
+    model = make_model(
+        [int8(1, 4, name="a"), int8(1, 4, name="b"), int8(1, 4, name="")],
+        [Op("RELU", (0,), (1,)), Op("RELU", (1,), (2,))],
+    )
     for tensor in model.subgraphs[0].tensors:
         tensor.name = tensor.name.encode()
     assert operator_labels(model, nn.Identity()) == ["relu", "relu#2"]
@@ -121,7 +125,9 @@ def test_a_list_that_is_ambiguous_gives_the_module_around_it() -> None:
             self.others = nn.ModuleList([nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)])
 
     module = nn.Sequential(Two())
-    model = make_model([int8(1, 4, 4, 1), int8(1, 4, 4, 1), int8(1, 4, 4, 1)], [Op("CONV_2D", (0,), (1,)), Op("CONV_2D", (1,), (2,))])
+    model = make_model(
+        [int8(1, 4, 4, 1), int8(1, 4, 4, 1), int8(1, 4, 4, 1)], [Op("CONV_2D", (0,), (1,)), Op("CONV_2D", (1,), (2,))]
+    )
     here = f"net.Net/{next(iter(module_paths(module)))}/torch.nn.modules.conv.Conv2d_"
     for tensor, number in zip(model.subgraphs[0].tensors, (0, 0, 1), strict=True):
         tensor.name = f"{here}{number};".encode()

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from compress.errors import ModelError, UsageError
 from compress.tflite import latency
 from compress.tflite.latency import _shares, find_runtime, measure, summarize
@@ -26,7 +27,10 @@ def test_shares_add_up_and_differ_by_one_at_most(runs: int) -> None:
 
 
 def test_figures_of_given_times() -> None:
-    rounds = {"a": [[1_000_000, 3_000_000], [2_000_000, 2_000_000]], "b": [[4_000_000, 4_000_000], [1_000_000, 1_000_000]]}
+    rounds = {
+        "a": [[1_000_000, 3_000_000], [2_000_000, 2_000_000]],
+        "b": [[4_000_000, 4_000_000], [1_000_000, 1_000_000]],
+    }
     found = summarize(rounds)
     assert list(found) == ["a", "b"]
     a, b = found["a"], found["b"]
@@ -143,7 +147,9 @@ def test_the_order_is_the_same_for_the_same_seed(monkeypatch: pytest.MonkeyPatch
         (5.0, 10, 1),  # very slow: once
     ],
 )
-def test_warm_up_ends_by_time_and_by_number(step_s: float, least: int, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_up_ends_by_time_and_by_number(
+    step_s: float, least: int, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake = FakeRuntime(monkeypatch, step_s)
     session = fake.session(PATHS["a"])
     session.fill(0)

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from compress.errors import ModelError, ResourceError
 from compress.tflite.runtimes import (
     RUNTIMES,
@@ -16,8 +19,6 @@ from compress.tflite.runtimes import (
     dequantize_output,
     quantize_input,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ..converted_net import Converted, images
 from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
@@ -82,7 +83,7 @@ def test_samples_of_another_shape_are_refused(litert: Session, shape: tuple[int,
 
 
 def test_samples_of_another_type_are_refused(litert: Session) -> None:
-    with pytest.raises(ModelError, match="float32.*do not fit"):
+    with pytest.raises(ModelError, match=r"float32.*do not fit"):
         litert.run(np.zeros((1, 12, 12, 3), np.float32))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from compress.errors import ResourceError
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.views import dtype_name, graph_views, op_name, tensor_array, text
@@ -17,7 +18,12 @@ def test_tensors_are_described() -> None:
     source, weight, bias = view.tensors[:3]
     assert (source.shape, source.dtype, source.scale, source.zero_point) == ((1, 6, 6, 2), "int8", (0.5,), (3,))
     assert (source.is_constant, source.size, source.buffer_bytes) == (False, 72, 0)
-    assert (weight.shape, weight.is_constant, weight.buffer_bytes, weight.quantized_dimension) == ((4, 3, 3, 2), True, 72, 0)
+    assert (weight.shape, weight.is_constant, weight.buffer_bytes, weight.quantized_dimension) == (
+        (4, 3, 3, 2),
+        True,
+        72,
+        0,
+    )
     assert weight.scale == tuple(float(np.float32(value)) for value in (0.01, 0.02, 0.03, 0.04))
     assert (bias.dtype, bias.buffer_bytes) == ("int32", 16)
     assert (view.inputs, view.outputs) == ((0,), (11,))
@@ -65,8 +71,7 @@ def test_constants_come_back_in_their_shape(values: list[list[float]]) -> None:
 
 
 def with_raw(raw: list[int], shape: tuple[int, ...], dtype: str) -> schema.ModelT:
-    model = make_model([int8(1, 2), Made(shape, dtype, np.array(raw, np.uint8)), int8(1, 2)], [Op("ADD", (0, 1), (2,))])
-    return model
+    return make_model([int8(1, 2), Made(shape, dtype, np.array(raw, np.uint8)), int8(1, 2)], [Op("ADD", (0, 1), (2,))])
 
 
 def test_four_bit_integers_are_unpacked_with_their_sign() -> None:
@@ -112,6 +117,8 @@ def test_texts_lose_what_a_terminal_would_obey() -> None:
 
 
 def test_an_empty_constant_is_a_constant() -> None:
-    view = graph_views(read_model(make_bytes([int8(1, 2), Made((0,), "int32"), int8(1, 2)], [Op("RESHAPE", (0, 1), (2,))])))[0]
+    view = graph_views(
+        read_model(make_bytes([int8(1, 2), Made((0,), "int32"), int8(1, 2)], [Op("RESHAPE", (0, 1), (2,))]))
+    )[0]
     assert view.tensors[1].is_constant
     assert not view.tensors[0].is_constant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from compress.errors import ResourceError
 from compress.models.count import count
 from compress.tflite.flatbuffer import read_model
@@ -98,7 +99,8 @@ def test_bytes_of_a_file_made_by_hand() -> None:
     assert parts["weights"] == 72 + 36 + 20
     assert parts["biases"] == 4 * (4 + 4 + 5)
     assert parts["constants"] == 8
-    # Of the scales, 5 activations share 0.5, w1 and b1 have 4 each, w2 and b2 5; of the zero points, 3, four 0 and five 0.
+    # Five activations share the scale 0.5; w0, b0, w1 and b1 have four each, w2 and b2 five. The zero points are one 3,
+    # four times 0 and five times 0, each stored once.
     scales = 4 * (1 + 4 + 4 + 4 + 4 + 5 + 5)
     assert parts["quantization"] == scales + 8 * (1 + 4 + 5)
     names = [tensor.name for tensor in tensors]

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from compress.artifact import Store
 from compress.context import Context, Event
 from compress.errors import ModelError, ResourceError
@@ -17,7 +19,6 @@ from compress.training.fit import Lesson, fit, steps_per_epoch
 from compress.training.precision import autocast, pick_device, pick_threads
 from compress.training.schedules import make_optimizer, rate_at
 from compress.training.soft_targets import OnlineTeacher, StoredTargets
-from torch import nn
 
 from .training_task import BlobTask
 
@@ -34,7 +35,9 @@ def net(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
-def train(model: nn.Module, task: BlobTask, ctx: Context | None = None, lesson: Lesson | None = None, **spec: object) -> list[dict]:
+def train(
+    model: nn.Module, task: BlobTask, ctx: Context | None = None, lesson: Lesson | None = None, **spec: object
+) -> list[dict]:
     defaults = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05} | spec
     return fit(model, TrainSpec(**defaults), task, ctx or context(), lesson=lesson or Lesson(), device=CPU, name="test")
 
@@ -85,7 +88,16 @@ def test_after_step_sees_the_optimizer_and_can_hold_weights() -> None:
         with torch.no_grad():
             model[0].weight[0].zero_()
 
-    fit(model, TrainSpec(epochs=1, batch_size=32), BlobTask(), context(), lesson=Lesson(), device=CPU, name="z", after_step=zero)
+    fit(
+        model,
+        TrainSpec(epochs=1, batch_size=32),
+        BlobTask(),
+        context(),
+        lesson=Lesson(),
+        device=CPU,
+        name="z",
+        after_step=zero,
+    )
     assert bool((model[0].weight[0] == 0).all())
     assert bool((model[0].weight[1] != 0).any())
 
@@ -153,7 +165,9 @@ def test_stored_targets_equal_the_teacher_on_the_same_view_and_are_stored_once(t
         return net(seed=5)
 
     def stored() -> StoredTargets:
-        return StoredTargets(Store(tmp_path), context(), task, views=2, teacher_fingerprint="t", teacher=make, device=CPU)
+        return StoredTargets(
+            Store(tmp_path), context(), task, views=2, teacher_fingerprint="t", teacher=make, device=CPU
+        )
 
     index = np.array([7, 200, 3])
     x = task.augmented(task.dataset.train.inputs[index], index, 1)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from compress.data.base import Dataset, Normalization, Split
 from numpy.typing import NDArray
+
+from compress.data.base import Dataset, Normalization, Split
 
 
 def blobs(count: int, seed: int) -> Split:
@@ -43,7 +44,9 @@ class BlobTask:
     def distillation_loss(
         self, outputs: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor, temperature: float, alpha: float
     ) -> torch.Tensor:
-        soft = F.kl_div(F.log_softmax(outputs / temperature, 1), F.softmax(targets / temperature, 1), reduction="batchmean")
+        soft = F.kl_div(
+            F.log_softmax(outputs / temperature, 1), F.softmax(targets / temperature, 1), reduction="batchmean"
+        )
         return (1 - alpha) * self.loss(outputs, labels) + alpha * temperature**2 * soft
 
     def metrics(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
