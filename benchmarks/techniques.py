@@ -3,7 +3,7 @@
     python benchmarks/techniques.py            # about 40 minutes on two cores; finished rows are skipped
 
 Every case is a recipe. All share one teacher architecture; teacher, soft targets and dense students are trained once
-per seed, because the runs share a store. Rows go to benchmarks/techniques.csv; `--summary` prints the table for the docs.
+per seed, because the runs share a store. Rows go to benchmarks/techniques.csv; `--summary` prints the docs' table.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ class DataSpec(Block):
     validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the training data held out to choose by.")
     augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = Field(
         default=(),
-        description="Random changes to training pictures: "
-        "`crop` (pad and crop), `flip` (left-right), `shift`, `cutout`.",
+        description="Random changes to training pictures: `crop` (padded by an eighth of the side and cut out again), "
+        "`shift` (by up to a fourteenth of the side), `flip` (left-right), `cutout` (a square of a third of the side).",
     )
     train_samples: int | None = Field(
         default=None, ge=1, description="Use only this many training samples (stratified)."

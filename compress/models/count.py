@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -61,7 +64,7 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), _plain_kernels(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *input_shape, device=device))
     finally:
         for hook in hooks:
@@ -75,6 +78,20 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
         macs=counter.get_total_flops() // 2,
         layers=tuple(seen.values()),
     )
+
+
+@contextlib.contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Keeps torch from running a whole layer (LSTM, attention) as one operator, which the counter cannot look into."""
+    fast, fused = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mkldnn.enabled = fused
 
 
 def _recorder(name: str, seen: dict[str, LayerCount]) -> Any:

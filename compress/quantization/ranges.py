@@ -19,6 +19,8 @@ from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 QMIN, QMAX = -128, 127
 #: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, say).
 _JOINING = frozenset({"CONCATENATION", "PACK"})
+#: Operators whose output has a least scale that means anything.
+_FLOORED = frozenset({"MEAN", "MUL"})
 
 
 def scale_and_zero_point(low: float, high: float) -> tuple[float, int]:
@@ -109,17 +111,23 @@ def find_groups(graph: Graph) -> list[RangeGroup]:
 
 
 def floor_scales(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, int]) -> None:
-    """Widens the ranges of means that are finer than what can be averaged.
+    """Widens the ranges of means and products that are finer than what their inputs can make.
 
-    The mean of n steps is a multiple of 1/n step, so a finer scale holds nothing but rounding. It comes up where a
-    layer norm follows another one: the mean is zero but for the last bits of floating point.
+    The mean of n steps is a multiple of 1/n step and a product one of the product of both steps: a finer scale holds
+    nothing but rounding, and its ratio to theirs overflows the kernels' arithmetic. It comes up where a layer norm
+    follows another one: the mean is zero but for the last bits of floating point.
     """
     for node in graph.nodes:
-        if node.op == "MEAN" and node.inputs[0] in group_of and node.outputs[0] in group_of:
-            source, made = groups[group_of[node.inputs[0]]], groups[group_of[node.outputs[0]]]
-            count = math.prod(node.input_shapes[0]) / max(math.prod(node.output_shapes[0]), 1)
-            made.least_scale = float(np.float32(source.scale / count))
-            made.set_range(made.low, made.high)
+        if node.op not in _FLOORED or node.outputs[0] not in group_of:
+            continue
+        made = groups[group_of[node.outputs[0]]]
+        steps = [groups[group_of[n]].scale for n in node.inputs if n in group_of]
+        if node.op == "MEAN" and steps:
+            made.least_scale = steps[0] * math.prod(node.output_shapes[0]) / max(math.prod(node.input_shapes[0]), 1)
+        elif len(steps) == len(node.inputs):
+            made.least_scale = math.prod(steps)
+        made.least_scale = float(np.float32(made.least_scale))
+        made.set_range(made.low, made.high)
 
 
 def _join(graph: Graph) -> tuple[list[list[int]], set[int]]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.quantization.graph import read_graph
-from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, scale_and_zero_point
+from compress.quantization.graph import Graph, read_graph
+from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales, scale_and_zero_point
 from compress.tflite.flatbuffer import read_model
 
 from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
@@ -149,3 +149,35 @@ def test_float_and_per_channel_tensors_have_no_group() -> None:
     groups = groups_of(tensors, [Op("DEQUANTIZE", (0,), (1,)), Op("FULLY_CONNECTED", (1, 2, -1), (3,))])
     assert [group.tensors for group in groups] == [(0,), (3,)]
     assert all(math.isfinite(group.low) for group in groups)
+
+
+def normed_twice() -> tuple[Graph, list[RangeGroup], dict[int, int]]:
+    """Returns a mean over 8 values and its product with another tensor."""
+    tensors = [int8(1, 8, scale=0.5), constant([-1], "int32"), int8(1, 1), int8(1, 8), int8(1, 8, scale=0.1)]
+    ops = [Op("MEAN", (0, 1), (2,), {"keepDims": True}), Op("TANH", (0,), (4,)), Op("MUL", (2, 4), (3,))]
+    graph = read_graph(read_model(make_bytes(tensors, ops, outputs=(3,))), ["mean", "tanh", "mul"])
+    groups = find_groups(graph)
+    return graph, groups, {n: k for k, group in enumerate(groups) for n in group.tensors}
+
+
+def test_means_and_products_are_no_finer_than_what_they_are_made_of() -> None:
+    graph, groups, group_of = normed_twice()
+    mean, product = groups[group_of[2]], groups[group_of[3]]
+    mean.set_range(-1e-7, 3e-7)
+    product.set_range(-2e-6, 0.0)
+    zero_points = mean.zero_point, product.zero_point
+    floor_scales(graph, groups, group_of)
+    assert mean.scale == 0.5 / 8
+    assert product.scale == np.float32(0.5 / 8 * 0.1)
+    assert (mean.zero_point, product.zero_point) == zero_points
+    mean.set_range(-1e-8, 1e-8)  # as it would drift while ranges are tracked
+    assert mean.scale == 0.5 / 8
+
+
+def test_useful_ranges_are_not_touched() -> None:
+    graph, groups, group_of = normed_twice()
+    for group in groups:
+        group.set_range(-20.0, 50.0)
+    before = [group.as_dict() for group in groups]
+    floor_scales(graph, groups, group_of)
+    assert [group.as_dict() for group in groups] == before

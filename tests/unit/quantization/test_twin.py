@@ -298,34 +298,6 @@ def test_a_constant_operand_is_rounded_as_the_file_has_it() -> None:
     assert tensor_values(model, model.subgraphs[0].tensors[1]).tolist() == before
 
 
-def test_a_graph_that_mixes_samples_is_run_one_by_one() -> None:
-    """The shape is that of one sample: the rows of a second one would be taken for more of its rows."""
-    shape = constant([2, 3], "int32")
-    axis = constant([0], "int32")
-    tensors = [int8(1, 6), shape, int8(2, 3), axis, int8(1, 3)]
-    ops = [Op("RESHAPE", (0, 1), (2,)), Op("SUM", (2, 3), (4,), {"keepDims": True})]
-    twin, _ = made_twin(tensors, ops)
-    x = torch.arange(18.0).reshape(3, 6)
-    with torch.no_grad(), twin.floating():
-        assert twin(x).tolist() == [[3.0, 5.0, 7.0], [15.0, 17.0, 19.0], [27.0, 29.0, 31.0]]
-    assert twin._batchable is False
-
-
-def test_a_graph_that_fails_on_several_samples_is_run_one_by_one() -> None:
-    tensors = [int8(1, 4), constant([1, 2, 2], "int32"), int8(1, 2, 2), int8(1, 2, 2)]
-    twin, _ = made_twin(tensors, [Op("RESHAPE", (0, 1), (2,)), Op("BATCH_MATMUL", (2, 2), (3,))])
-    run = twin._run
-
-    def run_one(x: torch.Tensor) -> torch.Tensor:
-        if len(x) > 1:
-            raise RuntimeError("the shapes of the tensors do not match")
-        return run(x)
-
-    twin._run = run_one
-    with torch.no_grad(), twin.floating():
-        assert twin(torch.ones(3, 4)).shape == (3, 2, 2)
-
-
 def test_float_weights_that_are_missing_are_named() -> None:
     tensors, ops = int8_classifier()
     quantized = read_model(make_bytes(tensors, ops))
