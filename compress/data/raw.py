@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def data_path(recipe: Recipe) -> Path | None:
     """Returns `data.path` from the recipe's folder, None where the recipe has none."""
     if recipe.data.path is None:
         return None
-    return Path(recipe.base_dir, Path(recipe.data.path).expanduser())
+    return Path(os.path.normpath(Path(recipe.base_dir, Path(recipe.data.path).expanduser())))
 
 
 def required_path(recipe: Recipe, expected: str) -> Path:
