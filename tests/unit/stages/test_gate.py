@@ -1,0 +1,73 @@
+"""The verdict on a flatbuffer: what fails the gate, what is only said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from compress.quantization.compare import Agreement, LayerDifference
+from compress.stages.verify import _judge
+
+
+def agreement(same: float, decided: float, mean_steps: float = 1.0) -> Agreement:
+    return Agreement(same, decided, max_steps=3.0, mean_steps=mean_steps, p999_steps=2.0)
+
+
+def layer(name: str, *, outliers: float = 0.0, weights: bool = False, mean_steps: float = 0.1) -> LayerDifference:
+    return LayerDifference(0, name, "CONV_2D", 1.0, mean_steps, outliers, weights_differ=weights)
+
+
+def judge(answers: Agreement, *layers: LayerDifference, second: Agreement | None = None) -> tuple[list[str], list[str]]:
+    warnings: list[str] = []
+    bench: Any = SimpleNamespace(ctx=SimpleNamespace(warn=warnings.append))
+    reasons: list[str] = []
+    first = next((found for found in layers if found.differs), None)
+    _judge(bench, answers, second, list(layers), first, reasons)
+    return reasons, warnings
+
+
+def test_agreement_passes_without_a_word() -> None:
+    assert judge(agreement(99.0, 99.5), layer("a"), layer("b")) == ([], [])
+
+
+def test_disagreement_fails_and_names_the_first_layer_that_differs() -> None:
+    reasons, warnings = judge(agreement(80.0, 98.9), layer("a"), layer("b", outliers=0.5), layer("c", outliers=0.9))
+    assert warnings == []
+    assert len(reasons) == 1
+    assert "80.00 %" in reasons[0]
+    assert "first layer that differs is b (CONV_2D)" in reasons[0]
+
+
+def test_without_a_layer_at_fault_the_largest_difference_is_named() -> None:
+    (reason,), _ = judge(agreement(80.0, 90.0), layer("a"), layer("b", mean_steps=0.4))
+    assert "largest difference is at b (CONV_2D), 0.40 steps" in reason
+    (reason,), _ = judge(agreement(80.0, 90.0))
+    assert "could not be compared" in reason
+
+
+@pytest.mark.parametrize(("steps", "fails"), [(4.0, True), (3.0, False), (2.0, False)])
+def test_a_model_that_amplifies_rounding_passes_only_as_near_as_other_kernels(steps: float, fails: bool) -> None:
+    reasons, warnings = judge(agreement(80.0, 85.0, steps), layer("a"), second=agreement(78.0, 84.0, mean_steps=2.0))
+    assert bool(reasons) == fails
+    assert bool(warnings) != fails
+    assert fails or "78.00 %" in warnings[0]
+
+
+def test_other_weights_fail_whatever_the_answers() -> None:
+    (reason,), _ = judge(agreement(100.0, 100.0), layer("a"), layer("b", weights=True))
+    assert "other weights or scales" in reason
+    assert "b (CONV_2D)" in reason
+
+
+def test_a_differing_layer_without_harm_is_said() -> None:
+    reasons, (warning,) = judge(agreement(99.9, 99.9), layer("a", outliers=0.2))
+    assert reasons == []
+    assert warning.startswith("Layer a (CONV_2D) differs")
+
+
+def test_ties_are_said() -> None:
+    reasons, (warning,) = judge(agreement(90.0, 100.0), layer("a"))
+    assert reasons == []
+    assert "within a rounding step" in warning
