@@ -193,7 +193,7 @@ def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]
         for name, digest in report["files"].items():
             if sha256_file(output / name) != digest:
                 return None
-        beside = ("report.md", "report.html", LOCK)
+        beside = ("report.md", "report.html", "report.png", LOCK)
         return report if all((output / name).is_file() for name in beside) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

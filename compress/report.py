@@ -16,7 +16,8 @@ from compress.recipe import Recipe
 from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
-from compress.report_schema import HTML, MARKDOWN, REPORT, SCHEMA_VERSION, ReportInputs, VerificationSummary
+from compress.report_picture import picture
+from compress.report_schema import HTML, MARKDOWN, PICTURE, REPORT, SCHEMA_VERSION, ReportInputs, VerificationSummary
 from compress.report_usage import input_document, output_document, snippet
 
 #: Keys without which a document is no report of ours.
@@ -124,11 +125,12 @@ def _verification(found: VerificationSummary | None, inputs: ReportInputs) -> di
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Writes report.md, report.html and, last, report.json into `folder`, each whole or not at all.
+    """Writes report.png, report.md, report.html and, last, report.json into `folder`, each whole or not at all.
 
     Raises:
         ResourceError: The file system refused.
     """
+    write_bytes(folder / PICTURE, picture(report))
     write_bytes(folder / MARKDOWN, markdown_report(report).encode())
     write_bytes(folder / HTML, html_report(report).encode())
     write_json(folder / REPORT, report)

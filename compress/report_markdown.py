@@ -21,6 +21,7 @@ from compress.report_facts import (
     widths_table,
 )
 from compress.report_format import number
+from compress.report_schema import PICTURE
 from compress.report_tables import (
     Report,
     Table,
@@ -83,6 +84,7 @@ def markdown_report(report: Report) -> str:
         f"**{escaped(verdict(report).text)}**",
         escaped(about),
         bullets(figures),
+        f"![Accuracy against size, and latency]({PICTURE})",
         *_reasons(report),
         "## Models",
         table(models_table(report)),

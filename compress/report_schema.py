@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 REPORT = "report.json"
 MARKDOWN = "report.md"
 HTML = "report.html"
+PICTURE = "report.png"
 
 
 @dataclass(frozen=True)

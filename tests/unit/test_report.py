@@ -105,7 +105,7 @@ def test_float_results_sparsity_and_small_test_splits_are_pointed_out() -> None:
 def test_written_report_is_read_back(tmp_path: Path) -> None:
     report = sample.report()
     write_report(tmp_path, report)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md", "report.png"]
     assert load_report(tmp_path) == report
     assert load_report(tmp_path / "report.json") == report
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
