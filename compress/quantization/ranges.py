@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.errors import ModelError
 from compress.quantization.graph import Graph
 from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 
@@ -59,7 +60,16 @@ class RangeGroup:
     least_scale: float = 0.0
 
     def set_range(self, low: float, high: float) -> None:
-        """Takes a new range and works out scale and zero point from it."""
+        """Takes a new range and works out scale and zero point from it.
+
+        Raises:
+            ModelError: It is not finite, which happens when training diverges.
+        """
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ModelError(
+                "the activations are not finite any more: training has diverged. "
+                "Try a smaller quantize.train.learning_rate or clip_norm."
+            )
         self.low, self.high = float(low), float(high)
         if self.fixed:
             return

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compress.errors import ModelError
 from compress.quantization.graph import Graph, read_graph
 from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales, scale_and_zero_point
 from compress.tflite.flatbuffer import read_model
@@ -181,3 +182,10 @@ def test_useful_ranges_are_not_touched() -> None:
     before = [group.as_dict() for group in groups]
     floor_scales(graph, groups, group_of)
     assert [group.as_dict() for group in groups] == before
+
+
+@pytest.mark.parametrize(("low", "high"), [(float("nan"), 1.0), (0.0, float("inf"))])
+def test_a_range_that_is_not_finite_says_that_training_diverged(low: float, high: float) -> None:
+    group = RangeGroup(tensors=(0,), observed=(0,), fixed=False, scale=1.0, zero_point=0)
+    with pytest.raises(ModelError, match="training has diverged"):
+        group.set_range(low, high)
