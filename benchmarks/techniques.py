@@ -30,10 +30,10 @@ COLUMNS = (
     "dense_latency_ms",
     "macs",
 )
-EPOCHS = 12
+EPOCHS = 8
 TRAIN = {"epochs": EPOCHS, "batch_size": 128}
 DATA = {"source": "fashion-mnist", "augment": ["shift", "flip"], "train_samples": SAMPLES}
-TEACHER = {"model": "resnet9", "args": {"width": 16}, "train": {"epochs": 12, "batch_size": 128}}
+TEACHER = {"model": "resnet9", "args": {"width": 16}, "train": TRAIN}
 STUDENT: dict[str, Any] = {"model": "resnet8", "args": {"width": 16}}
 DISTILL = {"alpha": 0.9, "temperature": 4.0, "train": TRAIN}
 PRUNE = {"method": "structured", "ratio": 0.4, "of": "macs", "steps": 3, "train": {"epochs": 5, "batch_size": 128}}

@@ -139,7 +139,7 @@ def _train_section(trains: dict[str, type[Trains]]) -> str:
     return (
         "\n".join(lines)
         + "\n\n"
-        + "These learning rates and weight decays go with the optimizer in the same column; the others have their own.\n"
+        + "These learning rates and weight decays go with the optimizer in the same column; others have their own.\n"
     )
 
 

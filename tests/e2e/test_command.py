@@ -102,7 +102,7 @@ def test_own_module_and_npz_work_the_first_time_and_go_on_after_a_stop(kitchen: 
 @pytest.mark.parametrize(
     ("override", "code", "message"),
     [
-        ("prune.ratio=1.5", 2, "prune.ratio: must be below 1"),
+        ("prune.ratio=1.5", 2, "prune.ratio: expected a number above 0 and below 1"),
         ("data.path=gone.npz", 4, "gone.npz"),
         ("student.model=python:own_net:Nothing", 4, "Nothing"),
     ],
