@@ -45,6 +45,8 @@ CASES: dict[str, dict[str, Any]] = {
     "labels-ptq": {"student": {**STUDENT, "train": TRAIN}, "quantize": PTQ},
     "distilled-ptq": {"teacher": TEACHER, "student": STUDENT, "distill": DISTILL, "quantize": PTQ},
     "distilled-qat": {"teacher": TEACHER, "student": STUDENT, "distill": DISTILL, "quantize": QAT},
+    # Eight epochs over two stored views: each is seen four times, as a long training sees eight views.
+    "two-views-ptq": {"teacher": TEACHER, "student": STUDENT, "distill": {**DISTILL, "views": 2}, "quantize": PTQ},
     "online-teacher-ptq": {"teacher": TEACHER, "student": STUDENT, "distill": {**DISTILL, "views": 0}, "quantize": PTQ},
     "pruned-qat": {"teacher": TEACHER, "student": STUDENT, "distill": DISTILL, "prune": PRUNE, "quantize": QAT},
 }

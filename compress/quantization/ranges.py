@@ -82,6 +82,10 @@ class RangeGroup:
         integers: NDArray[np.int8] = np.clip(steps, QMIN, QMAX).astype(np.int8)
         return integers
 
+    def name(self, graph: Graph) -> str:
+        """Returns the name of the first tensor, which stands for all."""
+        return graph.tensors[self.tensors[0]].name
+
     def as_dict(self) -> dict[str, float]:
         """Returns the range and what it gave, as plain JSON values."""
         return {"low": self.low, "high": self.high, "scale": self.scale, "zero_point": self.zero_point}
@@ -118,6 +122,25 @@ def find_groups(graph: Graph) -> list[RangeGroup]:
             )
         )
     return groups
+
+
+def ranges_as_json(graph: Graph, groups: list[RangeGroup]) -> list[dict[str, Any]]:
+    """Returns the ranges as plain JSON values, one per group, named by their first tensor."""
+    return [{"tensor": group.name(graph), **group.as_dict()} for group in groups]
+
+
+def restore_ranges(graph: Graph, groups: list[RangeGroup], entries: list[dict[str, Any]]) -> None:
+    """Takes ranges that `ranges_as_json` gave, matched by tensor name.
+
+    Raises:
+        ModelError: They are of another flatbuffer.
+    """
+    by_name = {entry["tensor"]: entry for entry in entries}
+    for group in groups:
+        entry = by_name.get(group.name(graph))
+        if entry is None:
+            raise ModelError(f"no range for tensor {group.name(graph)}")
+        group.restore(entry)
 
 
 def floor_scales(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, int]) -> None:

@@ -21,15 +21,22 @@ from torch import nn
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
 from compress.quantization.exchange import float_values, replace_values, set_quantization, tensors_by_name
+from compress.quantization.fake import fake_bias, fake_constant, fake_weight, symmetric_scale
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
+from compress.quantization.kernels import KERNELS, as_the_kernel
 from compress.quantization.ops import OPS, WEIGHTED
-from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales
+from compress.quantization.ranges import (
+    QMAX,
+    QMIN,
+    RangeGroup,
+    find_groups,
+    floor_scales,
+    ranges_as_json,
+    restore_ranges,
+)
 
-WEIGHT_QMAX = 127
 #: An INT32 bias must leave room for the sum of products that is added to it.
 BIAS_LIMIT = float(2**30)
-#: Smallest weight scale: kernels turn scales into fixed-point multipliers, which underflow below this.
-MIN_WEIGHT_SCALE = 1e-7
 
 
 class Twin(nn.Module):
@@ -103,27 +110,27 @@ class Twin(nn.Module):
         A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
         runtimes refuse such a file); its scale is raised until the bias fits.
         """
-        weight: torch.Tensor = self.weights[str(n)].detach()
         spec = self.graph.tensors[n]
-        dims = [d for d in range(weight.ndim) if d != spec.axis]
-        largest = weight.abs().amax(dim=dims) if len(spec.scale) > 1 else weight.abs().amax().reshape(1)
-        scale = (largest / WEIGHT_QMAX).clamp_min(MIN_WEIGHT_SCALE)
+        scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None)
         for bias, (owner, source) in self.biases.items():
             if owner == n and source in self.group_of:
                 least = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
                 scale = torch.maximum(scale, least if len(scale) > 1 else least.amax().reshape(1))
         return scale
 
+    def bias_scale(self, n: int) -> torch.Tensor:
+        """Returns the scales of a bias tensor: those of its weights times the input's, as the kernels require."""
+        owner, source = self.biases[n]
+        return (self.weight_scale(owner).double() * self.groups[self.group_of[source]].scale).float()
+
     def _fake_weight(self, n: int) -> torch.Tensor:
         weight: torch.Tensor = self.weights[str(n)]
         spec = self.graph.tensors[n]
-        if not self.quantizing or not spec.quantized or n in self.biases:
+        if not self.quantizing or not spec.quantized:
             return weight
-        scale = self.weight_scale(n)
-        if len(scale) > 1:
-            zero = torch.zeros(len(scale), dtype=torch.int32, device=weight.device)
-            return torch.fake_quantize_per_channel_affine(weight, scale, zero, spec.axis, -WEIGHT_QMAX, WEIGHT_QMAX)
-        return torch.fake_quantize_per_tensor_affine(weight, float(scale[0]), 0, -WEIGHT_QMAX, WEIGHT_QMAX)
+        if n not in self.biases:
+            return fake_weight(weight, self.weight_scale(n), spec.axis)
+        return fake_bias(weight, self.bias_scale(n)) if self.biases[n][1] in self.group_of else weight
 
     def _fake_activation(self, n: int, x: torch.Tensor) -> torch.Tensor:
         k = self.group_of.get(n)
@@ -155,14 +162,7 @@ class Twin(nn.Module):
         if n in self.group_of:
             constant = self._fake_activation(n, constant)
         elif spec.quantized and self.quantizing and len(spec.scale) == 1:
-            info = np.iinfo(spec.dtype)
-            constant = torch.fake_quantize_per_tensor_affine(
-                constant,
-                float(spec.scale[0]),
-                int(spec.zero_point[0]),
-                max(int(info.min), -32768),
-                min(int(info.max), 32767),
-            )
+            constant = fake_constant(constant, spec)
         # Shapes and axes are read as numbers: they stay on the CPU.
         return constant.to(device) if constant.is_floating_point() else constant
 
@@ -177,6 +177,11 @@ class Twin(nn.Module):
             each: For each of them whether axis 0 counts samples, to be computed each by itself; None: none does.
         """
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
+        if self.quantizing and node.op in KERNELS:
+            source, target = self.group_of.get(node.inputs[0]), self.group_of.get(node.outputs[0])
+            if source is not None and target is not None:
+                ends = self.groups[source], self.groups[target]
+                outputs = (as_the_kernel(node.op, outputs[0], arguments[0], *ends),)
         return tuple(self._fake_activation(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
@@ -239,7 +244,7 @@ class Twin(nn.Module):
                 continue
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise ModelError(
-                    f"calibration saw no finite value at {self._name(group)}: "
+                    f"calibration saw no finite value at {group.name(self.graph)}: "
                     "are the weights and the calibration samples sound?"
                 )
             group.set_range(low, high)
@@ -295,11 +300,11 @@ class Twin(nn.Module):
             if n in self.group_of:
                 group = self.groups[self.group_of[n]]
                 result[n] = (group.integers(self._constants[n].numpy()), np.array([group.scale], np.float32))
-        for n, (owner, source) in self.biases.items():
+        for n, (owner, _) in self.biases.items():
             spec = self.graph.tensors[n]
             if not spec.quantized or owner not in result:
                 continue
-            scales = (result[owner][1].astype(np.float64) * self.groups[self.group_of[source]].scale).astype(np.float32)
+            scales = self.bias_scale(n).cpu().numpy()
             info = np.iinfo(spec.dtype)
             values = self.weights[str(n)].detach().cpu().numpy().astype(np.float64)
             steps = np.rint(values / scales.astype(np.float64))
@@ -326,12 +331,9 @@ class Twin(nn.Module):
 
     # -- the twin on disk ------------------------------------------------------------------------------------------
 
-    def _name(self, group: RangeGroup) -> str:
-        return self.graph.tensors[group.tensors[0]].name
-
     def ranges(self) -> list[dict[str, Any]]:
         """Returns the activation ranges as plain JSON values, one per group, named by their first tensor."""
-        return [{"tensor": self._name(group), **group.as_dict()} for group in self.groups]
+        return ranges_as_json(self.graph, self.groups)
 
     def load_ranges(self, ranges: list[dict[str, Any]]) -> None:
         """Takes ranges that `ranges` gave, matched by tensor name.
@@ -339,9 +341,4 @@ class Twin(nn.Module):
         Raises:
             ModelError: They are of another flatbuffer.
         """
-        by_name = {entry["tensor"]: entry for entry in ranges}
-        for group in self.groups:
-            entry = by_name.get(self._name(group))
-            if entry is None:
-                raise ModelError(f"no range for tensor {self._name(group)}")
-            group.restore(entry)
+        restore_ranges(self.graph, self.groups, ranges)

@@ -113,9 +113,7 @@ def ends(path: Path) -> dict[str, Any]:
     }
 
 
-def score(
-    bench: Workbench, path: Path, *, runtime: str = "litert", samples: int | None = None
-) -> NDArray[np.float32]:
+def score(bench: Workbench, path: Path, *, runtime: str = "litert", samples: int | None = None) -> NDArray[np.float32]:
     """Returns the flatbuffer's outputs over the test split (or its first samples), as real numbers: (N, classes)."""
     session = RUNTIMES[runtime].session(path, threads=max(bench.recipe.benchmark.threads, 1))
     inputs = bench.dataset.test.inputs[:samples]

@@ -12,7 +12,8 @@ from torch import nn
 from compress.tasks.base import Task
 from compress.training.precision import autocast
 
-BATCH_SIZE = 500
+#: Small enough for the activations to stay in the processor's cache: 500 at a time take twice as long a sample.
+BATCH_SIZE = 64
 
 
 @torch.inference_mode()

@@ -17,7 +17,8 @@ from compress.tasks.base import Task
 from compress.training.precision import autocast
 
 STAGE = "soft-targets"
-BATCH_SIZE = 500
+#: Small enough for the activations to stay in the processor's cache: 500 at a time take twice as long a sample.
+BATCH_SIZE = 64
 
 
 class OnlineTeacher:
@@ -85,7 +86,8 @@ class StoredTargets:
     @torch.inference_mode()
     def _compute(self, view: int) -> NDArray[np.float16]:
         if self._teacher is None:
-            self._teacher = self._make_teacher().to(self._device).eval()
+            teacher = self._make_teacher().to(self._device).eval()
+            self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = self._task.dataset.train.inputs
         parts = []
         for start in range(0, len(inputs), BATCH_SIZE):

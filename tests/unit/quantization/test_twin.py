@@ -39,7 +39,7 @@ def test_flatbuffer_equals_the_twin_within_two_steps(converted: Converted, twin:
     step = twin.groups[twin.group_of[twin.graph.output]].scale
     steps = np.abs(run_flatbuffer(content, x) - expected) / step
     assert steps.max() <= 2.01
-    assert steps.mean() < 0.3
+    assert steps.mean() < 0.02  # 0.1 without the rounding of the biases
     assert compare_answers(run_flatbuffer(content, x).astype(np.float32), expected, step).decided == 100.0
 
 

@@ -1,0 +1,122 @@
+"""Integer kernels whose answer is not the rounded real one, so that the twin rounds as they do.
+
+Most INT8 kernels round the real result once, to nearest: fake quantization computes the same. These do otherwise, and
+in a deep network a step here and there grows into another answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compress.quantization.ranges import QMAX, QMIN, RangeGroup
+
+#: What floating point may take off a tie, in steps.
+TIE_MARGIN = 1e-4
+_INT16_MAX = 2**15 - 1
+_INT32_MAX = 2**31 - 1
+
+
+def _average_pool(y: torch.Tensor, _x: torch.Tensor, _source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+    """Returns the means, ties rounded away from the integer 0 (which is not the real one).
+
+    Source: AveragePool in tensorflow/lite/kernels/internal/reference/integer_ops/pooling.h.
+    """
+    steps = y / target.scale + target.zero_point
+    rounded = torch.sign(steps) * torch.floor(steps.abs() + 0.5 + TIE_MARGIN)
+    return (rounded - target.zero_point) * target.scale
+
+
+def _hard_swish(_y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+    """Returns the kernel's output for values on the source's grid, from its table of 256 entries."""
+    table = (hard_swish_table(source, target).astype(np.float32) - target.zero_point) * np.float32(target.scale)
+    index = torch.round(x / source.scale + (source.zero_point - QMIN)).clamp(0, QMAX - QMIN)
+    return torch.from_numpy(table).to(x.device)[index.long()]
+
+
+def hard_swish_table(source: RangeGroup, target: RangeGroup) -> NDArray[np.int64]:
+    """Returns the INT8 output of HARD_SWISH for every INT8 input, -128 first.
+
+    Source: HardSwish in tensorflow/lite/kernels/internal/reference/hard_swish.h and its preparation in
+    tensorflow/lite/kernels/activations.cc: 16-bit fixed point, the gate on a scale of 3/32768.
+    """
+    hires = np.float32(1.0 / 128.0) * np.float32(source.scale)
+    multiplier, exponent = _multiplier16(float(hires / np.float32(target.scale)))
+    gate_multiplier, gate_exponent = _multiplier16(float(hires / np.float32(3.0 / 32768.0)))
+    value = (np.arange(QMIN, QMAX + 1, dtype=np.int64) - source.zero_point) * 128
+    scaled = _high_mul(value, multiplier)
+    gate = value
+    if gate_exponent > 0:
+        gate = _saturate(gate << (gate_exponent - 1))
+    gate = _high_mul(gate, gate_multiplier)
+    if gate_exponent > 0:
+        gate = _saturate(gate << 1)
+    elif gate_exponent < 0:
+        gate = _divide_by_power(gate, -gate_exponent)
+    gate = (gate + 2**15) >> 1
+    output = _divide_by_power(_towards_zero(gate * scaled), -exponent) + target.zero_point
+    table: NDArray[np.int64] = np.clip(output, QMIN, QMAX)
+    return table
+
+
+def _multiplier16(real: float) -> tuple[int, int]:
+    """Returns a positive factor as a 16-bit mantissa (of 15 bits behind the point) and an exponent of 2."""
+    mantissa, exponent = math.frexp(real)
+    fixed = round(mantissa * 2**31)
+    if fixed == 2**31:
+        fixed, exponent = fixed // 2, exponent + 1
+    if fixed >= _INT32_MAX - 2**15:
+        return _INT16_MAX, exponent
+    return (fixed + 2**15) >> 16, exponent
+
+
+def _saturate(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    clipped: NDArray[np.int64] = np.clip(values, -(2**15), _INT16_MAX)
+    return clipped
+
+
+def _high_mul(values: NDArray[np.int64], factor: int) -> NDArray[np.int64]:
+    """Returns the rounded upper half of twice the product, gemmlowp's SaturatingRoundingDoublingHighMul for 16 bits."""
+    product = values * factor
+    nudge = np.where(product >= 0, 2**14, 1 - 2**14)
+    return _saturate(_towards_zero(product + nudge))
+
+
+def _towards_zero(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the values / 2^15 as C++ divides."""
+    divided: NDArray[np.int64] = np.sign(values) * (np.abs(values) >> 15)
+    return divided
+
+
+def _divide_by_power(values: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+    """Returns the values / 2^exponent, ties away from zero, gemmlowp's RoundingDivideByPOT."""
+    mask = (1 << exponent) - 1
+    remainder = values & mask
+    threshold = (mask >> 1) + (values < 0)
+    return (values >> exponent) + (remainder > threshold)
+
+
+#: Operator -> its output on its grid, from the real output, the input, and both ranges.
+KERNELS: dict[str, Callable[[torch.Tensor, torch.Tensor, RangeGroup, RangeGroup], torch.Tensor]] = {
+    "AVERAGE_POOL_2D": _average_pool,
+    "HARD_SWISH": _hard_swish,
+}
+
+
+def as_the_kernel(op: str, y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+    """Returns `y` as the integer kernel of `op` gives it; gradients pass as if nothing had been rounded.
+
+    Args:
+        op: A key of KERNELS.
+        y: The real output.
+        x: The input it was computed from, on the source's grid.
+        source: Range of the input.
+        target: Range of the output.
+    """
+    with torch.no_grad():
+        rounded = KERNELS[op](y.detach(), x.detach(), source, target)
+    return y + (rounded - y.detach())

@@ -1,0 +1,105 @@
+"""The twin rounds where the interpreter's INT8 kernels round, held against the interpreter itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compress.quantization.kernels import KERNELS, as_the_kernel, hard_swish_table
+from compress.quantization.ranges import RangeGroup
+from compress.quantization.twin import Twin
+
+from ..converted_net import Converted, images, run_flatbuffer, shipped
+from ..made_flatbuffer import Op, int8, make_bytes
+
+EVERY_VALUE = np.arange(-128, 128, dtype=np.int8)
+
+
+def grid(scale: float, zero_point: int) -> RangeGroup:
+    return RangeGroup(tensors=(0,), observed=(0,), fixed=False, scale=float(np.float32(scale)), zero_point=zero_point)
+
+
+def run_kernel(content: bytes, raw: np.ndarray) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], raw)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def rounded_once(x: np.ndarray, target: RangeGroup) -> np.ndarray:
+    return np.clip(np.rint(x / target.scale) + target.zero_point, -128, 127)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    exponent=st.floats(-2.8, -0.3),
+    zero_point=st.integers(-128, 100),
+    share=st.floats(0.5, 1.0),
+    low=st.integers(-128, -40),
+)
+def test_hard_swish_is_the_kernels_for_every_value(exponent: float, zero_point: int, share: float, low: int) -> None:
+    source = grid(10**exponent, zero_point)
+    target = grid(max((127 - zero_point) * source.scale, 0.375) * share / 200, low)
+    made = [
+        int8(1, 256, scale=source.scale, zero_point=source.zero_point),
+        int8(1, 256, scale=target.scale, zero_point=target.zero_point),
+    ]
+    found = run_kernel(make_bytes(made, [Op("HARD_SWISH", (0,), (1,))]), EVERY_VALUE[None])
+    np.testing.assert_array_equal(hard_swish_table(source, target), found[0])
+
+
+def test_hard_swish_is_not_the_rounded_real_one() -> None:
+    """Else the table would be of no use."""
+    source, target = grid(0.007100865, -10), grid(0.006582304, -60)
+    x = (np.arange(-128, 128) + 10) * source.scale
+    plain = rounded_once(x * np.clip(x + 3, 0, 6) / 6, target)
+    assert 0 < (hard_swish_table(source, target) != plain).sum() <= 8
+
+
+@pytest.mark.parametrize("zero_point", [-128, -3, 0, 40])
+def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
+    made = [int8(1, 2, 256, 1, scale=0.1, zero_point=zero_point), int8(1, 1, 256, 1, scale=0.1, zero_point=zero_point)]
+    options = {"filterHeight": 2, "filterWidth": 1, "strideH": 1, "strideW": 1, "padding": 1}
+    raw = np.stack([EVERY_VALUE, np.roll(EVERY_VALUE, 1)])[None, :, :, None]  # neighbours: every mean is a tie
+    content = make_bytes(made, [Op("AVERAGE_POOL_2D", (0,), (1,), options)])
+    found = run_kernel(content, raw).ravel()
+    group = grid(0.1, zero_point)
+    x = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(group.scale))
+    y = as_the_kernel("AVERAGE_POOL_2D", x.mean(1), x, group, group).numpy().ravel()
+    np.testing.assert_array_equal(np.rint(y / group.scale) + zero_point, found)
+    to_even = np.rint(raw.astype(np.float64).mean(1)).ravel()
+    assert (to_even != found).mean() > 0.4
+
+
+def test_rounding_lets_gradients_through() -> None:
+    group = grid(0.1, 0)
+    for op in KERNELS:
+        x = torch.linspace(-1, 1, 9, requires_grad=True)
+        as_the_kernel(op, 3 * x, x, group, group).sum().backward()
+        torch.testing.assert_close(x.grad, torch.full((9,), 3.0))
+
+
+def test_a_whole_flatbuffer_is_the_twin_to_the_bit(converted: Converted, twin: Twin) -> None:
+    """Convolutions, hard swish, a gate, pools and means in a row: no value may be off by a step."""
+    x = images(64, seed=11)
+    content, _ = shipped(converted, twin)
+    with torch.no_grad():
+        expected = twin(x).numpy()
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    off = np.rint(np.abs(run_flatbuffer(content, x) - expected) / step)
+    assert (off > 0).mean() < 0.01
+    assert off.max() <= 1
+
+
+def test_the_twin_rounds_biases_as_the_file_does(twin: Twin) -> None:
+    n = next(iter(twin.biases))
+    exact, used = twin.weights[str(n)].detach(), twin._fake_weight(n).detach()
+    integers, scale = twin.quantized_constants()[n]
+    np.testing.assert_allclose(used.numpy(), integers * scale.astype(np.float64), rtol=1e-6)
+    assert not torch.equal(used, exact)
