@@ -3,7 +3,7 @@
     python benchmarks/random_graphs.py             # about a quarter of a minute a network; finished rows are skipped
 
 Every network is drawn from its seed: convolutions, depthwise and pointwise ones, residual sums, concatenations, gates,
-pools, pads, activations and linear layers, with weights and batch norms that are not neutral. `p999_steps` is the 99.9th
+pools, pads, activations and linear layers; weights and batch norms are not neutral. `p999_steps` is the 99.9th
 percentile of the difference between the flatbuffer (LiteRT) and the twin, in steps of the output's scale, over 1,000
 samples.
 """
@@ -30,7 +30,8 @@ from compress.tflite.convert import convert
 from compress.tflite.finish import finish
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import operator_labels
-from compress.tflite.runtimes import RUNTIMES, dequantize_output, quantize_input
+from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.session import dequantize_output, quantize_input
 
 HERE = Path(__file__).parent
 COLUMNS = ("operators", "same", "mean_steps", "p999_steps", "max_steps", "all_int8", "kinds")

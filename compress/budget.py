@@ -23,6 +23,7 @@ class BudgetFigures:
         size_bytes: Size of the shipped flatbuffer.
         latency_ms: p50 latency on the first runtime.
         runtime: Which one.
+        arena_bytes: Tensor arena under tflite-micro.
         agreement: Share of test samples with the float model's answer, in percent.
     """
 
@@ -32,6 +33,7 @@ class BudgetFigures:
     size_bytes: int | None = None
     latency_ms: float | None = None
     runtime: str = "the first runtime"
+    arena_bytes: int | None = None
     agreement: float | None = None
 
 
@@ -45,6 +47,7 @@ def evaluate_budget(budget: BudgetSpec, figures: BudgetFigures) -> dict[str, Any
     if figures.accuracy is not None and figures.reference_accuracy is not None:
         drop = figures.reference_accuracy - figures.accuracy
     size_kib = figures.size_bytes / KIB if figures.size_bytes is not None else None
+    arena_kib = figures.arena_bytes / KIB if figures.arena_bytes is not None else None
     table: list[tuple[str, str, float | None, str, float | None, str]] = [
         (
             "accuracy_drop_points",
@@ -57,6 +60,7 @@ def evaluate_budget(budget: BudgetSpec, figures: BudgetFigures) -> dict[str, Any
         ("accuracy", "test accuracy", budget.accuracy, "at least", figures.accuracy, "%"),
         ("size_kib", "flatbuffer size", budget.size_kib, "at most", size_kib, "KiB"),
         ("latency_ms", f"p50 latency on {figures.runtime}", budget.latency_ms, "at most", figures.latency_ms, "ms"),
+        ("arena_kib", "tensor arena on tflite-micro", budget.arena_kib, "at most", arena_kib, "KiB"),
         ("agreement", "agreement with the float model", budget.agreement, "at least", figures.agreement, "%"),
     ]
     lines = [

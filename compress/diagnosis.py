@@ -11,11 +11,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from compress import __version__
+from compress.errors import ResourceError
+from compress.tflite import private_env
 
 #: Distributions, in the order they are shown: (name, alternative name, whether a run needs it).
 LIBRARIES: tuple[tuple[str, str, bool], ...] = (
@@ -145,19 +148,26 @@ def _version(*names: str) -> str | None:
 
 def _probe(name: str, model: Path) -> dict[str, Any]:
     version = _version(*RUNTIMES[name])
-    reason = _child(name, model) if version else "not installed"
-    if "numpy" in reason.lower() and name == "tflite-runtime":
-        reason = f"it was built for NumPy 1, and NumPy {_version('numpy')} is installed"
+    if name == "tflite-runtime":  # it cannot share a process with this environment's NumPy
+        try:
+            python, search = private_env.child_environment()
+        except ResourceError as error:
+            return {"works": False, "version": version, "reason": str(error)}
+        version = private_env.RELEASE
+        reason = _child(name, model, python, search)
+    else:
+        reason = _child(name, model) if version else "not installed"
     return {"works": not reason, "version": version, "reason": reason}
 
 
-def _child(task: str, model: Path) -> str:
+def _child(task: str, model: Path, python: str = sys.executable, search: Sequence[str] = ()) -> str:
     """Runs the probe in a child process; returns "" if it went well, else why not."""
+    search = search or [entry or str(Path.cwd()) for entry in sys.path]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, with fixed arguments
-            [sys.executable, "-m", "compress.tflite.probe", task, str(model)],
+            [python, "-P", "-m", "compress.tflite.probe", task, str(model)],
             capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT_S, check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"did not answer within {PROBE_TIMEOUT_S} s"

@@ -266,10 +266,12 @@ class ExportSpec(Block):
 class BenchmarkSpec(Block):
     """How latency is measured."""
 
-    runtimes: tuple[Literal["litert", "tensorflow"], ...] = Field(
+    runtimes: tuple[Literal["litert", "tensorflow", "tflite-runtime", "tflite-micro"], ...] = Field(
         default=("litert",),
         min_length=1,
-        description="`litert` (optimised kernels), `tensorflow` (its reference kernels).",
+        description="Where the result is tried; the first one sets ratios and budget: `litert` (optimised kernels) | "
+        "`tensorflow` (reference kernels) | `tflite-runtime` (older devices) | `tflite-micro` (arena of a "
+        "microcontroller).",
     )
     threads: int = Field(default=1, ge=1, le=256, description="Interpreter threads.")
     runs: int = Field(
@@ -291,6 +293,9 @@ class BudgetSpec(Block):
     size_kib: float | None = Field(default=None, gt=0, description="Largest flatbuffer, in KiB.")
     latency_ms: float | None = Field(
         default=None, gt=0, description="Largest p50 latency, in milliseconds, on the first runtime."
+    )
+    arena_kib: float | None = Field(
+        default=None, gt=0, description="Largest tensor arena, in KiB; needs `tflite-micro` in benchmark.runtimes."
     )
     agreement: float | None = Field(
         default=None,

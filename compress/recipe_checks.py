@@ -100,6 +100,18 @@ def _training(data: dict[str, Any]) -> Iterator[Finding]:
             yield (*path, "momentum"), message, "remove it, or choose `optimizer: sgd`"
 
 
+def _runtimes(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "benchmark").get("runtimes", ["litert"])
+    if not isinstance(given, list):
+        return
+    if given and given[0] == "tflite-micro":
+        message = "cannot begin with tflite-micro: how long its kernels take on this machine says nothing of a device"
+        yield ("benchmark", "runtimes"), message, "put `litert` first"
+    if _block(data, "budget").get("arena_kib") is not None and "tflite-micro" not in given:
+        message = "needs `tflite-micro` in `benchmark.runtimes`: it is what measures the arena"
+        yield ("budget", "arena_kib"), message, "add for example `benchmark: {runtimes: [litert, tflite-micro]}`"
+
+
 def _budget(data: dict[str, Any]) -> Iterator[Finding]:
     given = _block(data, "budget")
     for key, least, unit, why in (
@@ -119,4 +131,5 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _quantize,
     _training,
     _budget,
+    _runtimes,
 )

@@ -55,6 +55,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
             for step in inputs.steps
         ],
         "verification": _verification(inputs.verification, inputs),
+        "runtimes": [dict(proof) for proof in inputs.runtimes],
         "sparsity": _copy(inputs.sparsity),
         "pruning": _copy(inputs.pruning),
         "distillation": _copy(inputs.distillation),

@@ -12,6 +12,7 @@ from compress.report_facts import (
     layers_table,
     making,
     not_int8_table,
+    runtimes_table,
     stages_table,
     tensors_sentence,
     verification_facts,
@@ -36,6 +37,9 @@ def verification(report: Report) -> str:
     faults = not_int8_table(report)
     if faults.rows:
         body += "<h3>Not INT8</h3>" + table(faults)
+    runtimes = runtimes_table(report)
+    if runtimes.rows:
+        body += "<h3>The same file on other runtimes, against LiteRT</h3>" + table(runtimes)
     if found["layers"]:
         layers = f'<div class="tall">{table(layers_table(found["layers"]))}</div>'
         body += details(f"All {len(found['layers'])} operators against the twin, each given the same inputs", layers)

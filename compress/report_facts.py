@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from compress.report_format import duration, number, percent, plain, points, significant
+from compress.report_format import duration, kib, milliseconds, number, percent, plain, points, significant
 from compress.report_tables import Report, Table
 
 #: With more classes than this a confusion matrix is no table for Markdown any more.
@@ -168,6 +168,27 @@ def not_int8_table(report: Report) -> Table:
     faults = report["verification"]["census"]["not_int8"] if meant else []
     rows = tuple((fault["op"], fault["layer"], fault["dtype"], fault["why"]) for fault in faults)
     return Table(("Operator", "Layer", "Type", "Why"), rows)
+
+
+def runtimes_table(report: Report) -> Table:
+    """Returns how the shipped flatbuffer does on each runtime beside LiteRT."""
+    headers = (
+        "Runtime", "Runs", "LiteRT's answer", "Equal outputs", "Largest difference", "p50", "Arena", "Flash",
+    )  # fmt: skip
+    rows = []
+    for proof in report.get("runtimes") or []:
+        latency = report["models"][-1]["latency"].get(proof["runtime"]) or {}
+        steps = "-" if proof["max_steps"] is None else f"{proof['max_steps']:.0f} steps"
+        rows.append(
+            (
+                proof["runtime"],
+                f"yes, {number(proof['samples'])} samples" if proof["runs"] else f"no: {proof['reason']}",
+                percent(proof["same_answer"]), percent(proof["bit_exact"]), steps, milliseconds(latency.get("p50_ms")),
+                kib(proof["arena_bytes"]) if proof["arena_bytes"] else "-",
+                kib(proof["flash_bytes"]) if proof["flash_bytes"] else "-",
+            )
+        )  # fmt: skip
+    return Table(headers, tuple(rows), headers[2:])
 
 
 def layers_table(layers: Sequence[dict[str, Any]]) -> Table:

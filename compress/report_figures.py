@@ -83,6 +83,7 @@ def budget_figures(inputs: ReportInputs) -> BudgetFigures:
         size_bytes=result.flatbuffer.size_bytes,
         latency_ms=p50(result, inputs.benchmark),
         runtime=inputs.benchmark.runtimes[0],
+        arena_bytes=next((proof["arena_bytes"] for proof in inputs.runtimes if proof["arena_bytes"]), None),
         agreement=result.agreement_with_float,
     )
 

@@ -14,6 +14,7 @@ from compress.report_facts import (
     files_table,
     making,
     not_int8_table,
+    runtimes_table,
     stages_table,
     tensors_sentence,
     training_table,
@@ -134,6 +135,7 @@ def _verification(report: Report) -> list[str]:
         table(census_table(census)),
         escaped(tensors_sentence(census)),
         *_tables("Not INT8:", not_int8_table(report)),
+        *_tables("On other runtimes:", runtimes_table(report)),
     ]
 
 

@@ -199,6 +199,8 @@ class ReportInputs:
             after]).
         distillation: temperature, alpha, views, and what else is worth telling.
         quantization: The quantize stage's figures: mode, calibration_samples.
+        runtimes: One entry per runtime beside LiteRT: runtime, runs, reason, samples, same_answer, bit_exact (percent,
+            against LiteRT), max_steps, arena_bytes, activation_bytes, persistent_bytes, flash_bytes.
         plots: What the task plots: confusion_matrix (row: the label, column: the answer), class_names,
             per_class_accuracy.
     """
@@ -217,4 +219,5 @@ class ReportInputs:
     pruning: Mapping[str, Any] | None = None
     distillation: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
+    runtimes: tuple[Mapping[str, Any], ...] = ()
     plots: Mapping[str, Any] = field(default_factory=dict)

@@ -13,6 +13,10 @@ MIB = 1024**2
 
 
 def doctor(
+    install: Annotated[
+        str | None,
+        typer.Option("--install", metavar="RUNTIME", help="Set up a runtime that needs an environment of its own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show what is installed, what works and what is missing.
@@ -20,10 +24,19 @@ def doctor(
     Every runtime is tried on a tiny flatbuffer, in a process of its own. Exits with 0 if a run can work, else with 4.
 
     Example: edgecompress doctor
+    Example: edgecompress doctor --install tflite-runtime
     """
     from compress.diagnosis import diagnose
-    from compress.errors import ExitCode
+    from compress.errors import ExitCode, UsageError
+    from compress.tflite import private_env
 
+    if install is not None:
+        if install != "tflite-runtime":
+            raise UsageError(
+                f"--install {install}: only tflite-runtime needs an environment of its own; "
+                "the others come with: pip install -e '.[micro]'"
+            )
+        render.note(f"tflite-runtime {private_env.RELEASE} with NumPy 1 is in {private_env.install()}")
     found = diagnose()
     if as_json:
         render.emit_json(found)

@@ -8,6 +8,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError
+from compress.quantization.islands import remove_islands
+from compress.tflite.flatbuffer import read_model, write_model
 from compress.tflite.quiet import quiet
 
 
@@ -31,7 +33,8 @@ def quantized_structure(float_model: bytes) -> bytes:
             raise ModelError(f"the INT8 graph could not be built: {type(error).__name__}: {error}") from error
     if result.quantized_model is None:
         raise ModelError("the INT8 graph could not be built: the quantizer returned nothing")
-    return bytes(result.quantized_model)
+    model = read_model(bytes(result.quantized_model))
+    return write_model(model) if remove_islands(model) else bytes(result.quantized_model)
 
 
 def _one_sample(float_model: bytes) -> dict[str, list[dict[str, np.ndarray]]]:

@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 
 from compress.errors import DataError
 from compress.stages.base import Workbench, make_pruner
+from compress.tflite.runtimes import RUNTIMES
 
 
 def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
@@ -31,6 +32,9 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
             f"{dataset.name} has no training samples, but {', '.join(learners)} would have to train. "
             "Give a train split, or weights and mode: ptq."
         )
+    if "benchmark" in todo:
+        for runtime in recipe.benchmark.runtimes:
+            RUNTIMES[runtime].require()
     if "verify" in todo and not len(dataset.test):
         raise DataError(f"{dataset.name} has no test samples: the flatbuffer could not be verified.")
     if "quantize" in todo and not len(dataset.train) and dataset.calibration is None:

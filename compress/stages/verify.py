@@ -20,7 +20,8 @@ from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.twins import LABELS, load_twin
 from compress.tflite.census import census
 from compress.tflite.flatbuffer import read_model, weight_zeros
-from compress.tflite.runtimes import RUNTIMES, dequantize_output, quantize_input
+from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.session import dequantize_output, quantize_input
 from compress.training.evaluate import outputs_of
 
 #: The flatbuffer must give its twin's answer on at least this share of the test samples, in percent.

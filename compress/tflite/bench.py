@@ -69,7 +69,7 @@ def bench(
         files = {str(place): str(path.absolute()) for place, path in enumerate(paths)}
         arguments = {"paths": files, "runtime": runtime, "threads": count, "runs": runs}
         try:
-            measured = call("bench", arguments, on_progress=progress)
+            measured = call("bench", arguments, on_progress=progress, runtime=runtime)
         except ModelError:
             _find_culprit(paths, runtime)
             raise
@@ -87,7 +87,7 @@ def _find_culprit(paths: Sequence[Path], runtime: str) -> None:
     """
     for path in paths:
         try:
-            call("invoke", {"path": str(path.absolute()), "runtime": runtime})
+            call("invoke", {"path": str(path.absolute()), "runtime": runtime}, runtime=runtime)
         except ModelError as error:
             message = str(error).removeprefix(f"{path.absolute()}: ")
             raise ModelError(f"{path}: {message}") from error

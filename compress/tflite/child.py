@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from compress.errors import EdgecompressError, ModelError, ResourceError, UsageError
+from compress.tflite import private_env
 
 Progress = Callable[[int, int], None]
 _ERRORS: dict[str, type[EdgecompressError]] = {kind.__name__: kind for kind in (ModelError, ResourceError, UsageError)}
@@ -28,7 +29,12 @@ QUOTED_LINES = 3
 
 
 def call(
-    task: str, arguments: dict[str, Any], *, timeout_s: float | None = None, on_progress: Progress | None = None
+    task: str,
+    arguments: dict[str, Any],
+    *,
+    timeout_s: float | None = None,
+    on_progress: Progress | None = None,
+    runtime: str | None = None,
 ) -> Any:
     """Returns what a task of `TASKS` gives, run in a child process.
 
@@ -37,19 +43,24 @@ def call(
         arguments: Plain JSON values.
         timeout_s: The child is ended after this time; None: never.
         on_progress: Told how far the task is.
+        runtime: The runtime the task uses, where it may need an environment of its own.
 
     Raises:
+        ResourceError: That environment is not there.
         ModelError: The child crashed or did not answer in time, or the task says so.
         EdgecompressError: What else the task raised.
         RuntimeError: A bug in the task; the message holds the child's traceback.
     """
+    python, search = sys.executable, [entry or str(Path.cwd()) for entry in sys.path]
+    if runtime == "tflite-runtime":
+        python, search = private_env.child_environment()
     with tempfile.TemporaryFile() as noise:
         child = subprocess.Popen(  # noqa: S603 - our own module, with the name of a task of ours
-            [sys.executable, "-P", "-m", "compress.tflite.child", task],
+            [python, "-P", "-m", "compress.tflite.child", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
         )
         expired = threading.Event()
         timer = threading.Timer(timeout_s or 0, _expire, (child, expired))
@@ -136,7 +147,22 @@ def _arena(arguments: dict[str, Any], _on_progress: Progress) -> Any:
     return asdict(measure_arena(Path(arguments["path"]), arguments["arena_bytes"]))
 
 
-TASKS: dict[str, Callable[[dict[str, Any], Progress], Any]] = {"arena": _arena, "bench": _bench, "invoke": _invoke}
+def _outputs(arguments: dict[str, Any], _on_progress: Progress) -> Any:
+    import numpy as np
+
+    from compress.tflite.latency import find_runtime
+
+    session = find_runtime(arguments["runtime"]).session(Path(arguments["path"]), arguments["threads"])
+    np.save(arguments["outputs"], session.run(np.load(arguments["inputs"], allow_pickle=False)), allow_pickle=False)
+    return {"scale": session.output.scale if session.output.quantized else None}
+
+
+TASKS: dict[str, Callable[[dict[str, Any], Progress], Any]] = {
+    "arena": _arena,
+    "bench": _bench,
+    "invoke": _invoke,
+    "outputs": _outputs,
+}
 
 
 def main(task: str) -> int:

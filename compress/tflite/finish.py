@@ -74,6 +74,7 @@ def finish(model: schema.ModelT, labels: list[str], io: str) -> tuple[bytes, lis
     labels = _convert_io(model, list(labels), io)
     _rename(model, labels)
     _drop_metadata(model)
+    _drop_unused(model)
     _compact_buffers(model)
     return pack(model), labels
 
@@ -166,6 +167,30 @@ def _drop_metadata(model: schema.ModelT) -> None:
     model.metadata = [entry for entry in model.metadata or [] if entry.name in KEPT_METADATA]
     model.metadataBuffer = None
     model.description = b""
+
+
+def _drop_unused(model: schema.ModelT) -> None:
+    """Removes tensors that no operator reads or writes, and operator codes that no operator has."""
+    for position, graph in enumerate(model.subgraphs):
+        signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == position]
+        _drop_unused_tensors(graph, [entry for s in signatures for entry in (*s.inputs, *s.outputs)])
+    operators = [operator for graph in model.subgraphs for operator in graph.operators]
+    codes = sorted({operator.opcodeIndex for operator in operators})
+    model.operatorCodes = [model.operatorCodes[number] for number in codes]
+    for operator in operators:
+        operator.opcodeIndex = codes.index(operator.opcodeIndex)
+
+
+def _drop_unused_tensors(graph: schema.SubGraphT, entries: list[schema.TensorMapT]) -> None:
+    holders = [(holder, field) for holder in (graph, *graph.operators) for field in ("inputs", "outputs")]
+    holders += [(operator, "intermediates") for operator in graph.operators if operator.intermediates is not None]
+    kept = sorted({int(n) for holder, field in holders for n in getattr(holder, field)} - {-1})
+    place = {number: position for position, number in enumerate(kept)} | {-1: -1}
+    graph.tensors = [graph.tensors[number] for number in kept]
+    for holder, field in holders:
+        setattr(holder, field, np.array([place[int(n)] for n in getattr(holder, field)], np.int32))
+    for entry in entries:
+        entry.tensorIndex = place[entry.tensorIndex]
 
 
 def _compact_buffers(model: schema.ModelT) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from compress.errors import UsageError
-from compress.tflite.runtimes import RUNTIMES, Runtime, Session
+from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.session import Runtime, Session
 
 #: The runs are split into this many rounds; in each one every flatbuffer has its turn, in another order.
 BLOCKS = 20

@@ -78,3 +78,17 @@ def test_missing_parts_are_named_and_the_exit_code_is_4(
     assert out.splitlines()[-1] == "A run cannot work here: torch, litert must be installed."
     assert invoke(["doctor", "--json"]) == 4
     assert json.loads(capsys.readouterr().out) == found
+
+
+def test_a_runtime_is_set_up_and_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("compress.diagnosis.diagnose", lambda: FOUND)
+    monkeypatch.setattr("compress.tflite.private_env.install", lambda: "/cache/tflite-runtime")
+    assert invoke(["doctor", "--install", "tflite-runtime"]) == 0
+    captured = capsys.readouterr()
+    assert "/cache/tflite-runtime" in captured.err
+    assert "A run can work here." in captured.out
+
+
+def test_only_one_runtime_needs_setting_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["doctor", "--install", "litert"]) == 2
+    assert "only tflite-runtime needs an environment of its own" in capsys.readouterr().err

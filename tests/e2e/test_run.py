@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from compress.artifact import Store, sha256_file
 from compress.context import Event
-from compress.errors import DataError, ExitCode, ModelError, UsageError
+from compress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
 from compress.pipeline import Outcome
 from compress.quantization.compare import match_tensors
 from compress.quantization.twin import Twin
@@ -260,3 +260,36 @@ def test_verify_confirms_a_run_and_notices_a_changed_flatbuffer(
     verdict = recheck(kitchen / "run", shared_store)
     assert not verdict["passed"]
     assert next(check["name"] for check in verdict["checks"] if check["passed"] is False) == "model.tflite"
+
+
+def test_other_runtimes_are_tried_and_the_arena_is_budgeted(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    runtimes = "benchmark.runtimes=[litert, tensorflow, tflite-micro]"
+    outcome = cook(runtimes, "budget.arena_kib=4", output="micro")
+    assert outcome.exit_code == ExitCode.BUDGET
+    report = json.loads((kitchen / "micro" / "report.json").read_text())
+    tensorflow, micro = report["runtimes"]
+    assert (tensorflow["runtime"], micro["runtime"]) == ("tensorflow", "tflite-micro")
+    for proof in (tensorflow, micro):
+        assert proof["runs"], proof["reason"]
+        assert proof["same_answer"] >= 95
+        assert proof["samples"] == report["data"]["train"] + report["data"]["validation"]
+    assert micro["flash_bytes"] == (kitchen / "micro" / "model.tflite").stat().st_size
+    assert micro["arena_bytes"] > 4 * 1024
+    assert [line["name"] for line in report["budget"]["lines"] if not line["passed"]] == ["arena_kib"]
+    teacher, *_, result = report["models"]
+    assert set(result["latency"]) == {"litert", "tensorflow", "tflite-micro"}
+    assert set(teacher["latency"]) == {"litert", "tensorflow"}
+
+
+def test_a_runtime_that_is_not_there_stops_the_run_before_it_trains(
+    cook: Callable[..., Outcome], kitchen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGECOMPRESS_RUNTIMES", str(kitchen / "none"))
+    events: list[Event] = []
+    with pytest.raises(ResourceError, match="doctor --install tflite-runtime"):
+        cook(
+            "benchmark.runtimes=[litert, tflite-runtime]",
+            store=Store(kitchen / "empty"),
+            listeners=[events.append],
+        )
+    assert kinds(events, "epoch") == []

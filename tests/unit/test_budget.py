@@ -15,6 +15,7 @@ FIGURES = BudgetFigures(
     latency_ms=0.5,
     runtime="litert",
     agreement=99.0,
+    arena_bytes=45_856,
 )
 
 
@@ -36,6 +37,8 @@ FIGURES = BudgetFigures(
         ({"size_kib": 63.9}, False, "flatbuffer size: 64.0 KiB, at most 63.9 KiB allowed"),
         ({"latency_ms": 0.5}, True, "p50 latency on litert: 0.500 ms, at most 0.5 ms allowed"),
         ({"latency_ms": 0.499}, False, "p50 latency on litert: 0.500 ms, at most 0.499 ms allowed"),
+        ({"arena_kib": 45}, True, "tensor arena on tflite-micro: 44.8 KiB, at most 45 KiB allowed"),
+        ({"arena_kib": 44}, False, "tensor arena on tflite-micro: 44.8 KiB, at most 44 KiB allowed"),
         ({"agreement": 99}, True, "agreement with the float model: 99.00 %, at least 99 % needed"),
         ({"agreement": 99.5}, False, "agreement with the float model: 99.00 %, at least 99.5 % needed"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from compress import diagnosis
+from compress.tflite import private_env
 
 
 @pytest.fixture
@@ -23,13 +24,14 @@ def children(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, str]]:
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         if "compress.tflite.probe" not in command:  # the platform module asks `uname`
             return real(command, **options)
-        task = command[3]
+        task = command[command.index("compress.tflite.probe") + 1]
         if answers.get(task) == (0, "hangs"):
             raise subprocess.TimeoutExpired(command, 1)
         code, stderr = answers.get(task, (0, ""))
         return subprocess.CompletedProcess(command, code, "", stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(private_env, "child_environment", lambda: ("python3.11", ["/private"]))
     return answers
 
 
@@ -66,15 +68,22 @@ def test_ways_a_runtime_fails(children: dict[str, tuple[int, str]], versions: di
     del versions["tflite-micro"]
     children["litert"] = (1, "noise\n\nValueError: no such op\n")
     children["tensorflow"] = (-signal.SIGSEGV, "")
-    children["tflite-runtime"] = (1, "ImportError: numpy.core.multiarray failed to import")
+    children["tflite-runtime"] = (1, "ImportError: a library is missing")
     found = diagnosis.diagnose()
     assert found["ok"] is False
     assert {name: row["reason"] for name, row in found["runtimes"].items()} == {
         "litert": "ValueError: no such op",
         "tensorflow": "crashed (SIGSEGV)",
-        "tflite-runtime": "it was built for NumPy 1, and NumPy 1.0 is installed",
+        "tflite-runtime": "ImportError: a library is missing",
         "tflite-micro": "not installed",
     }
+
+
+def test_tflite_runtime_that_is_not_set_up_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGECOMPRESS_RUNTIMES", str(tmp_path))
+    found = diagnosis._probe("tflite-runtime", tmp_path / "any.tflite")
+    assert found["works"] is False
+    assert "edgecompress doctor --install tflite-runtime" in found["reason"]
 
 
 @pytest.mark.usefixtures("versions")

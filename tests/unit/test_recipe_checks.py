@@ -33,6 +33,11 @@ def blamed(**data: Any) -> list[str]:
         {"teacher": TEACHER, "prune": {"round_to": 4, "train": {"epochs": 1}, "steps": 9}},
         {"teacher": {**TEACHER, "train": {"momentum": 0.5}}},
         {"teacher": TEACHER, "budget": {"size_kib": 1, "latency_ms": 0.001, "accuracy_drop_points": 0}},
+        {
+            "teacher": TEACHER,
+            "budget": {"arena_kib": 64},
+            "benchmark": {"runtimes": ["litert", "tflite-runtime", "tflite-micro"]},
+        },
     ],
 )
 def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
@@ -64,6 +69,8 @@ def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
         ({"teacher": {**TEACHER, "train": {"optimizer": "adamw", "momentum": 0.9}}}, ["teacher.train.momentum"]),
         ({"teacher": TEACHER, "budget": {"size_kib": 0.99}}, ["budget.size_kib"]),
         ({"teacher": TEACHER, "budget": {"latency_ms": 0.0001}}, ["budget.latency_ms"]),
+        ({"teacher": TEACHER, "budget": {"arena_kib": 64}}, ["budget.arena_kib"]),
+        ({"teacher": TEACHER, "benchmark": {"runtimes": ["tflite-micro", "litert"]}}, ["benchmark.runtimes"]),
     ],
 )
 def test_what_cannot_work_is_blamed_at_its_key(data: dict[str, Any], keys: list[str]) -> None:

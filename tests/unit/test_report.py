@@ -172,6 +172,7 @@ def every_report() -> list[dict[str, Any]]:
         sparsity=sample.SPARSITY,
         steps=steps,
         verification=sample.failed(),
+        runtimes=sample.RUNTIMES,
     )
     return [sample.report(), rich | {"run_key": "ab"}]
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from compress.report_compare import compare
-from compress.report_facts import confusion_table, confusions, environment_facts, making, training_table
+from compress.report_facts import confusion_table, confusions, environment_facts, making, runtimes_table, training_table
 from compress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
+from compress.report_html import html_report
+from compress.report_markdown import markdown_report
 from compress.report_tables import headlines, models_table
 
 from . import report_sample as sample
@@ -35,6 +37,23 @@ def test_models_table_can_be_turned() -> None:
     rows = (*sample.without("quantized"), replace(sample.RESULT, nonzero_params=4_000))
     sparse = models_table(sample.report(models=rows))
     assert sparse.rows[-1][1] == "41,202 (4.00 k not zero)"
+
+
+def test_other_runtimes_are_held_against_litert() -> None:
+    report = sample.report(runtimes=sample.RUNTIMES)
+    found = runtimes_table(report)
+    assert found.rows[0][:5] == ("tflite-micro", "yes, 1,000 samples", "99.90 %", "97.50 %", "1 steps")
+    assert found.rows[0][6:] == ("44.8 KiB", "59.9 KiB")
+    assert found.rows[1] == ("tflite-runtime", "no: an operator it does not know", *["-"] * 6)
+    assert runtimes_table(sample.report()).rows == ()
+    assert "On other runtimes:" in markdown_report(report)
+    assert "The same file on other runtimes" in html_report(report)
+
+
+def test_the_arena_is_judged_by_the_budget() -> None:
+    kept = sample.report(sample.recipe(budget={"arena_kib": 45}), runtimes=sample.RUNTIMES)
+    missed = sample.report(sample.recipe(budget={"arena_kib": 44}), runtimes=sample.RUNTIMES)
+    assert (kept["budget"]["passed"], missed["budget"]["passed"]) == (True, False)
 
 
 def test_training_table_and_making() -> None:

@@ -1,0 +1,99 @@
+"""Operators that the quantizer leaves in float although they have an INT8 kernel: the islands they make are taken out.
+
+The quantizer puts DEQUANTIZE before and QUANTIZE behind every operator it does not know. Where the operator has an INT8
+kernel, both go and the operator works on the integers.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from compress.tflite.views import op_name
+
+#: Operators with an INT8 kernel whose output has a scale of its own.
+OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})
+#: Operators whose INT8 kernel only selects values, so that input and output carry one scale.
+SAME_SCALE = frozenset({"MINIMUM", "REDUCE_MAX"})
+
+
+def remove_islands(model: schema.ModelT) -> int:
+    """Makes operators with an INT8 kernel work on integers, in place; returns how many.
+
+    New INT8 tensors get the scale of the operator's input, for whoever calibrates to replace.
+    """
+    graph = _Graph(model)
+    count = 0
+    for operator in list(model.subgraphs[0].operators):
+        name = graph.name(operator)
+        if name in OWN_SCALE | SAME_SCALE and graph.free(operator, same_scale=name in SAME_SCALE):
+            count += 1
+    if count:
+        graph.drop_unused()
+    return count
+
+
+@dataclass
+class _Graph:
+    """A flatbuffer's first graph, being changed."""
+
+    model: schema.ModelT
+
+    def __post_init__(self) -> None:
+        self._graph = self.model.subgraphs[0]
+
+    def name(self, operator: schema.OperatorT) -> str:
+        """Returns an operator's name."""
+        return op_name(self.model, operator)
+
+    def free(self, operator: schema.OperatorT, *, same_scale: bool) -> bool:
+        """Takes an operator out of its island; returns whether that could be done."""
+        made = {int(op.outputs[0]): op for op in self._graph.operators if self.name(op) == "DEQUANTIZE"}
+        floats = [int(n) for n in operator.inputs if n >= 0 and self._is_float(int(n))]
+        if not floats or any(n not in made for n in floats) or len(operator.outputs) != 1:
+            return False
+        sources = [int(made[n].inputs[0]) for n in floats]
+        if same_scale and len({self._grid(n) for n in sources}) > 1:
+            return False
+        renamed = dict(zip(floats, sources, strict=True))
+        operator.inputs = np.array([renamed.get(int(n), int(n)) for n in operator.inputs], np.int32)
+        self._give_output(operator, sources[0], same_scale=same_scale)
+        return True
+
+    def _give_output(self, operator: schema.OperatorT, source: int, *, same_scale: bool) -> None:
+        """Replaces an operator's float output by an INT8 one."""
+        graph, floating = self._graph, int(operator.outputs[0])
+        users = [op for op in graph.operators if floating in [int(n) for n in op.inputs]]
+        if len(users) == 1 and self.name(users[0]) == "QUANTIZE" and not same_scale:
+            operator.outputs = users[0].outputs
+            graph.operators.remove(users[0])
+            return
+        tensor = copy.deepcopy(graph.tensors[floating])
+        tensor.name = bytes(tensor.name) + b"_int8"
+        tensor.type = schema.TensorType.INT8
+        tensor.quantization = copy.deepcopy(graph.tensors[source].quantization)
+        graph.tensors.append(tensor)
+        number = len(graph.tensors) - 1
+        operator.outputs = np.array([number], np.int32)
+        for user in users:
+            if self.name(user) == "QUANTIZE":  # from one scale to another, without a detour through float
+                user.inputs = np.array([number], np.int32)
+        back = copy.deepcopy(next(op for op in graph.operators if self.name(op) == "DEQUANTIZE"))
+        back.inputs, back.outputs = np.array([number], np.int32), np.array([floating], np.int32)
+        graph.operators.insert(graph.operators.index(operator) + 1, back)
+
+    def drop_unused(self) -> None:
+        """Removes conversions to float that nothing reads any more."""
+        graph = self._graph
+        read = {int(n) for op in graph.operators for n in op.inputs} | {int(n) for n in graph.outputs}
+        graph.operators = [op for op in graph.operators if self.name(op) != "DEQUANTIZE" or int(op.outputs[0]) in read]
+
+    def _is_float(self, number: int) -> bool:
+        return bool(self._graph.tensors[number].type == schema.TensorType.FLOAT32)
+
+    def _grid(self, number: int) -> tuple[float, int]:
+        q = self._graph.tensors[number].quantization
+        return float(q.scale[0]), int(q.zeroPoint[0])

@@ -1,0 +1,112 @@
+"""Operators the quantizer leaves in float although they have an INT8 kernel are brought back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.quantization.compare import compare_answers
+from compress.quantization.islands import OWN_SCALE, remove_islands
+from compress.quantization.structure import quantized_structure
+from compress.tflite.census import census
+from compress.tflite.convert import convert
+from compress.tflite.flatbuffer import read_model
+
+from ..converted_net import Converted, images, run_flatbuffer, shipped
+from ..made_flatbuffer import Made, Op, int8, make_bytes, make_model
+
+
+class Leaky(nn.Module):
+    """Two leaky activations and the largest value of a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.leaky = nn.LeakyReLU(0.1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.leaky(self.a(x))
+        x = self.leaky(self.b(x))
+        return self.head(x.amax((2, 3)))
+
+
+def test_a_network_with_leaky_relu_and_a_maximum_becomes_all_int8(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = Leaky().eval(), tmp_path / "float.tflite"
+    convert(module, (3, 12, 12), path)
+    converted = Converted(module, path, quantized_structure(path.read_bytes()))
+    twin = converted.twin()
+    twin.calibrate([images(64)])
+    content, labels = shipped(converted, twin)
+    found = census(read_model(content), labels=labels).as_dict()
+    assert found["not_int8"] == []
+    assert {"LEAKY_RELU", "REDUCE_MAX"} <= set(found["ops"])
+    assert "DEQUANTIZE" not in found["ops"]
+    x = images(200, seed=1)
+    with torch.no_grad():
+        expected, floating = twin(x).numpy(), module(x).numpy()
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    outputs = run_flatbuffer(content, x).astype(np.float32)
+    assert compare_answers(outputs, expected, step).p999_steps <= 2.01
+    assert (outputs.argmax(1) == floating.argmax(1)).mean() > 0.95
+
+
+def island(op: str, *, after: str = "QUANTIZE") -> list[Op]:
+    return [Op("DEQUANTIZE", (0,), (1,), version=2), Op(op, (1,), (2,)), Op(after, (2,), (3,))]
+
+
+@pytest.mark.parametrize("op", sorted(OWN_SCALE))
+def test_an_operator_with_a_scale_of_its_own_keeps_the_one_it_was_given(op: str) -> None:
+    tensors = [int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), int8(1, 4, scale=0.25)]
+    model = make_model(tensors, island(op))
+    assert remove_islands(model) == 1
+    (operator,) = model.subgraphs[0].operators
+    assert (list(operator.inputs), list(operator.outputs)) == ([0], [3])
+
+
+def test_what_has_no_int8_kernel_stays(tmp_path: Path) -> None:
+    tensors = [int8(1, 4), Made((1, 4)), Made((1, 4)), int8(1, 4)]
+    model = make_model(tensors, island("SIN"))
+    assert remove_islands(model) == 0
+    assert len(model.subgraphs[0].operators) == 3
+
+
+def test_a_float_reader_behind_it_still_gets_floats() -> None:
+    tensors = [int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), Made((1, 4))]
+    model = read_model(make_bytes(tensors, island("LEAKY_RELU", after="SIN")))
+    assert remove_islands(model) == 1
+    graph = model.subgraphs[0]
+    leaky, back, sine = graph.operators
+    assert list(leaky.inputs) == [0]
+    assert list(back.inputs) == list(leaky.outputs)
+    assert list(sine.inputs) == list(back.outputs)
+    assert graph.tensors[int(leaky.outputs[0])].quantization.scale[0] == 0.5
+
+
+def test_inputs_with_different_scales_cannot_share_one() -> None:
+    tensors = [int8(1, 4, scale=0.5), int8(1, 4, scale=0.25), Made((1, 4)), Made((1, 4)), Made((1, 4)), int8(1, 4)]
+    ops = [
+        Op("DEQUANTIZE", (0,), (2,), version=2),
+        Op("DEQUANTIZE", (1,), (3,), version=2),
+        Op("MINIMUM", (2, 3), (4,)),
+        Op("QUANTIZE", (4,), (5,)),
+    ]
+    assert remove_islands(make_model(tensors, ops, inputs=(0, 1))) == 0
+
+
+def test_unused_tensors_and_codes_are_not_shipped() -> None:
+    from compress.tflite.finish import finish
+
+    tensors = [int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), int8(1, 4, scale=0.25)]
+    model = make_model(tensors, island("LEAKY_RELU"))
+    remove_islands(model)
+    content, _ = finish(model, ["leaky"], "int8")
+    shipped_model = read_model(content)
+    assert len(shipped_model.subgraphs[0].tensors) == 2
+    assert len(shipped_model.operatorCodes) == 1
+    assert len(content) < len(make_bytes(tensors, island("LEAKY_RELU")))
