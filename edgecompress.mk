@@ -18,8 +18,10 @@ define passed
 @cmp -s $@.new $@ && rm -f $@.new || mv -f $@.new $@
 endef
 
-.PHONY: FORCE
-FORCE:
+# A name with a dot is never the default goal; a stamp is no intermediate file that make may delete.
+.PHONY: .edgecompress-always
+.edgecompress-always:
+.PRECIOUS: %.passed
 
-%.passed: %.yaml FORCE
+%.passed: %.yaml .edgecompress-always
 	$(passed)

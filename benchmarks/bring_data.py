@@ -57,7 +57,8 @@ def fashion_mnist() -> str:
         return f"is there already, {DEBIAN.parent}"
     if shutil.which("apt-get") is None:
         return "no apt here; run the recipe with --set data.download=true, or put the files into data/FashionMNIST/raw"
-    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    # Asked for a password only where somebody is there to type it.
+    sudo = [] if os.geteuid() == 0 else ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
     subprocess.run([*sudo, "apt-get", "update", "-qq"], check=True)  # noqa: S603
     subprocess.run([*sudo, "apt-get", "install", "-y", "-qq", "dataset-fashion-mnist"], check=True)  # noqa: S603
     return f"70,000 pictures, from Debian's dataset-fashion-mnist, in {DEBIAN.parent} (MIT)"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -39,6 +40,23 @@ def emit_json(document: Any) -> None:
         ValueError: The document holds NaN or infinity, which JSON does not have.
     """
     print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201 - printing is what this module is for
+
+
+@contextlib.contextmanager
+def nothing_else_on_stdout(as_json: bool) -> Iterator[None]:
+    """Sends to stderr what anybody prints while inside, where stdout is meant for one JSON document."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    saved = os.dup(1)  # native code does not know of sys.stdout
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def line(text: str = "", style: str = "") -> None:

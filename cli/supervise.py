@@ -65,6 +65,8 @@ def supervise(work: Callable[[], int]) -> int:
 
     # Before the fork, so that there is no moment in which the signal would end the parent alone.
     previous = signal.signal(signal.SIGTERM, terminate)
+    # A shell starts its background jobs with SIGINT ignored; `kill -INT` must stop those too.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         child = os.fork()
         if child == 0:
@@ -84,6 +86,7 @@ def supervise(work: Callable[[], int]) -> int:
         code = ended
     finally:
         signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGINT, interrupt)
     return code
 
 

@@ -66,8 +66,8 @@ def run_pipeline(
         EdgecompressError: The run could not be finished; the steps done before stay in the store.
     """
     started = time.monotonic()
-    _prepare(output)
     plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
+    _prepare(output)
     with _recorder(output) as record:
         ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
         ctx.emit(
@@ -82,6 +82,9 @@ def run_pipeline(
                 return _outcome(report, output, plan, started)
         results = _carry_out(plan, ctx, store)
         if until is not None and "benchmark" not in results:
+            if "verify" in results and not results["verify"].metrics["passed"]:
+                reasons = tuple(results["verify"].metrics["reasons"])
+                return Outcome(ExitCode.VERIFICATION, output, None, plan, time.monotonic() - started, reasons)
             return Outcome(ExitCode.DONE, output, None, plan, time.monotonic() - started)
         report = _write_results(recipe, plan, results, output, ctx)
         return _outcome(report, output, plan, started)

@@ -14,6 +14,7 @@ from typing import Any
 from compress import __version__
 from compress.artifact import StageResult, Store, sha256_file, sha256_json
 from compress.errors import ModelError
+from compress.machine import cores, cpu_name
 from compress.recipe import DistillSpec, ModelSpec, Recipe
 
 STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
@@ -142,6 +143,9 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             "threads": recipe.threads,
         }
         parts["split"] = recipe.data.model_dump(mode="json", exclude={"path", "download"})
+        published = _published(recipe)
+        if published is not None:
+            parts["normalization"] = published
     match stage:
         case "teacher":
             parts["teacher"] = _model_parts(recipe, recipe.teacher)
@@ -152,15 +156,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             parts["prune"] = _dump(recipe.prune)
             parts["soft"] = _soft_parts(recipe, learn=recipe.prune is not None and recipe.prune.learn_from_teacher)
         case "quantize":
-            parts["quantize"] = _dump(recipe.quantize)
-            if recipe.quantize is not None and recipe.quantize.mode == "ptq":
-                parts["quantize"] = {
-                    k: v for k, v in parts["quantize"].items() if k not in ("train", "learn_from_teacher")
-                }
-            else:
-                parts["soft"] = _soft_parts(
-                    recipe, learn=recipe.quantize is not None and recipe.quantize.learn_from_teacher
-                )
+            parts |= _quantize_parts(recipe)
         case "export":
             parts["io"] = recipe.io
         case "verify":
@@ -171,7 +167,30 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             }
         case "benchmark":
             parts["benchmark"] = _dump(recipe.benchmark)
+            parts["machine"] = [cpu_name(), cores()]
     return parts
+
+
+def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
+    """Returns what quantization depends on: of the block, what its mode uses."""
+    spec = recipe.quantize
+    if spec is None:
+        return {}
+    trains = "qat" in (spec.mode, spec.escalate)
+    unused = {"train", "learn_from_teacher"} if not trains else set()
+    unused |= {key for key in ("max_drop_points", "escalate") if getattr(spec, key) is None}
+    parts: dict[str, Any] = {"quantize": spec.model_dump(mode="json", exclude=unused)}
+    if trains:
+        parts["soft"] = _soft_parts(recipe, learn=spec.learn_from_teacher)
+    return parts
+
+
+def _published(recipe: Recipe) -> str | None:
+    """Returns the model whose published normalisation all models of the run share, None where the data has its own."""
+    for spec in (recipe.student, recipe.teacher):
+        if spec is not None and spec.weights is not None and spec.model.startswith(("torchvision/", "timm/")):
+            return spec.model
+    return None
 
 
 def _inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str, str]:

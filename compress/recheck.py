@@ -42,7 +42,7 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
         ResourceError: The folder holds no finished run, or its data cannot be read.
     """
     report, lock = _read(folder)
-    recipe = Recipe.model_validate({**lock["recipe"]}).model_copy(update={"base_dir": lock["base_dir"]})
+    recipe = _recipe(folder, lock)
     checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
     model = folder / MODEL
     if not model.is_file():
@@ -53,6 +53,8 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
         return _verdict(checks, None)
     if sha256_file(model) != lock["model_sha256"] and all(check.passed for check in checks):
         checks.append(Check(f"{MODEL} against {LOCK}", False, "the lock file names another flatbuffer"))
+    if not all(check.passed for check in checks):
+        return _verdict(checks, None)  # a file that is not the run's must not be opened as if it were
     plan = make_plan(recipe, store, trust=trust)
     checks.append(_data_check(plan, lock))
     checks += [_stage_check(step.stage, step.result is not None, step.reason) for step in plan.steps]
@@ -81,6 +83,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     ):
         raise ResourceError(f"{folder}: report.json or {LOCK} is not what a run writes. Run the recipe again.")
     return report, lock
+
+
+def _recipe(folder: Path, lock: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate({**lock["recipe"]}).model_copy(update={"base_dir": str(lock["base_dir"])})
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
+        raise ResourceError(
+            f"{folder}: {LOCK} holds no recipe that this version knows. Run the recipe again."
+        ) from error
 
 
 def _hash_check(folder: Path, name: str, digest: str) -> Check:

@@ -11,6 +11,7 @@ from typing import Any
 
 from compress.recipe import SOURCES
 from compress.recipe_fields import KeyPath, blocks
+from compress.recipe_names import MODEL_ARGUMENTS
 
 Finding = tuple[KeyPath, str, str]
 
@@ -52,6 +53,26 @@ def _models(data: dict[str, Any]) -> Iterator[Finding]:
         yield ("student", "train"), message, "move it to `distill.train`, or remove `distill`"
 
 
+def _arguments(data: dict[str, Any]) -> Iterator[Finding]:
+    for block in ("teacher", "student"):
+        given = _block(data, block)
+        known = MODEL_ARGUMENTS.get(str(given.get("model")))
+        if known is None:
+            continue
+        for name, value in _block(given, "args").items():
+            path = (block, "args", str(name))
+            if name not in known:
+                listed = ", ".join(f"`{one}`" for one in known)
+                yield path, f"is no argument of {given['model']}", f"it takes {listed}"
+            elif isinstance(value, bool) or not isinstance(value, int | float if known[name] == "float" else int):
+                expected = "a number" if known[name] == "float" else "a whole number"
+                yield (
+                    path,
+                    f"expected {expected}, found {value!r}",
+                    f"{name}: {'0.5' if known[name] == 'float' else 16}",
+                )
+
+
 def _data(data: dict[str, Any]) -> Iterator[Finding]:
     given = _block(data, "data")
     source = given.get("source", "digits")
@@ -80,7 +101,7 @@ def _prune(data: dict[str, Any]) -> Iterator[Finding]:
 
 def _quantize(data: dict[str, Any]) -> Iterator[Finding]:
     given = _block(data, "quantize")
-    if given.get("mode", "ptq") == "ptq":
+    if given.get("mode", "ptq") == "ptq" and given.get("escalate") is None:
         for key in ("train", "learn_from_teacher"):
             if _has(given, key):
                 message = f"is used by `qat` only, and the mode is `ptq`{'' if 'mode' in given else ' (the default)'}"
@@ -98,6 +119,28 @@ def _training(data: dict[str, Any]) -> Iterator[Finding]:
         if path[-1] == "train" and _has(train, "momentum") and train.get("optimizer") in ("adam", "adamw"):
             message = f"is used by `sgd` only, and the optimizer is `{train['optimizer']}`"
             yield (*path, "momentum"), message, "remove it, or choose `optimizer: sgd`"
+    if _has(data, "teacher") and _has(_block(data, "distill", "train"), "label_smoothing"):
+        message = "is not used where a student learns from a teacher: its soft targets take the place of smooth labels"
+        yield ("distill", "train", "label_smoothing"), message, "remove it"
+
+
+def _lists(data: dict[str, Any]) -> Iterator[Finding]:
+    for path in (("data", "augment"), ("benchmark", "runtimes")):
+        given = _block(data, path[0]).get(path[1])
+        if isinstance(given, list):
+            for place, value in enumerate(given):
+                if value in given[:place]:
+                    yield (*path, place), f"`{value}` is there twice", "remove one"
+
+
+def _ladder(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "quantize")
+    for key in ("max_drop_points", "escalate"):
+        if given.get(key) is not None and given.get("mode") == "qat":
+            yield ("quantize", key), "is used by `ptq` only, and the mode is `qat`", "remove it, or choose `mode: ptq`"
+    if given.get("escalate") is not None and given.get("max_drop_points") is None:
+        message = "needs `max_drop_points`: without it nothing tells when PTQ is not enough"
+        yield ("quantize", "escalate"), message, "add for example `max_drop_points: 0.5`"
 
 
 def _runtimes(data: dict[str, Any]) -> Iterator[Finding]:
@@ -126,10 +169,13 @@ def _budget(data: dict[str, Any]) -> Iterator[Finding]:
 #: Every rule, in the order of the recipe's blocks.
 RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _models,
+    _arguments,
     _data,
     _prune,
     _quantize,
     _training,
     _budget,
+    _ladder,
+    _lists,
     _runtimes,
 )

@@ -125,7 +125,7 @@ def _words(detail: ErrorDetails, path: KeyPath) -> tuple[str, str]:
         return "must begin with a letter or digit and hold letters, digits, `.`, `-`, `_` and spaces, 100 at most", ""
     if isinstance(path[-1], int):
         return f"expected {listed(choices(field))}, found {found(value)}", nearest(value, choices(field))
-    if kind == "too_short":
+    if kind == "too_short" and not value:
         return f"expected {type_words(field)}, found an empty list", ""
     expected = type_words(field) + (" (or `null`)" if accepts_null(field) else "")
     return f"expected {expected}, found {found(value)}", _hint(path, value)

@@ -7,6 +7,15 @@ import difflib
 #: The tables that build these are tested to hold exactly them.
 SOURCES = ("digits", "fashion-mnist", "cifar10", "image-folder", "npz")
 MODELS = ("resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2")
+#: Arguments of the built-in models: `int` counts channels, `float` multiplies them.
+MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
+    "resnet8": {"width": "int"},
+    "resnet9": {"width": "int"},
+    "resnet20": {"width": "int"},
+    "ds-cnn": {"width": "int"},
+    "mobilenet-v1": {"width": "float"},
+    "mobilenet-v2": {"width": "float"},
+}
 
 
 def check_name(value: str, known: tuple[str, ...], *, python: bool, prefixes: tuple[str, ...] = (), what: str) -> str:
@@ -22,7 +31,7 @@ def check_name(value: str, known: tuple[str, ...], *, python: bool, prefixes: tu
         if separator and all(part.isidentifier() for part in (*module.split("."), function)):
             return value
         raise ValueError(f"`{value}` must read python:module:function")
-    near = [f"`{name}`" for name in difflib.get_close_matches(value, known, n=1)]
+    near = [f"`{name}`" for name in difflib.get_close_matches(value.lower(), known, n=1)]
     if value.isidentifier():  # the name of a library's model without its library, perhaps
         near += [f"`{prefix}{value}`" for prefix in prefixes]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."

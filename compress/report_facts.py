@@ -23,6 +23,11 @@ def _share(value: float) -> str:
     return percent(100 * value)
 
 
+def _rungs(rungs: Sequence[dict[str, Any]]) -> str:
+    """Returns the climb in one line."""
+    return "; ".join(f"{rung['name']} ({rung['detail']}): {rung['drop_points']:.2f} points" for rung in rungs)
+
+
 def _listed(values: Sequence[str]) -> str:
     return ", ".join(values)
 
@@ -59,6 +64,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("calibration_samples", "Calibration samples", number),
             ("float_validation_accuracy", "Validation accuracy in float32", percent),
             ("ptq_validation_accuracy", "Validation accuracy, calibrated only", percent),
+            ("rungs", "Repairs, and what was still lost", _rungs),
             ("validation_accuracy", "Validation accuracy of the result", percent),
         ),
     ),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from compress.artifact import StageResult
+from compress.machine import cores, cpu_name
 from compress.plan import Plan
 from compress.recipe import DistillSpec, Recipe
 from compress.report_schema import (
@@ -130,7 +129,11 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
 
 
 def _distillation(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, Any] | None:
-    learners = [stage for stage in ("distill", "prune") if stage in results and results[stage].metrics.get("distilled")]
+    learners = [
+        stage
+        for stage in ("distill", "prune", "quantize")
+        if stage in results and results[stage].metrics.get("distilled")
+    ]
     if not learners:
         return None
     spec = recipe.distill or DistillSpec()
@@ -148,20 +151,10 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu_name(),
+        "cores": cores(),
         "versions": versions,
     }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("model name", "Hardware")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _json_file(result: StageResult, name: str) -> Any:

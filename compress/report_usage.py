@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,25 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
     low, high = RANGES[tensor.dtype]
     factor = [data.value_scale / (std * tensor.scale) for _, std in pairs]
     offset = [tensor.zero_point - mean / (std * tensor.scale) for mean, std in pairs]
-    shifts = {round(value) for value in offset}
-    plain = all(abs(f - 1) < EXACT / 255 for f in factor) and all(abs(o - round(o)) < EXACT for o in offset)
-    if plain and len(shifts) == 1:
-        shift = shifts.pop()
+    shifts = {math.floor(value + EXACT) for value in offset} | {math.ceil(value - EXACT) for value in offset}
+    top = round(1 / data.value_scale)
+    plain = [shift for shift in shifts if _is_shift(factor, offset, shift, (low, high), top)]
+    if plain:
+        shift = plain[0]
         formula = f"value {_shift(shift)}" if shift else "value"
     else:
         formula = f"clip(round({_each(factor, offset, 'value * {factor} {offset}')}), {low}, {high})"
     return {**document, "factor": factor, "offset": offset, "formula": f"{tensor.dtype} = {formula}"}
+
+
+def _is_shift(factor: list[float], offset: list[float], shift: int, limits: tuple[int, int], top: int) -> bool:
+    """Returns whether adding `shift` is the same as the formula for every value from 0 to `top`."""
+    low, high = limits
+    return all(
+        min(max(round(value * f + o), low), high) == value + shift
+        for f, o in zip(factor, offset, strict=True)
+        for value in range(top + 1)
+    )
 
 
 def _each(factor: list[float], offset: list[float], form: str) -> str:
@@ -147,7 +159,7 @@ def _picture_reader(shape: tuple[int, ...], value_scale: float) -> str:
             "def load(path):",
             f'    """Returns a picture file as the model was trained on it: {tuple(shape)}, values 0 to {top}."""',
             f'    picture = ImageOps.exif_transpose(Image.open(path)).convert("{mode}")',
-            f"    picture = ImageOps.fit(picture, ({width}, {height}))",
+            f"    picture = picture.resize(({width}, {height}), Image.Resampling.BILINEAR)",
             f"    picture = np.asarray(picture, np.float32).reshape({height}, {width}, {channels})",
             f"    return {values}",
         ]

@@ -32,13 +32,14 @@ def plan(
 
     parsed = load_recipe(recipe, overrides or ())
     store = Store(default_store())
-    made = make_plan(parsed, store, trust=trusted(trust))
     predicted: list[dict[str, Any]] = []
-    if sizes:
-        from compress.context import Context
-        from compress.stages.sizes import predict_sizes
+    with render.nothing_else_on_stdout(as_json):
+        made = make_plan(parsed, store, trust=trusted(trust))
+        if sizes:
+            from compress.context import Context
+            from compress.stages.sizes import predict_sizes
 
-        predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
+            predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
     steps = [
         {
             "stage": step.stage,

@@ -58,7 +58,10 @@ def run(
     if folder.is_dir() or not folder.exists():
         log_crashes_to(folder / "run.log")
     try:
-        with make_display(render.stderr_console(), quiet=quiet) as display:
+        with (
+            render.nothing_else_on_stdout(as_json),
+            make_display(render.stderr_console(), quiet=quiet) as display,
+        ):
             outcome = run_pipeline(
                 parsed,
                 output=folder,

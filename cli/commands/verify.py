@@ -29,7 +29,10 @@ def verify(
     from compress.errors import ExitCode
     from compress.recheck import recheck
 
-    with make_display(render.stderr_console(), quiet=not render.stderr_console().is_terminal) as display:
+    with (
+        render.nothing_else_on_stdout(as_json),
+        make_display(render.stderr_console(), quiet=not render.stderr_console().is_terminal) as display,
+    ):
         verdict = recheck(folder, Store(default_store()), trust=trusted(trust), listeners=(display,))
     if as_json:
         render.emit_json({"ok": verdict["passed"], "folder": str(folder), **verdict})

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
-from compress.quantization.graph import TensorSpec, tensor_values
+from compress.quantization.graph import Graph, Node, TensorSpec, tensor_values
+from compress.quantization.ops import WEIGHTED
 
 #: The quantizer names its copies of a constant NAME_17 or NAME_duplicated_17.
 _COPY = re.compile(r"(_duplicated)?_\d+$")
@@ -40,6 +42,45 @@ def float_values(floating: schema.ModelT, originals: Mapping[str, schema.TensorT
             if values is not None and tensor.constant is not None and values.shape == tensor.constant.shape:
                 return values.astype(np.float32)
     raise ModelError(f"the float flatbuffer holds no constant named {tensor.name}")
+
+
+def find_biases(graph: Graph) -> dict[int, tuple[int, int]]:
+    """Returns, for each bias tensor, its weight tensor and the input tensor that go into its scale."""
+    return {
+        node.inputs[2]: (node.inputs[1], node.inputs[0])
+        for node in graph.nodes
+        if _has_weight(graph, node) and len(node.inputs) > 2 and node.inputs[2] >= 0  # noqa: PLR2004
+    }
+
+
+def load_constants(
+    graph: Graph, floating: schema.ModelT, biases: Mapping[int, tuple[int, int]]
+) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """Returns weights and biases, and all other constants, by tensor number.
+
+    Args:
+        graph: Of the quantized flatbuffer.
+        floating: The float32 flatbuffer it was made from: quantized constants take their float values from it.
+        biases: As `find_biases` gave them.
+
+    Raises:
+        ModelError: The two flatbuffers do not belong together.
+    """
+    weighted = {node.inputs[1] for node in graph.nodes if _has_weight(graph, node)} | set(biases)
+    originals = tensors_by_name(floating)
+    weights: dict[int, torch.Tensor] = {}
+    constants: dict[int, torch.Tensor] = {}
+    for n, tensor in enumerate(graph.tensors):
+        if tensor.constant is None:
+            continue
+        floats = tensor.quantized or n in weighted
+        values = float_values(floating, originals, tensor) if floats else tensor.constant
+        (weights if n in weighted else constants)[n] = torch.from_numpy(values.copy())
+    return weights, constants
+
+
+def _has_weight(graph: Graph, node: Node) -> bool:
+    return node.op in WEIGHTED and graph.tensors[node.inputs[1]].constant is not None
 
 
 def set_quantization(tensor: schema.TensorT, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:

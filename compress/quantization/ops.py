@@ -7,13 +7,13 @@ kernels (tensorflow/lite/kernels/internal/reference).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 
-from compress.errors import ModelError
+from compress.errors import ModelError, VerificationError
 from compress.quantization.graph import Node
 
 Tensors = list[torch.Tensor]
@@ -319,3 +319,18 @@ PASS_THROUGH = frozenset(
 FIXED_OUTPUT = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH"})
 #: Operators with a weight (input 1) and a bias (input 2) of their own.
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+
+
+def require_known(nodes: Iterable[Node]) -> None:
+    """Raises for operators without arithmetic here.
+
+    Raises:
+        VerificationError: There are some; all are named.
+    """
+    unknown = sorted({f"{node.op} (layer {node.label})" for node in nodes if node.op not in OPS})
+    if unknown:
+        raise VerificationError(
+            "the INT8 graph holds operators that cannot be simulated, so nothing would vouch for the flatbuffer: "
+            f"{', '.join(unknown)}. Build these layers from convolutions, linear layers, sums, products, pools and "
+            "common activations, or leave the quantize block out."
+        )

@@ -76,6 +76,10 @@ class RangeGroup:
         self.scale, self.zero_point = scale_and_zero_point(self.low, self.high)
         self.scale = max(self.scale, self.least_scale)  # zero lies at the same share of a range widened on both sides
 
+    def follow(self, low: float, high: float, momentum: float) -> None:
+        """Moves the range towards what a batch held, by a moving average."""
+        self.set_range(self.low + momentum * (low - self.low), self.high + momentum * (high - self.high))
+
     def integers(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int8]:
         """Returns the integers that stand for real values, clipped to INT8."""
         steps = np.rint(values.astype(np.float64) / self.scale) + self.zero_point

@@ -9,7 +9,8 @@ flatbuffer, and is the reference that the shipped flatbuffer is verified against
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from torch import nn
 
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
-from compress.quantization.exchange import float_values, replace_values, set_quantization, tensors_by_name
+from compress.quantization.exchange import find_biases, load_constants, replace_values, set_quantization
 from compress.quantization.fake import fake_bias, fake_constant, fake_weight, symmetric_scale
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
-from compress.quantization.ops import OPS, WEIGHTED
+from compress.quantization.ops import require_known
 from compress.quantization.ranges import (
     QMAX,
     QMIN,
@@ -48,6 +49,7 @@ class Twin(nn.Module):
     Attributes:
         graph: The flatbuffer's operators and tensors.
         groups: Activation ranges; each is shared by the tensors that carry one scale.
+        last_use: Node's index -> activations that no later node reads.
         quantizing: Whether values and weights are fake-quantized; off, the twin is the float model.
     """
 
@@ -60,47 +62,24 @@ class Twin(nn.Module):
             labels: A unique layer name per operator of `quantized`.
 
         Raises:
-            ModelError: An operator cannot be simulated, or the two flatbuffers do not belong together.
+            VerificationError: An operator cannot be simulated.
+            ModelError: The two flatbuffers do not belong together.
         """
         super().__init__()
         self.graph: Graph = read_graph(quantized, labels)
-        unknown = sorted({f"{node.op} (layer {node.label})" for node in self.graph.nodes if node.op not in OPS})
-        if unknown:
-            raise ModelError(f"the twin cannot simulate: {', '.join(unknown)}")
+        require_known(self.graph.nodes)
         self.groups: list[RangeGroup] = find_groups(self.graph)
         self.group_of: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.tensors}
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
         self.quantizing = True
-        self._seen: list[list[float]] | None = None
+        self._recorder: Callable[[int, torch.Tensor], None] | None = None
         self._momentum: float | None = None
         self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
-        self.weights = nn.ParameterDict()
-        self.biases: dict[int, tuple[int, int]] = {}  # bias tensor -> (weight tensor, input tensor)
-        self._constants: dict[int, torch.Tensor] = {}
-        self._load_constants(floating)
-        self._last_use = last_uses(self.graph)
-
-    def _load_constants(self, floating: schema.ModelT) -> None:
-        weighted: dict[int, str] = {}
-        for node in self.graph.nodes:
-            if node.op in WEIGHTED and self.graph.tensors[node.inputs[1]].constant is not None:
-                weighted[node.inputs[1]] = "weight"
-                if len(node.inputs) > 2 and node.inputs[2] >= 0:  # noqa: PLR2004
-                    weighted[node.inputs[2]] = "bias"
-                    self.biases[node.inputs[2]] = (node.inputs[1], node.inputs[0])
-        originals = tensors_by_name(floating)
-        for n, tensor in enumerate(self.graph.tensors):
-            if tensor.constant is None:
-                continue
-            if tensor.quantized or n in weighted:
-                values = float_values(floating, originals, tensor)
-                if n in weighted:
-                    self.weights[str(n)] = nn.Parameter(torch.from_numpy(values.copy()))
-                else:
-                    self._constants[n] = torch.from_numpy(values.copy())
-            else:
-                self._constants[n] = torch.from_numpy(tensor.constant.copy())
+        self.biases = find_biases(self.graph)
+        weights, self._constants = load_constants(self.graph, floating, self.biases)
+        self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
+        self.last_use = last_uses(self.graph)
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------
 
@@ -132,25 +111,21 @@ class Twin(nn.Module):
             return fake_weight(weight, self.weight_scale(n), spec.axis)
         return fake_bias(weight, self.bias_scale(n)) if self.biases[n][1] in self.group_of else weight
 
-    def _fake_activation(self, n: int, x: torch.Tensor) -> torch.Tensor:
+    def on_grid(self, n: int, x: torch.Tensor) -> torch.Tensor:
+        """Returns the values of activation `n` on its INT8 grid."""
         k = self.group_of.get(n)
         if k is None:
             return x
-        if n in self._observed and (self._seen is not None or (self._momentum is not None and self.training)):
-            self._observe(k, x)
+        if n in self._observed:
+            if self._recorder is not None:
+                self._recorder(k, x.detach())
+            elif self._momentum is not None and self.training and n != self.graph.input and not self.groups[k].fixed:
+                low, high = torch.aminmax(x.detach())
+                self.groups[k].follow(float(low), float(high), self._momentum)
         if not self.quantizing:
             return x
         group = self.groups[k]
         return torch.fake_quantize_per_tensor_affine(x, group.scale, group.zero_point, QMIN, QMAX)
-
-    def _observe(self, k: int, x: torch.Tensor) -> None:
-        low, high = (float(v) for v in torch.aminmax(x.detach()))
-        if self._seen is not None:
-            seen = self._seen[k]
-            seen[0], seen[1] = min(seen[0], low), max(seen[1], high)
-        elif self._momentum is not None and not self.groups[k].fixed:
-            group, m = self.groups[k], self._momentum
-            group.set_range(group.low + m * (low - group.low), group.high + m * (high - group.high))
 
     def _argument(self, n: int, values: dict[int, torch.Tensor], device: torch.device) -> torch.Tensor:
         if n in values:
@@ -160,7 +135,7 @@ class Twin(nn.Module):
         constant = self._constants[n]
         spec = self.graph.tensors[n]
         if n in self.group_of:
-            constant = self._fake_activation(n, constant)
+            constant = self.on_grid(n, constant)
         elif spec.quantized and self.quantizing and len(spec.scale) == 1:
             constant = fake_constant(constant, spec)
         # Shapes and axes are read as numbers: they stay on the CPU.
@@ -182,7 +157,7 @@ class Twin(nn.Module):
             if source is not None and target is not None:
                 ends = self.groups[source], self.groups[target]
                 outputs = (as_the_kernel(node.op, outputs[0], arguments[0], *ends),)
-        return tuple(self._fake_activation(n, x) for n, x in zip(node.outputs, outputs, strict=True))
+        return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
         """Returns a node's inputs in order: activations from `values`, weights fake-quantized, constants."""
@@ -192,35 +167,52 @@ class Twin(nn.Module):
         """Returns the outputs, (N, classes), for (N, *input_shape)."""
         if x.ndim == 4 and not flatbuffer_layout:  # noqa: PLR2004 - NCHW
             x = x.permute(0, 2, 3, 1)
-        if len(x) == 1:
-            return self._run(x)
+        return self._run(x) if len(x) == 1 else run_batch(self._run, x, self.way(x))
+
+    def way(self, x: torch.Tensor) -> Way:
+        """Returns how a batch goes through the graph; `x` holds two samples or more, in the flatbuffer's layout."""
         if self._way is None:
             with torch.no_grad(), self.floating(), self._unobserved():
                 self._way = find_way(self._run, x[:2].detach())
-        return run_batch(self._run, x, self._way)
+        return self._way
 
     @contextlib.contextmanager
     def _unobserved(self) -> Iterator[None]:
-        seen, momentum = self._seen, self._momentum
-        self._seen = self._momentum = None
+        recorder, momentum = self._recorder, self._momentum
+        self._recorder = self._momentum = None
         try:
             yield
         finally:
-            self._seen, self._momentum = seen, momentum
+            self._recorder, self._momentum = recorder, momentum
 
     def _run(self, x: torch.Tensor, *, stacked: bool = False) -> torch.Tensor:
-        values = {self.graph.input: self._fake_activation(self.graph.input, x)}
+        values = {self.graph.input: self.on_grid(self.graph.input, x)}
         for node in self.graph.nodes:
             each = [n in values for n in node.inputs if n >= 0] if stacked else None
             outputs = self.run_node(node, self.arguments(node, values, x.device), each=each)
             values.update(zip(node.outputs, outputs, strict=True))
-            for n in self._last_use.get(node.index, ()):
+            for n in self.last_use.get(node.index, ()):
                 values.pop(n, None)
         return values[self.graph.output]
 
     # -- ranges ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    def observe(self, batches: Iterable[torch.Tensor], recorder: Callable[[int, torch.Tensor], None]) -> None:
+        """Runs the float model and shows `recorder` every new activation: the number of its group, and its values.
+
+        Args:
+            batches: Network inputs.
+            recorder: Told of each activation of each batch.
+        """
+        self._recorder = recorder
+        try:
+            with self.floating():
+                for batch in batches:
+                    self(batch)
+        finally:
+            self._recorder = None
+
     def calibrate(self, batches: Iterable[torch.Tensor], input_range: tuple[float, float] | None = None) -> None:
         """Sets every activation range to the least and largest value seen in the float model.
 
@@ -231,23 +223,34 @@ class Twin(nn.Module):
         Raises:
             ModelError: No sample was given, or a value was not finite.
         """
-        self._seen = [[np.inf, -np.inf] for _ in self.groups]
-        try:
-            with self.floating():
-                for batch in batches:
-                    self(batch)
-            seen = self._seen
-        finally:
-            self._seen = None
-        for k, (group, (low, high)) in enumerate(zip(self.groups, seen, strict=True)):
-            if k not in self._observed.values():
-                continue
-            if not (np.isfinite(low) and np.isfinite(high)):
+        seen = dict.fromkeys(self._observed.values(), (math.inf, -math.inf))
+
+        def record(k: int, x: torch.Tensor) -> None:
+            low, high = (float(v) for v in torch.aminmax(x))
+            seen[k] = min(seen[k][0], low), max(seen[k][1], high)
+
+        self.observe(batches, record)
+        self.set_ranges(seen, input_range)
+
+    def set_ranges(
+        self, ranges: Mapping[int, tuple[float, float]], input_range: tuple[float, float] | None = None
+    ) -> None:
+        """Sets activation ranges.
+
+        Args:
+            ranges: Number of a range group -> its least and largest value.
+            input_range: What the input can hold at all, where that is known; it replaces the one given.
+
+        Raises:
+            ModelError: A range is not finite: no sample was seen, or a value was not finite.
+        """
+        for k, (low, high) in ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high)):
                 raise ModelError(
-                    f"calibration saw no finite value at {group.name(self.graph)}: "
+                    f"calibration saw no finite value at {self.groups[k].name(self.graph)}: "
                     "are the weights and the calibration samples sound?"
                 )
-            group.set_range(low, high)
+            self.groups[k].set_range(low, high)
         if input_range is not None and self.graph.input in self.group_of:
             self.groups[self.group_of[self.graph.input]].set_range(*input_range)
         floor_scales(self.graph, self.groups, self.group_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import time
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ MODEL = "model.tflite"
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 CURVE = "curve.json"
+#: What a conversion depends on beside the model.
+CONVERTERS = ("litert-torch", "torch")
 
 
 def model_stages(recipe: Recipe) -> list[tuple[str, str]]:
@@ -136,20 +139,29 @@ class Workbench:
             return Lesson(
                 OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha
             )
-        teacher = StoredTargets(
+        teacher = self.results["teacher"]
+        stored = StoredTargets(
             self.store,
             self.ctx,
             self.task,
-            views=spec.views,
-            teacher_fingerprint=self.results["teacher"].fingerprint,
+            # Without augmentation all views are the same pictures.
+            views=spec.views if self.recipe.data.augment else 1,
+            teacher_fingerprint=f"{teacher.fingerprint} {teacher.artifacts[WEIGHTS].sha256}",
             teacher=lambda: self.load("teacher"),
             device=self.device,
         )
-        return Lesson(teacher, spec.temperature, spec.alpha)
+        return Lesson(stored, spec.temperature, spec.alpha)
 
     def float_flatbuffer(self, stage: str) -> Path:
         """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
-        fingerprint = sha256_json({"model": self.results[stage].fingerprint})
+        fingerprint = sha256_json(
+            {
+                "model": self.results[stage].fingerprint,
+                # The content too: a model made again need not be the same, on a GPU or another number of cores.
+                "artifacts": {name: one.sha256 for name, one in self.results[stage].artifacts.items()},
+                "libraries": {name: importlib.metadata.version(name) for name in CONVERTERS},
+            }
+        )
         result, _ = self.store.load("flatbuffer", fingerprint)
         if result is None:
             self.ctx.note(f"converting the {stage} model to a flatbuffer")

@@ -24,7 +24,7 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
         "teacher": recipe.teacher is not None and recipe.teacher.train is not None,
         "distill": recipe.student is not None and (recipe.distill is not None or recipe.student.train is not None),
         "prune": recipe.prune is not None,
-        "quantize": recipe.quantize is not None and recipe.quantize.mode == "qat",
+        "quantize": recipe.quantize is not None and "qat" in (recipe.quantize.mode, recipe.quantize.escalate),
     }
     learners = sorted(stage for stage, does in trains.items() if does and stage in todo)
     if learners and not len(dataset.train):

@@ -152,6 +152,11 @@ def _step(
     targets = lesson.teacher.targets(index, view, x) if lesson.teacher is not None else None
     with autocast(device, task.dataset.input_shape):
         outputs = model(x)
+    if not isinstance(outputs, torch.Tensor):
+        raise ModelError(
+            f"in training the model returns a {type(outputs).__name__} ({where}); one tensor of scores was expected. "
+            "Auxiliary outputs have to be switched off, often by an argument such as aux_logits: false."
+        )
     outputs = outputs.float()
     if targets is None:
         loss = task.loss(outputs, labels, spec.label_smoothing)

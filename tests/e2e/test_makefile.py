@@ -41,11 +41,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(project: Path) -> int:
+def make(project: Path, *goals: str) -> int:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    return subprocess.run(
-        ["make", "firmware.bin"], cwd=project, env=environment, capture_output=True, check=False
-    ).returncode
+    return subprocess.run(["make", *goals], cwd=project, env=environment, capture_output=True, check=False).returncode
 
 
 def test_target_is_made_once_while_nothing_changes(project: Path) -> None:
@@ -56,6 +54,16 @@ def test_target_is_made_once_while_nothing_changes(project: Path) -> None:
     assert make(project) == 0
     assert (project / "firmware.bin").read_text() == "two"
     assert (project / "links").read_text() == "linked\n" * 2
+
+
+def test_stamps_of_a_pattern_rule_are_kept(project: Path) -> None:
+    (project / "Makefile").write_text(
+        "EDGECOMPRESS := ./stub\nall: model.bin\ninclude edgecompress.mk\n"
+        "%.bin: %.passed\n\tcp runs/$*/model.tflite $@\n\techo linked >> links\n"
+    )
+    assert make(project) == make(project) == 0
+    assert (project / "model.passed").is_file()
+    assert (project / "links").read_text() == "linked\n"
 
 
 def test_a_missed_budget_does_not_turn_the_next_make_green(project: Path) -> None:

@@ -16,7 +16,7 @@ PACKAGES = ("cli", "compress")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 #: From the bottom up: a module may import its own layer and those below. The first part of a name under `compress`.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "recipe", "artifact", "context", "python_source"),
+    ("errors", "recipe", "artifact", "machine", "context", "python_source"),
     ("tasks", "models", "data"),
     ("training", "tflite"),
     ("pruning", "quantization"),
@@ -61,6 +61,12 @@ def imports(path: Path) -> Iterator[str]:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def is_module(name: str) -> bool:
+    """Returns whether a dotted name is a module or a package of ours, not something in one."""
+    place = ROOT / name.replace(".", "/")
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
 def layer(module: str) -> int | None:
     """Returns the layer of a module of `compress`, None for the package itself."""
     if module == "compress":
@@ -79,7 +85,7 @@ def test_imports_go_down_only(path: Path) -> None:
         top = used.split(".")[0]
         if mine.startswith("compress"):
             assert top not in ("cli", "typer"), f"{mine} imports {used}"
-            if top == "compress" and used != "compress" and (ROOT / used.replace(".", "/")).with_suffix(".py").exists():
+            if top == "compress" and used != "compress" and is_module(used):
                 above, own = layer(used), layer(mine)
                 assert above is None or (own is not None and above <= own), (
                     f"{mine} (layer {own}) imports {used} (layer {above})"

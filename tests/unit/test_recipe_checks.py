@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from compress.recipe_checks import check
+from compress.recipe_names import MODEL_ARGUMENTS
 
 TEACHER = {"model": "resnet9"}
 STUDENT = {"model": "resnet8"}
@@ -30,9 +31,15 @@ def blamed(**data: Any) -> list[str]:
         {"teacher": TEACHER, "data": {"augment": ["flip"], "channels": 3, "download": False, "args": {}}},
         {"teacher": TEACHER, "quantize": {"mode": "qat", "train": {"epochs": 1}}, "export": {"io": "float32"}},
         {"teacher": TEACHER, "quantize": {}, "export": {"io": "uint8"}},
+        {"teacher": {"model": "mobilenet-v2", "args": {"width": 0.35}}, "student": {**STUDENT, "args": {"width": 8}}},
+        {"teacher": {"model": "torchvision/resnet18", "args": {"anything": "goes"}}},
         {"teacher": TEACHER, "prune": {"round_to": 4, "train": {"epochs": 1}, "steps": 9}},
         {"teacher": {**TEACHER, "train": {"momentum": 0.5}}},
         {"teacher": TEACHER, "budget": {"size_kib": 1, "latency_ms": 0.001, "accuracy_drop_points": 0}},
+        {
+            "teacher": TEACHER,
+            "quantize": {"max_drop_points": 0.5, "escalate": "qat", "train": {"epochs": 1}},
+        },
         {
             "teacher": TEACHER,
             "budget": {"arena_kib": 64},
@@ -70,6 +77,19 @@ def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
         ({"teacher": TEACHER, "budget": {"size_kib": 0.99}}, ["budget.size_kib"]),
         ({"teacher": TEACHER, "budget": {"latency_ms": 0.0001}}, ["budget.latency_ms"]),
         ({"teacher": TEACHER, "budget": {"arena_kib": 64}}, ["budget.arena_kib"]),
+        (
+            {"teacher": {**TEACHER, "args": {"width": "sixty", "widht": 3}}},
+            ["teacher.args.width", "teacher.args.widht"],
+        ),
+        ({"teacher": {"model": "mobilenet-v2", "args": {"width": True}}}, ["teacher.args.width"]),
+        (
+            {"teacher": TEACHER, "student": STUDENT, "distill": {"train": {"label_smoothing": 0.1}}},
+            ["distill.train.label_smoothing"],
+        ),
+        ({"teacher": TEACHER, "data": {"augment": ["flip", "crop", "flip"]}}, ["data.augment.2"]),
+        ({"teacher": TEACHER, "benchmark": {"runtimes": ["litert", "litert"]}}, ["benchmark.runtimes.1"]),
+        ({"teacher": TEACHER, "quantize": {"mode": "qat", "max_drop_points": 1}}, ["quantize.max_drop_points"]),
+        ({"teacher": TEACHER, "quantize": {"escalate": "qat"}}, ["quantize.escalate"]),
         ({"teacher": TEACHER, "benchmark": {"runtimes": ["tflite-micro", "litert"]}}, ["benchmark.runtimes"]),
     ],
 )
@@ -93,3 +113,14 @@ def test_blocks_of_the_wrong_type_do_not_stop_the_checks() -> None:
     }
     assert blamed(**wrong, export={"io": "int8"}) == ["export.io"]
     assert blamed(**wrong, quantize=7, export=None) == []
+
+
+def test_the_table_of_arguments_is_that_of_the_models() -> None:
+    from inspect import signature
+
+    from compress.models import BUILT_IN
+
+    for name, build in BUILT_IN.items():
+        taken = [p for p in signature(build).parameters.values() if p.name not in ("input_shape", "num_classes")]
+        assert {p.name: p.annotation for p in taken} == MODEL_ARGUMENTS[name]
+    assert set(MODEL_ARGUMENTS) == set(BUILT_IN)

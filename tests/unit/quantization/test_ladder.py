@@ -1,0 +1,224 @@
+"""Each repair of PTQ on a network that it repairs, and the ladder that climbs no further than it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.quantization.adaround import learn_rounding
+from compress.quantization.bias_correction import correct_biases
+from compress.quantization.compare import compare_answers
+from compress.quantization.equalize import equalize, find_pairs
+from compress.quantization.estimation import ESTIMATORS, Seen, estimate, look
+from compress.quantization.ladder import Ladder
+from compress.quantization.layers import walk
+from compress.quantization.structure import quantized_structure
+from compress.quantization.twin import Twin
+from compress.tflite.convert import convert
+
+from ..converted_net import Converted, images, run_flatbuffer, shipped
+
+
+class Chain(nn.Module):
+    """Convolutions in a chain: dense, depthwise, dense, a pool and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.c, self.fc = nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.c(torch.relu(self.b(torch.relu(self.a(x))))))
+        return self.fc(nn.functional.avg_pool2d(x, 12).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """The chain, its channels rescaled so that weight ranges lie 1000:1 apart; the function is what it was."""
+    torch.manual_seed(1)
+    module = Chain().eval()
+    factors = torch.logspace(-1.5, 1.5, 8)[torch.randperm(8)]
+    with torch.no_grad():
+        for first, second in ((module.a, module.b), (module.b, module.c)):
+            first.weight.mul_(factors.reshape(-1, 1, 1, 1))
+            first.bias.mul_(factors)
+            second.weight.div_(factors.reshape(-1, 1, 1, 1) if second.groups > 1 else factors.reshape(1, -1, 1, 1))
+    path = tmp_path_factory.mktemp("chain") / "float.tflite"
+    convert(module, (3, 12, 12), path)
+    return Converted(module, path, quantized_structure(path.read_bytes()))
+
+
+def error(twin: Twin, x: torch.Tensor) -> float:
+    """Returns the mean squared error of the quantized outputs against the float model's."""
+    with torch.no_grad():
+        quantized = twin(x)
+        with twin.floating():
+            return float((quantized - twin(x)).square().mean())
+
+
+def calibrated(converted: Converted) -> Twin:
+    twin = converted.twin()
+    twin.calibrate([images(64)])
+    return twin
+
+
+def test_equalisation_keeps_the_function_and_evens_out_the_channels(chain: Converted) -> None:
+    twin, x = calibrated(chain), images(64, seed=3)
+    assert [(pair.first.op, pair.second.op) for pair in find_pairs(twin)] == [
+        ("CONV_2D", "DEPTHWISE_CONV_2D"),
+        ("DEPTHWISE_CONV_2D", "CONV_2D"),
+        ("CONV_2D", "FULLY_CONNECTED"),
+    ]
+    before = error(twin, x)
+    with torch.no_grad(), twin.floating():
+        expected = twin(x)
+    assert equalize(twin) == 3
+    with torch.no_grad(), twin.floating():
+        torch.testing.assert_close(twin(x), expected, rtol=1e-4, atol=1e-4)
+    twin.calibrate([images(64)])
+    assert error(twin, x) < before / 10
+    content, _ = shipped(chain, twin)
+    with torch.no_grad():
+        answers = twin(x).numpy()
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    assert compare_answers(run_flatbuffer(content, x).astype(np.float32), answers, step).max_steps <= 1.01
+
+
+def test_layers_that_others_read_are_left_alone(twin: Twin) -> None:
+    """In the net of every kind, the stem's output is read twice and the rest is no chain of ReLUs."""
+    assert [pair.first.label for pair in find_pairs(twin)] == []
+
+
+def test_bias_correction_takes_off_the_mean_error(chain: Converted) -> None:
+    twin, x = calibrated(chain), images(64)
+    equalize(twin)
+    twin.calibrate([x])
+
+    reference = [layer.target[0] for layer in walk(twin, x)][-1].mean(0)
+    with torch.no_grad():
+        before = float((twin(x).mean(0) - reference).abs().max())
+    assert correct_biases(twin, x) == 4
+    with torch.no_grad():
+        after = float((twin(x).mean(0) - reference).abs().max())
+    assert after < before / 2
+
+
+def test_learned_rounding_is_better_than_rounding_to_nearest(chain: Converted) -> None:
+    twin, x = calibrated(chain), images(128, seed=5)
+    equalize(twin)
+    twin.calibrate([images(64)])
+    with torch.no_grad(), twin.floating():
+        expected = twin(x)
+    before = error(twin, x)
+    integers = {n: values[0] for n, values in twin.quantized_constants().items()}
+    scales = {n: values[1] for n, values in twin.quantized_constants().items()}
+    assert learn_rounding(twin, images(64), iterations=300) == 4
+    with torch.no_grad():
+        after = float((twin(x) - expected).square().mean())
+    assert after < before
+    moved = [
+        int(np.abs(values[0].astype(int) - integers[n]).max())
+        for n, values in twin.quantized_constants().items()
+        if n not in twin.biases
+    ]
+    assert max(moved) == 1
+    for n, values in twin.quantized_constants().items():
+        np.testing.assert_allclose(values[1], scales[n], rtol=1e-5)
+
+
+def test_pruned_weights_stay_zero_when_rounding_is_learned(chain: Converted) -> None:
+    twin = calibrated(chain)
+    key = str(twin.graph.nodes[0].inputs[1])
+    with torch.no_grad():
+        twin.weights[key].data[:, 0] = 0.0
+    learn_rounding(twin, images(32), iterations=50)
+    assert not twin.weights[key].detach()[:, 0].any()
+
+
+def test_estimators_on_values_with_an_outlier() -> None:
+    seen = Seen()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        seen.add(torch.randn(20_000, generator=generator))
+    seen.add(torch.cat([torch.randn(20_000, generator=generator), torch.tensor([100.0])]))
+    ranges = {name: ESTIMATORS[name](seen) for name in ESTIMATORS}
+    assert ranges["min-max"][1] == 100.0
+    assert 4 < ranges["moving-average"][1] < 100
+    assert 3 < ranges["percentile-99.9"][1] < ranges["percentile-99.99"][1] < 5
+    assert 4 < ranges["mse"][1] < 95  # clipping one value costs less than coarser steps for all
+    assert set(ranges) == {"min-max", "moving-average", "percentile-99.99", "percentile-99.9", "mse"}
+
+
+def test_observed_ranges_are_those_of_calibration(converted: Converted) -> None:
+    twin, other = converted.twin(), calibrated(converted)
+    twin.set_ranges(estimate(look(twin, [images(64)]), "min-max"))
+    assert twin.ranges() == other.ranges()
+
+
+def ladder(converted: Converted, grade: Callable[[Twin], float]) -> Ladder:
+    twin = converted.twin()
+    return Ladder(twin, images(64).split(32), lambda: grade(twin), iterations=50)
+
+
+def fidelity(converted: Converted) -> Callable[[Twin], float]:
+    """Returns what grades a twin: the share of the float outputs' variance that it explains, in percent.
+
+    The arg-max of a network with random weights is nearly always the same class, which would tell nothing.
+    """
+    x = images(200, seed=9)
+    with torch.no_grad():
+        expected = converted.module(x)
+
+    def grade(twin: Twin) -> float:
+        with torch.no_grad():
+            missed = (twin(x) - expected).square().mean()
+        return 100.0 * (1.0 - float(missed / expected.var(0).mean()))
+
+    return grade
+
+
+def test_plain_calibration_suffices_for_a_tame_network(converted: Converted) -> None:
+    found = ladder(converted, fidelity(converted))
+    assert found.climb(5.0) is True
+    assert [rung.name for rung in found.rungs] == ["plain"]
+
+
+def test_equalisation_is_the_first_that_suffices_for_ranges_1000_to_1(chain: Converted) -> None:
+    found = ladder(chain, fidelity(chain))
+    assert found.climb(6.0) is True
+    assert [rung.name for rung in found.rungs] == ["plain", "ranges", "equalize"]
+    plain, _, last = found.rungs
+    assert plain.drop_points > 100
+    assert last.drop_points <= 6.0
+    assert "3 pairs of layers equalised" in last.detail
+
+
+def test_when_nothing_suffices_the_best_rung_is_kept(chain: Converted) -> None:
+    found = ladder(chain, fidelity(chain))
+    assert found.climb(-1.0) is False
+    assert [rung.name for rung in found.rungs] == ["plain", "ranges", "equalize", "adaround"]
+    assert found.accuracy() == max(rung.accuracy for rung in found.rungs)
+
+
+def test_outliers_are_what_the_range_estimators_are_for(tmp_path: Path) -> None:
+    """One calibration sample in which a value runs away: the least and largest values spoil every other sample."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(12), nn.Flatten(), nn.Linear(8, 5)
+    ).eval()
+    path = tmp_path / "float.tflite"
+    convert(module, (3, 12, 12), path)
+    converted = Converted(module, path, quantized_structure(path.read_bytes()))
+    twin = converted.twin()
+    outlier = images(64)
+    outlier[0, 0, 0, 0] = 3000.0
+    grade = fidelity(converted)
+    found = Ladder(twin, outlier.split(16), lambda: grade(twin), iterations=10)
+    assert found.climb(5.0) is True
+    assert [rung.name for rung in found.rungs] == ["plain", "ranges"]
+    assert found.rungs[0].drop_points > 10
