@@ -13,15 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compress.quantization.graph import Node
 from compress.quantization.ranges import QMAX, QMIN, RangeGroup
 
 #: What floating point may take off a tie, in steps.
 TIE_MARGIN = 1e-4
+#: Slopes that XNNPACK's LEAKY_RELU takes.
+SMALLEST_SLOPE, LARGEST_SLOPE = 2.0**-8, 2.0**7
 _INT16_MAX = 2**15 - 1
 _INT32_MAX = 2**31 - 1
 
 
-def _average_pool(y: torch.Tensor, _x: torch.Tensor, _source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+def _average_pool(
+    _node: Node, y: torch.Tensor, _x: torch.Tensor, _source: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
     """Returns the means, ties rounded away from the integer 0 (which is not the real one).
 
     Source: AveragePool in tensorflow/lite/kernels/internal/reference/integer_ops/pooling.h.
@@ -31,11 +36,25 @@ def _average_pool(y: torch.Tensor, _x: torch.Tensor, _source: RangeGroup, target
     return (rounded - target.zero_point) * target.scale
 
 
-def _hard_swish(_y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+def _hard_swish(_node: Node, _y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
     """Returns the kernel's output for values on the source's grid, from its table of 256 entries."""
     table = (hard_swish_table(source, target).astype(np.float32) - target.zero_point) * np.float32(target.scale)
     index = torch.round(x / source.scale + (source.zero_point - QMIN)).clamp(0, QMAX - QMIN)
     return torch.from_numpy(table).to(x.device)[index.long()]
+
+
+def _leaky_relu(node: Node, y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+    """Returns the outputs with both slopes rounded to 1/256, as XNNPACK multiplies.
+
+    Source: qs8-vlrelu in XNNPACK, and its parameters. Slopes outside of what it takes go to another kernel.
+    """
+    slope = float(np.float32(source.scale) / np.float32(target.scale))
+    below = slope * float(np.float32(node.options["alpha"]))
+    if not (SMALLEST_SLOPE <= slope <= LARGEST_SLOPE and SMALLEST_SLOPE <= abs(below) <= LARGEST_SLOPE):
+        return y
+    steps = torch.round(x.double() / source.scale)
+    factor = torch.where(steps >= 0, float(np.rint(256.0 * slope)), float(np.rint(256.0 * below)))
+    return (torch.floor((steps * factor + 128.0) / 256.0) * target.scale).to(y.dtype)
 
 
 def hard_swish_table(source: RangeGroup, target: RangeGroup) -> NDArray[np.int64]:
@@ -101,22 +120,23 @@ def _divide_by_power(values: NDArray[np.int64], exponent: int) -> NDArray[np.int
 
 
 #: Operator -> its output on its grid, from the real output, the input, and both ranges.
-KERNELS: dict[str, Callable[[torch.Tensor, torch.Tensor, RangeGroup, RangeGroup], torch.Tensor]] = {
+KERNELS: dict[str, Callable[[Node, torch.Tensor, torch.Tensor, RangeGroup, RangeGroup], torch.Tensor]] = {
     "AVERAGE_POOL_2D": _average_pool,
     "HARD_SWISH": _hard_swish,
+    "LEAKY_RELU": _leaky_relu,
 }
 
 
-def as_the_kernel(op: str, y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
-    """Returns `y` as the integer kernel of `op` gives it; gradients pass as if nothing had been rounded.
+def as_the_kernel(node: Node, y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+    """Returns `y` as the integer kernel of an operator gives it; gradients pass as if nothing had been rounded.
 
     Args:
-        op: A key of KERNELS.
+        node: An operator of KERNELS.
         y: The real output.
         x: The input it was computed from, on the source's grid.
         source: Range of the input.
         target: Range of the output.
     """
     with torch.no_grad():
-        rounded = KERNELS[op](y.detach(), x.detach(), source, target)
+        rounded = KERNELS[node.op](node, y.detach(), x.detach(), source, target)
     return y + (rounded - y.detach())

@@ -20,6 +20,9 @@ from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 QMIN, QMAX = -128, 127
 #: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, say).
 _JOINING = frozenset({"CONCATENATION", "PACK"})
+#: Fused activations (RELU_N1_TO_1, RELU6) with a limit that the kernels express in steps of the output, as INT32.
+_LIMITS = {2: 1.0, 3: 6.0}
+LARGEST_STEPS = 2.0**30
 #: Operators whose output has a least scale that means anything.
 _FLOORED = frozenset({"MEAN", "MUL"})
 
@@ -152,12 +155,19 @@ def floor_scales(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, 
 
     The mean of n steps is a multiple of 1/n step and a product one of the product of both steps: a finer scale holds
     nothing but rounding, and its ratio to theirs overflows the kernels' arithmetic. It comes up where a layer norm
-    follows another one: the mean is zero but for the last bits of floating point.
+    follows another one: the mean is zero but for the last bits of floating point. Outputs of a fused RELU6 are widened
+    where 6 would not fit INT32 (`no_integer_overflow_from_quantization`), which happens where all channels are dead.
     """
     for node in graph.nodes:
-        if node.op not in _FLOORED or node.outputs[0] not in group_of:
+        if node.outputs[0] not in group_of:
             continue
         made = groups[group_of[node.outputs[0]]]
+        limit = _LIMITS.get(int(node.options.get("fusedActivationFunction") or 0))
+        if limit is not None:
+            made.least_scale = max(made.least_scale, float(np.float32(limit / LARGEST_STEPS)))
+            made.set_range(made.low, made.high)
+        if node.op not in _FLOORED:
+            continue
         steps = [groups[group_of[n]].scale for n in node.inputs if n in group_of]
         if node.op == "MEAN" and steps:
             made.least_scale = steps[0] * math.prod(node.output_shapes[0]) / max(math.prod(node.input_shapes[0]), 1)

@@ -156,7 +156,7 @@ class Twin(nn.Module):
             source, target = self.group_of.get(node.inputs[0]), self.group_of.get(node.outputs[0])
             if source is not None and target is not None:
                 ends = self.groups[source], self.groups[target]
-                outputs = (as_the_kernel(node.op, outputs[0], arguments[0], *ends),)
+                outputs = (as_the_kernel(node, outputs[0], arguments[0], *ends),)
         return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +94,19 @@ def test_recipe_that_cannot_be_used(capsys: Capture) -> None:
     assert invoke(["plan", "r.yaml", "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert (document["ok"], document["error"]["kind"]) == (False, "recipe")
+
+
+def test_what_user_code_prints_does_not_get_into_the_json(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def chatty(_recipe: Any, *, trust: bool) -> str:
+        sys.stdout.write("loading my data\n")
+        os.write(1, b"native code\n")
+        return "ab" * 32
+
+    monkeypatch.setattr("compress.data.fingerprint", chatty)
+    assert invoke(["plan", "r.yaml", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["ok"] is True
+    assert "loading my data" in err
+    assert "native code" in err

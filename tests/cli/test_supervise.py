@@ -34,6 +34,19 @@ sys.argv = ["edgecompress", "run", *sys.argv[1:]]
 sys.exit(main.main())
 """
 
+#: A work that goes on until it is interrupted.
+BACKGROUND = """
+import sys, time
+from cli import main
+def work():
+    print("begun", flush=True)
+    time.sleep(60)
+    return 0
+main.invoke = lambda arguments: work()
+sys.argv = ["edgecompress", "run"]
+sys.exit(main.main())
+"""
+
 
 def later(number: int, delay_s: float = 0.3) -> threading.Thread:
     thread = threading.Timer(delay_s, os.kill, (os.getpid(), number))
@@ -179,6 +192,20 @@ def test_the_program_answers_for_a_child_it_had_to_end(number: signal.Signals, c
     assert not is_alive(child)
     said = json.loads(out)["error"]["message"] if as_json else err
     assert "Finished stages are kept: run the same command again to go on." in said
+
+
+def test_interrupt_reaches_a_background_job(tmp_path: Path) -> None:
+    """A shell without job control starts `command &` with SIGINT ignored."""
+    program = f"{sys.executable} -c '{BACKGROUND}' > {tmp_path}/out 2>&1 & echo $!; wait $!; echo code $?"
+    with subprocess.Popen(["sh", "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        job = int(shell.stdout.readline())
+        deadline = time.monotonic() + 20
+        while not ((tmp_path / "out").exists() and (tmp_path / "out").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(job, signal.SIGINT)
+        out, _ = shell.communicate(timeout=10)
+    assert out == "code 130\n"
 
 
 @pytest.mark.parametrize("command", ["run", "verify"])

@@ -17,6 +17,7 @@ from compress.pipeline import Outcome
 from compress.quantization.compare import match_tensors
 from compress.quantization.twin import Twin
 from compress.recheck import recheck
+from compress.stages import STAGES as STAGE_TABLE
 from compress.tflite.flatbuffer import read_model
 
 STAGES = ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]
@@ -260,6 +261,36 @@ def test_verify_confirms_a_run_and_notices_a_changed_flatbuffer(
     verdict = recheck(kitchen / "run", shared_store)
     assert not verdict["passed"]
     assert next(check["name"] for check in verdict["checks"] if check["passed"] is False) == "model.tflite"
+    path.write_bytes(b"no flatbuffer at all")
+    assert recheck(kitchen / "run", shared_store)["passed"] is False
+    lock = kitchen / "run" / "recipe.lock.yaml"
+    lock.write_text(lock.read_text().replace("base_dir:", "basedir:"))
+    with pytest.raises(ResourceError, match="no recipe that this version knows"):
+        recheck(kitchen / "run", shared_store)
+
+
+def test_a_failed_verification_counts_also_where_the_run_stops_there(
+    cook: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(STAGE_TABLE, "verify", lambda _bench, _work: {"passed": False, "reasons": ["planted"]})
+    found = cook("seed=5", store=Store(tmp_path / "own"), until="verify", output="until")
+    assert (found.exit_code, found.messages) == (ExitCode.VERIFICATION, ("planted",))
+
+
+def test_ptq_climbs_the_ladder_and_escalates_to_training(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    """A limit that nothing can meet: every rung is tried, the last one trains."""
+    outcome = cook(
+        "quantize.mode=ptq", "quantize.max_drop_points=0", "quantize.escalate=qat", "quantize.train.epochs=1",
+        "distill.train.epochs=1", output="ladder",
+    )  # fmt: skip
+    assert outcome.exit_code == ExitCode.DONE
+    quantization = json.loads((kitchen / "ladder" / "report.json").read_text())["quantization"]
+    names = [rung["name"] for rung in quantization["rungs"]]
+    assert names == ["plain", "ranges", "equalize", "adaround", "qat"][: len(names)]
+    assert all(rung["detail"] for rung in quantization["rungs"])
+    last = quantization["rungs"][-1]
+    assert last["drop_points"] <= 0 or last["name"] == "qat"
+    assert last["accuracy"] == pytest.approx(quantization["validation_accuracy"])
 
 
 def test_other_runtimes_are_tried_and_the_arena_is_budgeted(cook: Callable[..., Outcome], kitchen: Path) -> None:

@@ -75,7 +75,7 @@ def test_numbers_of_yaml_1_2(write: Write, text: str, value: float) -> None:
 
 def test_scalars_of_yaml_1_2_in_free_arguments(write: Write) -> None:
     text = "{a: no, b: 0o17, c: 0x1F, d: 010, e: 2020-01-01, f: ~, g: True, h: 1_000, i: 1:30, j: '5'}"
-    recipe = load_recipe(write(f"version: 1\nteacher: {{model: resnet9, args: {text}}}\n"))
+    recipe = load_recipe(write(f"version: 1\nteacher: {{model: 'python:mine:net', args: {text}}}\n"))
     assert recipe.teacher is not None
     expected = {"a": "no", "b": 15, "c": 31, "d": 10, "e": "2020-01-01", "f": None, "g": True}
     assert recipe.teacher.args == expected | {"h": "1_000", "i": "1:30", "j": "5"}
@@ -250,7 +250,8 @@ def test_null_in_an_override_removes_blocks_or_sets_null(write: Write) -> None:
 
 
 def test_value_of_an_override_is_yaml(write: Write) -> None:
-    recipe = load_recipe(write(SMALL), ["data={augment: [crop, flip], test: 1e-1}", "teacher.args.name=a=b"])
+    model = ["teacher.model=python:mine:net", "teacher.args.name=a=b"]
+    recipe = load_recipe(write(SMALL), ["data={augment: [crop, flip], test: 1e-1}", *model])
     assert (recipe.data.augment, recipe.data.test) == (("crop", "flip"), 0.1)
     assert recipe.teacher is not None
     assert recipe.teacher.args == {"name": "a=b"}

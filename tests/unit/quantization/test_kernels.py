@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.quantization.kernels import KERNELS, as_the_kernel, hard_swish_table
+from compress.quantization.graph import Node
+from compress.quantization.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
 from compress.quantization.ranges import RangeGroup
 from compress.quantization.twin import Twin
 
@@ -20,6 +21,10 @@ EVERY_VALUE = np.arange(-128, 128, dtype=np.int8)
 
 def grid(scale: float, zero_point: int) -> RangeGroup:
     return RangeGroup(tensors=(0,), observed=(0,), fixed=False, scale=float(np.float32(scale)), zero_point=zero_point)
+
+
+def node(op: str, **options: float) -> Node:
+    return Node(0, op, "layer", (0,), (1,), options, ((1, 256),), ((1, 256),))
 
 
 def run_kernel(content: bytes, raw: np.ndarray) -> np.ndarray:
@@ -62,6 +67,32 @@ def test_hard_swish_is_not_the_rounded_real_one() -> None:
     assert 0 < (hard_swish_table(source, target) != plain).sum() <= 8
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    scale=st.floats(0.002, 0.5),
+    ratio=st.floats(0.3, 3.0),
+    alpha=st.floats(0.01, 0.9),
+    zero_point=st.integers(-128, 100),
+    target_zero=st.integers(-128, 0),
+)
+def test_leaky_relu_is_the_kernels_for_every_value(
+    scale: float, ratio: float, alpha: float, zero_point: int, target_zero: int
+) -> None:
+    source, target = grid(scale, zero_point), grid(scale * ratio, target_zero)
+    made = [
+        int8(1, 256, scale=source.scale, zero_point=source.zero_point),
+        int8(1, 256, scale=target.scale, zero_point=target.zero_point),
+    ]
+    content = make_bytes(made, [Op("LEAKY_RELU", (0,), (1,), {"alpha": alpha})])
+    found = run_kernel(content, EVERY_VALUE[None])[0]
+    x = torch.from_numpy((EVERY_VALUE.astype(np.float64) - zero_point) * source.scale).float()
+    plain = torch.where(x >= 0, x, x * alpha)
+    y = as_the_kernel(node("LEAKY_RELU", alpha=alpha), plain, x, source, target)
+    steps = np.clip(np.rint(y.double().numpy() / target.scale) + target_zero, -128, 127)
+    exact = ratio >= 2 * SMALLEST_SLOPE and alpha / ratio >= 2 * SMALLEST_SLOPE
+    assert np.abs(steps - found).max() <= (0 if exact else 1)
+
+
 @pytest.mark.parametrize("zero_point", [-128, -3, 0, 40])
 def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     made = [int8(1, 2, 256, 1, scale=0.1, zero_point=zero_point), int8(1, 1, 256, 1, scale=0.1, zero_point=zero_point)]
@@ -71,7 +102,7 @@ def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     found = run_kernel(content, raw).ravel()
     group = grid(0.1, zero_point)
     x = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(group.scale))
-    y = as_the_kernel("AVERAGE_POOL_2D", x.mean(1), x, group, group).numpy().ravel()
+    y = as_the_kernel(node("AVERAGE_POOL_2D"), x.mean(1), x, group, group).numpy().ravel()
     np.testing.assert_array_equal(np.rint(y / group.scale) + zero_point, found)
     to_even = np.rint(raw.astype(np.float64).mean(1)).ravel()
     assert (to_even != found).mean() > 0.4
@@ -81,7 +112,7 @@ def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:
         x = torch.linspace(-1, 1, 9, requires_grad=True)
-        as_the_kernel(op, 3 * x, x, group, group).sum().backward()
+        as_the_kernel(node(op, alpha=0.1), 3 * x, x, group, group).sum().backward()
         torch.testing.assert_close(x.grad, torch.full((9,), 3.0))
 
 

@@ -32,6 +32,6 @@ def random_graphs() -> ModuleType:
 def test_flatbuffer_is_the_twin(random_graphs: ModuleType, seed: int, tmp_path: Path) -> None:
     found = random_graphs.measure(seed, tmp_path, samples=300)
     assert found["p999_steps"] <= 2.01, found
-    assert found["mean_steps"] < 0.1, found
+    assert found["mean_steps"] < 0.5, found
     assert found["all_int8"], found
     assert found["operators"] >= 5

@@ -129,13 +129,24 @@ def test_calibration_without_samples_or_with_nan_is_refused(converted: Converted
 
 def test_ranges_follow_in_training_and_freeze(converted: Converted, twin: Twin) -> None:
     source = twin.groups[twin.group_of[twin.graph.input]]
-    low, high = source.low, source.high
+    first = twin.groups[twin.group_of[twin.graph.nodes[0].outputs[0]]]
+    low, high, known = first.low, first.high, (source.low, source.high)
     x = images(16, seed=7) * 3
+    with torch.no_grad(), twin.floating():
+        seen = twin.run_node(
+            twin.graph.nodes[0],
+            twin.arguments(
+                twin.graph.nodes[0],
+                {twin.graph.input: twin.on_grid(twin.graph.input, x.permute(0, 2, 3, 1))},
+                torch.device("cpu"),
+            ),
+        )[0]
     twin.train()
     twin.track_ranges(0.5)
     twin(x)
-    assert source.low == pytest.approx((low + float(x.min())) / 2, rel=1e-5)
-    assert source.high == pytest.approx((high + float(x.max())) / 2, rel=1e-5)
+    assert (source.low, source.high) == known  # what the input can hold does not change with what it held
+    assert low <= first.low <= 0
+    assert high < first.high < high + 0.6 * (float(seen.max()) - high)
     after = [group.scale for group in twin.groups if not group.fixed]
     twin.track_ranges(None)
     twin(images(16, seed=8) * 9)
@@ -198,6 +209,19 @@ def test_a_dead_channel_gets_a_scale_its_bias_fits(converted: Converted, twin: T
     assert abs(int(integers[0])) <= 2**30
     assert integers[0] * float(scale[0]) == pytest.approx(5.0, rel=1e-3)
     assert twin.groups[twin.group_of[source]].scale > 0
+
+
+def test_a_relu6_whose_output_is_all_but_zero_gets_a_scale_that_6_fits() -> None:
+    """Else older kernels, and LiteRT's without XNNPACK, refuse the file: 6 / scale must fit INT32."""
+    weight = constant(np.full((2, 2), 1), "int8", scale=(1e-9,))
+    twin, model = made_twin(
+        [int8(1, 2, scale=0.5), weight, int8(1, 2, scale=0.25)],
+        [Op("FULLY_CONNECTED", (0, 1), (2,), {"fusedActivationFunction": 3})],
+    )
+    twin.calibrate([torch.rand(4, 2)])
+    assert twin.groups[twin.group_of[2]].scale >= 6 / 2**31
+    twin.write_into(model)
+    assert compare_layers(twin, model, pack(model), np.zeros((1, 2), np.float32))[0].max_steps <= 1.01
 
 
 def test_ranges_come_back_from_json(converted: Converted, twin: Twin) -> None:

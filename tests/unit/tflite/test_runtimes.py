@@ -11,14 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.errors import ModelError, ResourceError
-from compress.tflite.runtimes import (
-    RUNTIMES,
-    InterpreterRuntime,
-    Session,
-    TensorDetails,
-    dequantize_output,
-    quantize_input,
-)
+from compress.tflite.runtimes import RUNTIMES, InterpreterRuntime
+from compress.tflite.session import Session, TensorDetails, dequantize_output, quantize_input
 
 from ..converted_net import Converted, images
 from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
