@@ -118,6 +118,8 @@ def _exit_code(status: int) -> int:
 
 def _end(child: int) -> int | None:
     """Gives the child a moment to end by itself and returns its exit code, or ends it and returns None."""
+    if not child:  # there is none yet, and a signal to process 0 would hit everybody in our group
+        return None
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGINT)
     deadline = time.monotonic() + GRACE_S

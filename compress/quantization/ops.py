@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 
 from compress.errors import ModelError, VerificationError
 from compress.quantization.graph import Node
+from compress.training.precision import SAFE_CHANNELS
 
 Tensors = list[torch.Tensor]
 #: Fused activation codes of the TFLite schema (ActivationFunctionType).
@@ -334,3 +335,12 @@ def require_known(nodes: Iterable[Node]) -> None:
             f"{', '.join(unknown)}. Build these layers from convolutions, linear layers, sums, products, pools and "
             "common activations, or leave the quantize block out."
         )
+
+
+def is_narrow_stride(node: Node) -> bool:
+    """Returns whether a node is a strided 1x1 convolution with fewer input channels than can be trained safely."""
+    if node.op != "CONV_2D":
+        return False
+    _, height, width, channels = node.input_shapes[1]
+    strided = max(int(node.options["strideH"]), int(node.options["strideW"])) > 1
+    return height == width == 1 and strided and channels < SAFE_CHANNELS

@@ -25,7 +25,7 @@ from compress.quantization.exchange import find_biases, load_constants, replace_
 from compress.quantization.fake import fake_bias, fake_constant, fake_weight, symmetric_scale
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
-from compress.quantization.ops import require_known
+from compress.quantization.ops import is_narrow_stride, require_known
 from compress.quantization.ranges import (
     QMAX,
     QMIN,
@@ -49,6 +49,7 @@ class Twin(nn.Module):
     Attributes:
         graph: The flatbuffer's operators and tensors.
         groups: Activation ranges; each is shared by the tensors that carry one scale.
+        has_narrow_stride: Whether it must be trained by `safe_kernels`.
         last_use: Node's index -> activations that no later node reads.
         quantizing: Whether values and weights are fake-quantized; off, the twin is the float model.
     """
@@ -80,6 +81,7 @@ class Twin(nn.Module):
         weights, self._constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self.last_use = last_uses(self.graph)
+        self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from compress.errors import ModelError
 from compress.recipe import TrainSpec
 from compress.tasks.base import Task
 from compress.training.evaluate import outputs_of
-from compress.training.precision import autocast
+from compress.training.precision import autocast, safe_kernels
 from compress.training.schedules import make_optimizer, rate_at
 
 PROGRESS_INTERVAL_S = 0.25
@@ -116,9 +116,12 @@ def fit(
             group["lr"] = rate
         index = order[position * spec.batch_size : (position + 1) * spec.batch_size]
         where = f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"
-        losses.append(
-            _step(model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where)
-        )
+        with safe_kernels(model, device):
+            losses.append(
+                _step(
+                    model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where
+                )
+            )
         if after_step is not None:
             after_step(optimizer)
         now = time.monotonic()
