@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -74,7 +76,21 @@ def safe_kernels(model: nn.Module, device: torch.device) -> contextlib.AbstractC
     if device.type != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability():
         return contextlib.nullcontext()
     narrow = any(_is_unsafe(layer) for layer in model.modules()) or bool(getattr(model, "has_narrow_stride", False))
-    return torch.backends.mkldnn.flags(enabled=False) if narrow else contextlib.nullcontext()
+    return _without_onednn() if narrow else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    flags = torch.backends.mkldnn.flags(enabled=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch speaks of Intel GPUs whenever a flag of oneDNN is touched
+        flags.__enter__()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            flags.__exit__(None, None, None)
 
 
 def _is_unsafe(layer: nn.Module) -> bool:
