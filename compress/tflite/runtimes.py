@@ -40,21 +40,6 @@ class InterpreterSession(OneEnded):
         self._input_numbers = [int(entry["index"]) for entry in ins]
         self._output_numbers = [int(entry["index"]) for entry in outs]
 
-    @property
-    def input(self) -> TensorDetails:
-        """The only input."""
-        return self._only(self.inputs, "input")
-
-    @property
-    def output(self) -> TensorDetails:
-        """The only output."""
-        return self._only(self.outputs, "output")
-
-    def _only(self, tensors: tuple[TensorDetails, ...], what: str) -> TensorDetails:
-        if len(tensors) != 1:
-            raise ModelError(f"{self.path}: it has {len(tensors)} {what}s; a model with one {what} was expected.")
-        return tensors[0]
-
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out.
 

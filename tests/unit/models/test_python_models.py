@@ -173,7 +173,8 @@ def test_packages_keep_their_relative_imports(build: Build, tmp_path: Path, init
         "from torch import nn\nfrom .blocks import Flat\n"
         "def make(num_classes):\n    return nn.Sequential(Flat(), nn.LazyLinear(num_classes))\n"
     )
-    build("python:ec_nets.small:make", (1, 4, 4), trust=True)
+    model = build("python:ec_nets.small:make", (1, 4, 4), trust=True)
+    assert type(next(iter(model.children()))).__name__ == "Flat"
     if init:
         build("python:ec_nets:make", (1, 4, 4), trust=True)
 
