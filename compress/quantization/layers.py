@@ -74,3 +74,10 @@ def require_batches(way: Way) -> bool:
     if way is Way.ALONE:
         raise ModelError("the graph can only be computed sample by sample, so its layers cannot be repaired one by one")
     return way is Way.STACKED
+
+
+def sharing(twin: Twin, node: Node) -> frozenset[int]:
+    """Returns the indices of the nodes that `node` is spared with: itself, and those its outputs share a scale with."""
+    groups = {twin.group_of[n] for n in node.outputs if n in twin.group_of}
+    others = (other.index for other in twin.graph.nodes if any(twin.group_of.get(n) in groups for n in other.outputs))
+    return frozenset({node.index, *others})

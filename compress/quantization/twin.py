@@ -21,7 +21,7 @@ from torch import nn
 
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
-from compress.quantization.exchange import find_biases, load_constants, replace_values, set_quantization
+from compress.quantization.exchange import find_biases, load_constants
 from compress.quantization.fake import fake_bias, fake_constant, fake_weight, symmetric_scale
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
@@ -35,6 +35,7 @@ from compress.quantization.ranges import (
     ranges_as_json,
     restore_ranges,
 )
+from compress.quantization.writing import quantized_constants, write_into
 
 #: An INT32 bias must leave room for the sum of products that is added to it.
 BIAS_LIMIT = float(2**30)
@@ -50,8 +51,10 @@ class Twin(nn.Module):
         graph: The flatbuffer's operators and tensors.
         groups: Activation ranges; each is shared by the tensors that carry one scale.
         has_narrow_stride: Whether it must be trained by `safe_kernels`.
+        constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
         quantizing: Whether values and weights are fake-quantized; off, the twin is the float model.
+        spared: Indices of nodes that are float all the same: neither their weights nor their outputs are quantized.
     """
 
     def __init__(self, quantized: schema.ModelT, floating: schema.ModelT, labels: list[str]) -> None:
@@ -73,12 +76,13 @@ class Twin(nn.Module):
         self.group_of: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.tensors}
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
         self.quantizing = True
+        self.spared: frozenset[int] = frozenset()
         self._recorder: Callable[[int, torch.Tensor], None] | None = None
         self._momentum: float | None = None
         self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
         self.biases = find_biases(self.graph)
-        weights, self._constants = load_constants(self.graph, floating, self.biases)
+        weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self.last_use = last_uses(self.graph)
         self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
@@ -104,7 +108,8 @@ class Twin(nn.Module):
         owner, source = self.biases[n]
         return (self.weight_scale(owner).double() * self.groups[self.group_of[source]].scale).float()
 
-    def _fake_weight(self, n: int) -> torch.Tensor:
+    def fake_weight(self, n: int) -> torch.Tensor:
+        """Returns a weight or bias on its grid."""
         weight: torch.Tensor = self.weights[str(n)]
         spec = self.graph.tensors[n]
         if not self.quantizing or not spec.quantized:
@@ -133,8 +138,8 @@ class Twin(nn.Module):
         if n in values:
             return values[n]
         if str(n) in self.weights:
-            return self._fake_weight(n)
-        constant = self._constants[n]
+            return self.fake_weight(n)
+        constant = self.constants[n]
         spec = self.graph.tensors[n]
         if n in self.group_of:
             constant = self.on_grid(n, constant)
@@ -154,16 +159,21 @@ class Twin(nn.Module):
             each: For each of them whether axis 0 counts samples, to be computed each by itself; None: none does.
         """
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
-        if self.quantizing and node.op in KERNELS:
-            source, target = self.group_of.get(node.inputs[0]), self.group_of.get(node.outputs[0])
-            if source is not None and target is not None:
-                ends = self.groups[source], self.groups[target]
-                outputs = (as_the_kernel(node, outputs[0], arguments[0], *ends),)
-        return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
+        with self._sparing(node):
+            if self.quantizing and node.op in KERNELS:
+                source, target = self.group_of.get(node.inputs[0]), self.group_of.get(node.outputs[0])
+                if source is not None and target is not None:
+                    ends = self.groups[source], self.groups[target]
+                    outputs = (as_the_kernel(node, outputs[0], arguments[0], *ends),)
+            return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
         """Returns a node's inputs in order: activations from `values`, weights fake-quantized, constants."""
-        return [self._argument(n, values, device) for n in node.inputs if n >= 0]
+        with self._sparing(node):
+            return [self._argument(n, values, device) for n in node.inputs if n >= 0]
+
+    def _sparing(self, node: Node) -> contextlib.AbstractContextManager[None]:
+        return self.floating() if node.index in self.spared else contextlib.nullcontext()
 
     def forward(self, x: torch.Tensor, *, flatbuffer_layout: bool = False) -> torch.Tensor:
         """Returns the outputs, (N, classes), for (N, *input_shape)."""
@@ -288,33 +298,9 @@ class Twin(nn.Module):
 
     # -- the flatbuffer --------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def quantized_constants(self) -> dict[int, tuple[NDArray[Any], NDArray[np.float32]]]:
         """Returns, for every weight and bias, its integers and their scales."""
-        result: dict[int, tuple[NDArray[Any], NDArray[np.float32]]] = {}
-        for key in self.weights:
-            n, spec = int(key), self.graph.tensors[int(key)]
-            if not spec.quantized or n in self.biases:
-                continue
-            scale = self.weight_scale(n)
-            fake = self._fake_weight(n)
-            shape = [-1 if d == spec.axis and len(scale) > 1 else 1 for d in range(fake.ndim)]
-            integers = torch.round(fake / scale.reshape(shape)).to(torch.int8)
-            result[n] = (integers.cpu().numpy(), scale.cpu().numpy().astype(np.float32))
-        for n in self._constants:
-            if n in self.group_of:
-                group = self.groups[self.group_of[n]]
-                result[n] = (group.integers(self._constants[n].numpy()), np.array([group.scale], np.float32))
-        for n, (owner, _) in self.biases.items():
-            spec = self.graph.tensors[n]
-            if not spec.quantized or owner not in result:
-                continue
-            scales = self.bias_scale(n).cpu().numpy()
-            info = np.iinfo(spec.dtype)
-            values = self.weights[str(n)].detach().cpu().numpy().astype(np.float64)
-            steps = np.rint(values / scales.astype(np.float64))
-            result[n] = (np.clip(steps, info.min, info.max).astype(spec.dtype), scales)
-        return result
+        return quantized_constants(self)
 
     def write_into(self, model: schema.ModelT) -> None:
         """Writes the twin's ranges, weights and biases into the flatbuffer it was built from.
@@ -322,17 +308,7 @@ class Twin(nn.Module):
         Raises:
             ModelError: `model` is not that flatbuffer.
         """
-        subgraph = model.subgraphs[0]
-        if [t.name for t in subgraph.tensors] != [t.name.encode() for t in self.graph.tensors]:
-            raise ModelError("the twin belongs to another flatbuffer")
-        for n, k in self.group_of.items():
-            group = self.groups[k]
-            scale, zero_point = np.array([group.scale], np.float32), np.array([group.zero_point], np.int64)
-            set_quantization(subgraph.tensors[n], scale, zero_point)
-        for n, (integers, scale) in self.quantized_constants().items():
-            offset = self.groups[self.group_of[n]].zero_point if n in self.group_of else 0
-            set_quantization(subgraph.tensors[n], scale, np.full(len(scale), offset, np.int64))
-            replace_values(model, subgraph.tensors[n], integers)
+        write_into(self, model)
 
     # -- the twin on disk ------------------------------------------------------------------------------------------
 

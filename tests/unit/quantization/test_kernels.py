@@ -130,7 +130,7 @@ def test_a_whole_flatbuffer_is_the_twin_to_the_bit(converted: Converted, twin: T
 
 def test_the_twin_rounds_biases_as_the_file_does(twin: Twin) -> None:
     n = next(iter(twin.biases))
-    exact, used = twin.weights[str(n)].detach(), twin._fake_weight(n).detach()
+    exact, used = twin.weights[str(n)].detach(), twin.fake_weight(n).detach()
     integers, scale = twin.quantized_constants()[n]
     np.testing.assert_allclose(used.numpy(), integers * scale.astype(np.float64), rtol=1e-6)
     assert not torch.equal(used, exact)

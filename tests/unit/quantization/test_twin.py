@@ -312,7 +312,7 @@ def test_a_constant_operand_is_rounded_as_the_file_has_it() -> None:
     operand = constant([10, -20], "int8", scale=(0.1,), zero_point=(0,))
     twin, model = made_twin([int8(1, 2), operand, int8(1, 2, scale=0.25)], [Op("MUL", (0, 1), (2,))])
     twin.calibrate([torch.tensor([[3.0, 3.0]])])
-    twin._constants[1] += 0.04  # less than half a step: the file cannot hold it
+    twin.constants[1] += 0.04  # less than half a step: the file cannot hold it
     with torch.no_grad():
         assert twin(torch.tensor([[3.0, 3.0]])).tolist()[0] == pytest.approx([3.0, -6.0], abs=0.05)
         with twin.floating():

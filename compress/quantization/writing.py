@@ -1,0 +1,64 @@
+"""A twin's integers: weights and biases as the flatbuffer stores them, and the way into it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from compress.errors import ModelError
+from compress.quantization.exchange import replace_values, set_quantization
+
+if TYPE_CHECKING:
+    from compress.quantization.twin import Twin
+
+
+@torch.no_grad()
+def quantized_constants(twin: Twin) -> dict[int, tuple[NDArray[Any], NDArray[np.float32]]]:
+    """Returns, for every weight and bias, its integers and their scales."""
+    result: dict[int, tuple[NDArray[Any], NDArray[np.float32]]] = {}
+    for key in twin.weights:
+        n, spec = int(key), twin.graph.tensors[int(key)]
+        if not spec.quantized or n in twin.biases:
+            continue
+        scale = twin.weight_scale(n)
+        fake = twin.fake_weight(n)
+        shape = [-1 if d == spec.axis and len(scale) > 1 else 1 for d in range(fake.ndim)]
+        integers = torch.round(fake / scale.reshape(shape)).to(torch.int8)
+        result[n] = (integers.cpu().numpy(), scale.cpu().numpy().astype(np.float32))
+    for n in twin.constants:
+        if n in twin.group_of:
+            group = twin.groups[twin.group_of[n]]
+            result[n] = (group.integers(twin.constants[n].numpy()), np.array([group.scale], np.float32))
+    for n, (owner, _) in twin.biases.items():
+        spec = twin.graph.tensors[n]
+        if not spec.quantized or owner not in result:
+            continue
+        scales = twin.bias_scale(n).cpu().numpy()
+        info = np.iinfo(spec.dtype)
+        values = twin.weights[str(n)].detach().cpu().numpy().astype(np.float64)
+        steps = np.rint(values / scales.astype(np.float64))
+        result[n] = (np.clip(steps, info.min, info.max).astype(spec.dtype), scales)
+    return result
+
+
+def write_into(twin: Twin, model: schema.ModelT) -> None:
+    """Writes the twin's ranges, weights and biases into the flatbuffer it was built from.
+
+    Raises:
+        ModelError: `model` is not that flatbuffer.
+    """
+    subgraph = model.subgraphs[0]
+    if [t.name for t in subgraph.tensors] != [t.name.encode() for t in twin.graph.tensors]:
+        raise ModelError("the twin belongs to another flatbuffer")
+    for n, k in twin.group_of.items():
+        group = twin.groups[k]
+        scale, zero_point = np.array([group.scale], np.float32), np.array([group.zero_point], np.int64)
+        set_quantization(subgraph.tensors[n], scale, zero_point)
+    for n, (integers, scale) in quantized_constants(twin).items():
+        offset = twin.groups[twin.group_of[n]].zero_point if n in twin.group_of else 0
+        set_quantization(subgraph.tensors[n], scale, np.full(len(scale), offset, np.int64))
+        replace_values(model, subgraph.tensors[n], integers)
