@@ -37,7 +37,7 @@ COLUMNS = (
     "all_int8",
     "operators",
     "twin_same",
-    "twin_decided",
+    "twin_clear_same",
     "size_bytes",
     "seconds",
     "peak_mib",
@@ -91,7 +91,7 @@ def main() -> None:
                 "all_int8": not check["census"]["not_int8"],
                 "operators": sum(entry["count"] for entry in check["census"]["ops"].values()),
                 "twin_same": check["twin_agreement"],
-                "twin_decided": (check["twin"] or {}).get("decided"),
+                "twin_clear_same": (check["twin"] or {}).get("clear_same"),
                 "size_bytes": outcome.report["models"][-1]["flatbuffer"]["size_bytes"],
                 "remarks": "; ".join(outcome.messages),
             }

@@ -92,7 +92,8 @@ def verification_facts(report: Report) -> list[Fact]:
     if twin is not None:
         steps = f"{significant(twin['mean_steps'])} steps on average, {significant(twin['max_steps'])} at most"
         rows += [
-            ("Same answer as the quantized twin", percent(twin["same"])),
+            ("Same answer as the quantized twin", f"{percent(twin['same'])} of {number(twin['samples'])} samples"),
+            ("The same where the answer is clear by a step", percent(twin["clear_same"])),
             ("Accuracy of the twin", percent(twin.get("accuracy"))),
             ("Outputs differ from the twin's by", f"{steps} (a step is the output's scale)"),
             ("First layer that differs from the twin", found["first_differing_layer"] or "none"),

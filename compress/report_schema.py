@@ -164,7 +164,7 @@ class VerificationSummary:
         passed: Whether it may be shipped.
         census: `ops`: name -> {count, dtypes}; `tensors`: dtype -> count; `not_int8`: list of {op, layer, dtype, why}.
         reasons: Why not, in sentences.
-        twin: same, decided (percent of test samples), max_steps, mean_steps, p999_steps, accuracy of the twin; None
+        twin: samples, same, clear, clear_same (percent), max_steps, mean_steps, p999_steps, accuracy of the twin; None
             where nothing was quantized.
         first_differing_layer: Its name, None where all layers agree.
         layers: One entry per operator: index, layer, op, max_steps, mean_steps, outlier_share, weights_differ, differs.

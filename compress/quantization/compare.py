@@ -18,6 +18,8 @@ from compress.tflite.quiet import quiet
 TOLERANCE_STEPS = 1.01
 #: ... for all but this share of them. Fixed-point kernels round otherwise than floating point in rare ties.
 OUTLIER_SHARE = 0.01
+#: An answer is clear where the reference's two largest outputs differ by more than one step (and what float32 blurs).
+CLEAR_STEPS = 1.01
 
 
 @dataclass(frozen=True)
@@ -199,16 +201,20 @@ class Agreement:
     """How often two sets of outputs give the same answer.
 
     Attributes:
+        samples: How many were compared.
         same: Share of samples with the same arg-max, in percent.
-        decided: The same, where answers whose outputs in the reference lie within the rounding of both sides (two
-            output steps) count as equal too.
+        clear: Share of samples whose two largest outputs in the reference differ by more than one output step, in
+            percent.
+        clear_same: Share of these with the same arg-max, in percent; 100 where there is none.
         max_steps: Largest difference of an output, in steps.
         mean_steps: Mean difference.
         p999_steps: 99.9th percentile of the difference.
     """
 
+    samples: int
     same: float
-    decided: float
+    clear: float
+    clear_same: float
     max_steps: float
     mean_steps: float
     p999_steps: float
@@ -222,13 +228,15 @@ def compare_answers(outputs: NDArray[np.float32], reference: NDArray[np.float32]
         reference: (N, classes), of the twin.
         step: The output's scale.
     """
-    rows = np.arange(len(reference))
-    mine, theirs = outputs.argmax(1), reference.argmax(1)
-    gap = reference[rows, theirs] - reference[rows, mine]
+    equal = outputs.argmax(1) == reference.argmax(1)
+    best = np.sort(reference.astype(np.float64), axis=1)[:, -2:]
+    clear = best[:, -1] - best[:, 0] > CLEAR_STEPS * step if reference.shape[1] > 1 else np.ones(len(equal), bool)
     steps = np.abs(outputs.astype(np.float64) - reference) / step
     return Agreement(
-        same=100.0 * float((mine == theirs).mean()),
-        decided=100.0 * float((gap <= 2.01 * step).mean()),
+        samples=len(equal),
+        same=100.0 * float(equal.mean()),
+        clear=100.0 * float(clear.mean()),
+        clear_same=100.0 * float(equal[clear].mean()) if clear.any() else 100.0,
         max_steps=float(steps.max()),
         mean_steps=float(steps.mean()),
         p999_steps=float(np.quantile(steps, 0.999)),

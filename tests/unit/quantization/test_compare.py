@@ -40,18 +40,25 @@ def test_the_first_operator_that_differs_is_the_one_that_is_told() -> None:
 
 def test_answers_that_are_the_same() -> None:
     reference = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
-    assert compare_answers(reference, reference, 0.1) == Agreement(100.0, 100.0, 0.0, 0.0, 0.0)
+    assert compare_answers(reference, reference, 0.1) == Agreement(2, 100.0, 100.0, 100.0, 0.0, 0.0, 0.0)
 
 
-def test_ties_within_the_rounding_are_decided_and_others_are_not() -> None:
+def test_answers_are_clear_where_the_references_best_two_are_more_than_a_step_apart() -> None:
     reference = np.array([[1.0, 0.9], [1.0, 0.7], [5.0, 0.0], [0.0, 5.0]], np.float32)
     outputs = np.array([[0.9, 1.0], [0.7, 1.0], [5.0, 0.0], [0.0, 5.0]], np.float32)
     found = compare_answers(outputs, reference, 0.1)
+    assert found.samples == 4
     assert found.same == 50.0
-    assert found.decided == 75.0  # the first row's two answers lie one step apart, the second's three
+    assert found.clear == 75.0  # the first row's two answers lie one step apart, the second's three
+    assert found.clear_same == pytest.approx(100.0 * 2 / 3)
     assert found.max_steps == pytest.approx(3.0, rel=1e-5)
     assert found.mean_steps == pytest.approx((1 + 1 + 3 + 3) / 8, rel=1e-5)
     assert found.p999_steps == pytest.approx(3.0, rel=1e-2)
+
+
+def test_without_a_clear_answer_none_of_them_differs() -> None:
+    found = compare_answers(np.array([[0.0, 0.1]], np.float32), np.array([[0.1, 0.0]], np.float32), 0.1)
+    assert (found.same, found.clear, found.clear_same) == (0.0, 0.0, 100.0)
 
 
 def test_steps_are_counted_in_the_outputs_scale() -> None:

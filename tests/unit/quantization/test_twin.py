@@ -40,7 +40,7 @@ def test_flatbuffer_equals_the_twin_within_two_steps(converted: Converted, twin:
     steps = np.abs(run_flatbuffer(content, x) - expected) / step
     assert steps.max() <= 2.01
     assert steps.mean() < 0.02  # 0.1 without the rounding of the biases
-    assert compare_answers(run_flatbuffer(content, x).astype(np.float32), expected, step).decided == 100.0
+    assert compare_answers(run_flatbuffer(content, x).astype(np.float32), expected, step).clear_same == 100.0
 
 
 def test_quantized_twin_is_close_to_float_but_not_equal(twin: Twin) -> None:

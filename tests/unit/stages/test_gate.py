@@ -11,8 +11,8 @@ from compress.quantization.compare import Agreement, LayerDifference
 from compress.stages.verify import _judge
 
 
-def agreement(same: float, decided: float, mean_steps: float = 1.0) -> Agreement:
-    return Agreement(same, decided, max_steps=3.0, mean_steps=mean_steps, p999_steps=2.0)
+def agreement(same: float, clear_same: float, mean_steps: float = 1.0) -> Agreement:
+    return Agreement(5000, same, 99.0, clear_same, max_steps=3.0, mean_steps=mean_steps, p999_steps=2.0)
 
 
 def layer(name: str, *, outliers: float = 0.0, weights: bool = False, mean_steps: float = 0.1) -> LayerDifference:
@@ -29,7 +29,7 @@ def judge(answers: Agreement, *layers: LayerDifference, second: Agreement | None
 
 
 def test_agreement_passes_without_a_word() -> None:
-    assert judge(agreement(99.0, 99.5), layer("a"), layer("b")) == ([], [])
+    assert judge(agreement(99.8, 99.9), layer("a"), layer("b")) == ([], [])
 
 
 def test_disagreement_fails_and_names_the_first_layer_that_differs() -> None:
@@ -68,6 +68,13 @@ def test_a_differing_layer_without_harm_is_said() -> None:
 
 
 def test_ties_are_no_excuse() -> None:
-    """Answers within a rounding step of each other count only in what is reported, not for the gate."""
-    (reason,), _ = judge(agreement(98.9, 100.0), layer("a"))
-    assert "98.90 %" in reason
+    """Answers within a rounding step of each other count like all others, up to one in five hundred."""
+    (reason,), _ = judge(agreement(99.79, 100.0), layer("a"))
+    assert "99.79 % of 5000 samples" in reason
+    assert "99.8 %" in reason
+
+
+def test_clear_answers_must_agree_more_often() -> None:
+    (reason,), _ = judge(agreement(99.85, 99.89), layer("a"))
+    assert "99.85 % of 5000 samples (99.89 % of those with a clear answer)" in reason
+    assert "99.9 % of the clear ones" in reason
