@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from compress.quantization.batches import compute, compute_each
-from compress.quantization.fake import WEIGHT_QMAX
+from compress.quantization.fake import weight_qmax
 from compress.quantization.layers import Layer, walk
 from compress.quantization.ops import WEIGHTED
 from compress.quantization.twin import Twin
@@ -56,6 +56,7 @@ def learn_rounding(twin: Twin, x: torch.Tensor, *, iterations: int = ITERATIONS,
 def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: torch.Generator) -> None:
     weight = twin.weights[str(n)].data
     axis = twin.graph.tensors[n].axis
+    qmax = weight_qmax(twin.graph.tensors[n])
     scale = twin.weight_scale(n)
     scale = scale.reshape([-1 if d == axis and len(scale) > 1 else 1 for d in range(weight.ndim)])
     steps = weight / scale
@@ -66,7 +67,7 @@ def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: t
     for iteration in range(iterations):
         index = torch.randint(samples, (min(BATCH_SIZE, samples),), generator=generator).to(weight.device)
         up = _rectified(choice)
-        soft = (floor + up).clamp(-WEIGHT_QMAX, WEIGHT_QMAX) * scale
+        soft = (floor + up).clamp(-qmax, qmax) * scale
         outputs = _outputs(layer, soft, index)
         error = (outputs - layer.target[0][index]).square().sum(-1).mean()
         loss = error + _undecided(up, iteration / iterations)
@@ -78,7 +79,7 @@ def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: t
         # What lies on the grid stays: pruned weights are zero, and the largest weight of a channel makes its scale.
         nearest = torch.round(steps)
         hard = torch.where((steps - nearest).abs() < ON_GRID, nearest, floor + up)
-        weight.copy_(hard.clamp(-WEIGHT_QMAX, WEIGHT_QMAX) * scale)
+        weight.copy_(hard.clamp(-qmax, qmax) * scale)
 
 
 def _outputs(layer: Layer, weight: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

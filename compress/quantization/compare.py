@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.quantization.graph import Node, tensor_values
+from compress.quantization.ranges import INT8
 from compress.quantization.twin import Twin
 from compress.tflite.quiet import quiet
 
@@ -20,6 +21,8 @@ TOLERANCE_STEPS = 1.01
 OUTLIER_SHARE = 0.01
 #: An answer is clear where the reference's two largest outputs differ by more than one step (and what float32 blurs).
 CLEAR_STEPS = 1.01
+#: Units of difference: of the largest float output, the same where inputs are quantized on the fly; in INT16 steps.
+FLOAT_SHARE, DYNAMIC_SHARE, WIDE_STEPS = 1e-3, 1.0 / 127.0, 32.0
 
 
 @dataclass(frozen=True)
@@ -161,12 +164,25 @@ def _run(interpreter, twin: Twin, numbers: dict[int, int], sample: NDArray[np.fl
 def _judge(twin: Twin, node: Node, values: dict[int, torch.Tensor], total: list[float]) -> None:
     outputs = twin.run_node(node, twin.arguments(node, values, torch.device("cpu")))
     for n, expected in zip(node.outputs, outputs, strict=True):
-        step = twin.groups[twin.group_of[n]].scale if n in twin.group_of else 1e-3 * float(expected.abs().max() + 1e-12)
+        step = _step(twin, node, n, expected)
         steps = (expected - values[n]).abs() / step
         total[0] = max(total[0], float(steps.max()))
         total[1] += float(steps.sum())
         total[2] += int((steps > TOLERANCE_STEPS).sum())
         total[3] += steps.numel()
+
+
+def _step(twin: Twin, node: Node, n: int, expected: torch.Tensor) -> float:
+    """Returns the unit that differences of an output are counted in."""
+    if n not in twin.group_of:
+        # Float arithmetic differs by little, inputs that were quantized on the fly by a step of theirs. Where weights
+        # have four bits, the kernels asked here (not XNNPACK's) quantize inputs without a zero point.
+        four_bits = node.index in twin.dynamic and twin.graph.tensors[node.inputs[1]].bits < 8  # noqa: PLR2004
+        share = DYNAMIC_SHARE * (3.0 if four_bits else 1.0) if node.index in twin.dynamic else FLOAT_SHARE
+        return share * float(expected.abs().max() + 1e-12)
+    group = twin.groups[twin.group_of[n]]
+    # Tables with linear interpolation, multipliers of 15 bits: what INT16 kernels lose is far below a step of INT8.
+    return group.scale * (WIDE_STEPS if group.dtype != INT8 else 1.0)
 
 
 def _constants_differ(twin: Twin, shipped: schema.ModelT, numbers: dict[int, int]) -> set[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compress.quantization.ranges import QMAX, QMIN, scale_and_zero_point
+from compress.quantization.ranges import INT8, RangeGroup, scale_and_zero_point
 from compress.quantization.twin import Twin
 
 Range = tuple[float, float]
@@ -25,11 +25,13 @@ class Seen:
     """What calibration saw of one range group.
 
     Attributes:
+        group: The group.
         lows: Least value of each batch.
         highs: Largest value of each batch.
         parts: Values of each batch, evenly spread where there are many.
     """
 
+    group: RangeGroup
     lows: list[float] = field(default_factory=list)
     highs: list[float] = field(default_factory=list)
     parts: list[NDArray[np.float32]] = field(default_factory=list)
@@ -54,7 +56,7 @@ def look(twin: Twin, batches: Iterable[torch.Tensor]) -> dict[int, Seen]:
     seen: dict[int, Seen] = {}
 
     def record(k: int, x: torch.Tensor) -> None:
-        seen.setdefault(k, Seen()).add(x)
+        seen.setdefault(k, Seen(twin.groups[k])).add(x)
 
     twin.observe(batches, record)
     return seen
@@ -84,12 +86,14 @@ def _squared_error(seen: Seen) -> Range:
     """Returns the range with the least squared error of the quantized values, rounding and clipping together."""
     values = seen.values().astype(np.float64)
     least, most = _min_max(seen)
+    if seen.group.dtype != INT8:  # 16 bits have steps enough: there is nothing to gain by clipping
+        return least, most
     magnitude = max(abs(least), abs(most))
     best, best_error = (least, most), np.inf
     for share in SHARES:
         low, high = max(least, -share * magnitude), min(most, share * magnitude)
-        scale, zero_point = scale_and_zero_point(low, high)
-        steps = np.clip(np.rint(values / scale) + zero_point, QMIN, QMAX)
+        scale, zero_point = scale_and_zero_point(low, high, seen.group.dtype)
+        steps = np.clip(np.rint(values / scale) + zero_point, seen.group.qmin, seen.group.qmax)
         error = float((((steps - zero_point) * scale - values) ** 2).mean())
         if error < best_error:
             best, best_error = (low, high), error

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
-from compress.quantization.graph import Graph, Node, TensorSpec, tensor_values
+from compress.quantization.graph import Graph, Node, TensorSpec, pack_int4, tensor_values
 from compress.quantization.ops import WEIGHTED
 
 #: The quantizer names its copies of a constant NAME_17 or NAME_duplicated_17.
@@ -49,7 +49,9 @@ def find_biases(graph: Graph) -> dict[int, tuple[int, int]]:
     return {
         node.inputs[2]: (node.inputs[1], node.inputs[0])
         for node in graph.nodes
-        if _has_weight(graph, node) and len(node.inputs) > 2 and node.inputs[2] >= 0  # noqa: PLR2004
+        if node.op in WEIGHTED and len(node.inputs) > 2 and node.inputs[2] >= 0  # noqa: PLR2004
+        if graph.tensors[node.inputs[2]].constant is not None
+        if _has_weight(graph, node) or not graph.tensors[node.inputs[2]].quantized
     }
 
 
@@ -67,6 +69,7 @@ def load_constants(
         ModelError: The two flatbuffers do not belong together.
     """
     weighted = {node.inputs[1] for node in graph.nodes if _has_weight(graph, node)} | set(biases)
+    weighted |= {node.inputs[0] for node in graph.nodes if _expands(graph, node)}
     originals = tensors_by_name(floating)
     weights: dict[int, torch.Tensor] = {}
     constants: dict[int, torch.Tensor] = {}
@@ -83,6 +86,11 @@ def _has_weight(graph: Graph, node: Node) -> bool:
     return node.op in WEIGHTED and graph.tensors[node.inputs[1]].constant is not None
 
 
+def _expands(graph: Graph, node: Node) -> bool:
+    """Returns whether a node turns stored integers into float weights, for an operator that wants these."""
+    return node.op == "DEQUANTIZE" and graph.tensors[node.inputs[0]].constant is not None
+
+
 def set_quantization(tensor: schema.TensorT, scale: NDArray[np.float32], zero_point: NDArray[np.int64]) -> None:
     """Replaces a tensor's scales and zero points; recorded ranges, which no longer hold, go."""
     tensor.quantization.scale = scale
@@ -94,6 +102,7 @@ def set_quantization(tensor: schema.TensorT, scale: NDArray[np.float32], zero_po
 def replace_values(model: schema.ModelT, tensor: schema.TensorT, values: NDArray[Any]) -> None:
     """Gives a constant new values, in a buffer of its own."""
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    stored = pack_int4(values) if tensor.type == schema.TensorType.INT4 else values
+    buffer.data = np.frombuffer(stored.tobytes(), np.uint8)
     model.buffers.append(buffer)
     tensor.buffer = len(model.buffers) - 1

@@ -12,22 +12,45 @@ WEIGHT_QMAX = 127
 MIN_WEIGHT_SCALE = 1e-7
 
 
-def symmetric_scale(weight: torch.Tensor, axis: int | None) -> torch.Tensor:
-    """Returns the scales of a weight: largest magnitude / 127, per channel of `axis`, or one for all without it."""
+def weight_qmax(spec: TensorSpec) -> int:
+    """Returns the largest integer of a weight: 127, or 7 where it has four bits."""
+    return int(2 ** (min(spec.bits, 8) - 1)) - 1
+
+
+def symmetric_scale(weight: torch.Tensor, axis: int | None, qmax: int = WEIGHT_QMAX) -> torch.Tensor:
+    """Returns the scales of a weight: largest magnitude / qmax, per channel of `axis`, or one for all without it."""
     magnitude = weight.detach().abs()
     if axis is None:
         largest = magnitude.amax().reshape(1)
     else:
         largest = magnitude.amax(dim=[d for d in range(weight.ndim) if d != axis])
-    return (largest / WEIGHT_QMAX).clamp_min(MIN_WEIGHT_SCALE)
+    return (largest / qmax).clamp_min(MIN_WEIGHT_SCALE)
 
 
-def fake_weight(weight: torch.Tensor, scale: torch.Tensor, axis: int) -> torch.Tensor:
-    """Returns the weight on the grid of its scales (symmetric, narrow range: -127 to 127)."""
+def fake_weight(weight: torch.Tensor, scale: torch.Tensor, axis: int, qmax: int = WEIGHT_QMAX) -> torch.Tensor:
+    """Returns the weight on the grid of its scales (symmetric, narrow range: -qmax to qmax)."""
     if len(scale) > 1:
         zero = torch.zeros(len(scale), dtype=torch.int32, device=weight.device)
-        return torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -WEIGHT_QMAX, WEIGHT_QMAX)
-    return torch.fake_quantize_per_tensor_affine(weight, float(scale[0]), 0, -WEIGHT_QMAX, WEIGHT_QMAX)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, axis, -qmax, qmax)
+    return torch.fake_quantize_per_tensor_affine(weight, float(scale[0]), 0, -qmax, qmax)
+
+
+def fake_dynamic(x: torch.Tensor, kept: int) -> torch.Tensor:
+    """Returns activations on the INT8 grid of their own range, as kernels for float inputs and INT8 weights make it.
+
+    Args:
+        x: Activations.
+        kept: How many leading axes have ranges of their own.
+
+    Source: xnn_f32_qd8_asymmetric_quantization_params in XNNPACK; widened to hold zero.
+    """
+    flat = x.detach().flatten(kept)
+    low, high = flat.amin(-1).clamp_max(0.0), flat.amax(-1).clamp_min(0.0)
+    shape = [*low.shape, *[1] * (x.ndim - kept)]
+    scale = ((high - low) / 255.0).clamp_min(1e-30).reshape(shape)
+    zero_point = torch.round(-128.0 - low.reshape(shape) / scale)
+    steps = torch.clamp(torch.round(x.detach() / scale) + zero_point, -128, 127)
+    return x + ((steps - zero_point) * scale - x.detach())
 
 
 def fake_bias(bias: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ DTYPES: dict[int, type[np.generic]] = {
     schema.TensorType.BOOL: np.bool_,
     schema.TensorType.INT16: np.int16,
     schema.TensorType.INT8: np.int8,
+    schema.TensorType.INT4: np.int8,
 }
 _OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
@@ -61,6 +63,7 @@ class TensorSpec:
         zero_point: As many as scales.
         axis: The channel axis of `scale`.
         constant: The values, None for activations.
+        bits: Of one value in the file; four-bit integers are held as INT8 here.
     """
 
     name: str
@@ -69,6 +72,7 @@ class TensorSpec:
     zero_point: NDArray[np.int64]
     axis: int
     constant: NDArray[Any] | None
+    bits: int
 
     @property
     def quantized(self) -> bool:
@@ -95,7 +99,26 @@ def tensor_values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[Any] 
     if dtype is None:
         raise ModelError(f"tensor {tensor.name!r} has a type this tool cannot read (schema type {tensor.type})")
     shape = [int(side) for side in tensor.shape] if tensor.shape is not None else []
-    return np.frombuffer(bytes(data), dtype=dtype).reshape(shape)
+    values = np.frombuffer(bytes(data), dtype=dtype)
+    if tensor.type == schema.TensorType.INT4:
+        values = unpack_int4(values)[: math.prod(shape)]
+    return values.reshape(shape)
+
+
+def unpack_int4(packed: NDArray[Any]) -> NDArray[np.int8]:
+    """Returns the values of bytes that hold two each, the low four bits first; an odd count leaves one too many."""
+    raw = packed.view(np.uint8)
+    # Shifting up and back down extends the sign.
+    values: NDArray[np.int8] = np.stack([raw << 4, raw & 0xF0], axis=-1).reshape(-1).view(np.int8) >> 4
+    return values
+
+
+def pack_int4(values: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Returns the bytes that hold four-bit integers, two each, the low four bits first."""
+    raw = values.reshape(-1).astype(np.int8).view(np.uint8) & 0x0F
+    pairs = np.append(raw, np.zeros(len(raw) % 2, np.uint8)).reshape(-1, 2)
+    packed: NDArray[np.uint8] = pairs[:, 0] | pairs[:, 1] << 4
+    return packed
 
 
 def _spec(model: schema.ModelT, tensor: schema.TensorT) -> TensorSpec:
@@ -111,6 +134,7 @@ def _spec(model: schema.ModelT, tensor: schema.TensorT) -> TensorSpec:
         zero_point=np.zeros(0, np.int64) if empty else np.asarray(q.zeroPoint, np.int64),
         axis=0 if empty else int(q.quantizedDimension or 0),
         constant=tensor_values(model, tensor),
+        bits=4 if tensor.type == schema.TensorType.INT4 else 8 * np.dtype(dtype).itemsize,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from compress.tflite.views import op_name
+from compress.tflite.views import op_name, text
 
 #: Operators with an INT8 kernel whose output has a scale of its own.
 OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})
@@ -20,15 +20,21 @@ OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_
 SAME_SCALE = frozenset({"MINIMUM", "REDUCE_MAX"})
 
 
-def remove_islands(model: schema.ModelT) -> int:
+def remove_islands(model: schema.ModelT, kept: frozenset[str] = frozenset()) -> int:
     """Makes operators with an INT8 kernel work on integers, in place; returns how many.
 
     New INT8 tensors get the scale of the operator's input, for whoever calibrates to replace.
+
+    Args:
+        model: The quantized flatbuffer.
+        kept: Names of outputs whose operators are to stay as they are.
     """
     graph = _Graph(model)
     count = 0
     for operator in list(model.subgraphs[0].operators):
         name = graph.name(operator)
+        if graph.output_name(operator) in kept:
+            continue
         if name in OWN_SCALE | SAME_SCALE and graph.free(operator, same_scale=name in SAME_SCALE):
             count += 1
     if count:
@@ -49,6 +55,10 @@ class _Graph:
         """Returns an operator's name."""
         return op_name(self.model, operator)
 
+    def output_name(self, operator: schema.OperatorT) -> str:
+        """Returns the name of what an operator writes."""
+        return text(self._graph.tensors[int(operator.outputs[0])].name)
+
     def free(self, operator: schema.OperatorT, *, same_scale: bool) -> bool:
         """Takes an operator out of its island; returns whether that could be done."""
         made = {int(op.outputs[0]): op for op in self._graph.operators if self.name(op) == "DEQUANTIZE"}
@@ -56,6 +66,8 @@ class _Graph:
         if not floats or any(n not in made for n in floats) or len(operator.outputs) != 1:
             return False
         sources = [int(made[n].inputs[0]) for n in floats]
+        if any(self._graph.tensors[n].type != schema.TensorType.INT8 for n in sources):
+            return False  # wider integers have fewer kernels
         if same_scale and len({self._grid(n) for n in sources}) > 1:
             return False
         renamed = dict(zip(floats, sources, strict=True))

@@ -17,6 +17,7 @@ from compress.errors import ModelError
 from compress.quantization.graph import Graph
 from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 
+INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
 QMIN, QMAX = -128, 127
 #: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, say).
 _JOINING = frozenset({"CONCATENATION", "PACK"})
@@ -27,12 +28,14 @@ LARGEST_STEPS = 2.0**30
 _FLOORED = frozenset({"MEAN", "MUL"})
 
 
-def scale_and_zero_point(low: float, high: float) -> tuple[float, int]:
-    """Returns the INT8 scale (rounded to float32, as the flatbuffer stores it) and zero point for a range.
+def scale_and_zero_point(low: float, high: float, dtype: np.dtype[Any] = INT8) -> tuple[float, int]:
+    """Returns the scale (rounded to float32, as the flatbuffer stores it) and zero point for a range.
 
-    The range is widened to hold zero, so that padding is exact.
+    The range is widened to hold zero, so that padding is exact. INT16 is symmetric: its kernels know no zero point.
     """
     low, high = min(low, 0.0), max(high, 0.0)
+    if dtype == INT16:
+        return float(np.float32(max(-low, high, 1e-8) / np.iinfo(INT16).max)), 0
     scale = float(np.float32(max(high - low, 1e-8) / (QMAX - QMIN)))
     zero_point = int(np.clip(np.rint(QMIN - low / scale), QMIN, QMAX))
     return scale, zero_point
@@ -51,6 +54,7 @@ class RangeGroup:
         low: Least value seen; used for `scale` unless fixed.
         high: Largest value seen.
         least_scale: A range that would give a smaller scale is widened to give this one.
+        dtype: INT8 or INT16.
     """
 
     tensors: tuple[int, ...]
@@ -61,6 +65,17 @@ class RangeGroup:
     low: float = 0.0
     high: float = 0.0
     least_scale: float = 0.0
+    dtype: np.dtype[Any] = INT8
+
+    @property
+    def qmin(self) -> int:
+        """Least integer."""
+        return QMIN if self.dtype == INT8 else -int(np.iinfo(self.dtype).max)
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer."""
+        return int(np.iinfo(self.dtype).max)
 
     def set_range(self, low: float, high: float) -> None:
         """Takes a new range and works out scale and zero point from it.
@@ -76,17 +91,17 @@ class RangeGroup:
         self.low, self.high = float(low), float(high)
         if self.fixed:
             return
-        self.scale, self.zero_point = scale_and_zero_point(self.low, self.high)
+        self.scale, self.zero_point = scale_and_zero_point(self.low, self.high, self.dtype)
         self.scale = max(self.scale, self.least_scale)  # zero lies at the same share of a range widened on both sides
 
     def follow(self, low: float, high: float, momentum: float) -> None:
         """Moves the range towards what a batch held, by a moving average."""
         self.set_range(self.low + momentum * (low - self.low), self.high + momentum * (high - self.high))
 
-    def integers(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int8]:
-        """Returns the integers that stand for real values, clipped to INT8."""
+    def integers(self, values: NDArray[np.floating[Any]]) -> NDArray[np.integer[Any]]:
+        """Returns the integers that stand for real values, clipped to what the type holds."""
         steps = np.rint(values.astype(np.float64) / self.scale) + self.zero_point
-        integers: NDArray[np.int8] = np.clip(steps, QMIN, QMAX).astype(np.int8)
+        integers: NDArray[np.integer[Any]] = np.clip(steps, self.qmin, self.qmax).astype(self.dtype)
         return integers
 
     def name(self, graph: Graph) -> str:
@@ -126,6 +141,7 @@ def find_groups(graph: Graph) -> list[RangeGroup]:
                 zero_point=zero_point,
                 low=(QMIN - zero_point) * scale,
                 high=(QMAX - zero_point) * scale,
+                dtype=first.dtype,
             )
         )
     return groups
@@ -186,7 +202,7 @@ def _join(graph: Graph) -> tuple[list[list[int]], set[int]]:
     parent = {
         n: n
         for n, t in enumerate(graph.tensors)
-        if t.dtype == np.int8 and len(t.scale) == 1 and (t.constant is None or n in passed)
+        if t.dtype in (INT8, INT16) and len(t.scale) == 1 and (t.constant is None or n in passed)
     }
 
     def root(n: int) -> int:
@@ -197,7 +213,7 @@ def _join(graph: Graph) -> tuple[list[list[int]], set[int]]:
 
     def same(a: int, b: int) -> bool:
         x, y = graph.tensors[a], graph.tensors[b]
-        return bool(x.scale[0] == y.scale[0]) and bool(x.zero_point[0] == y.zero_point[0])
+        return x.dtype == y.dtype and bool(x.scale[0] == y.scale[0]) and bool(x.zero_point[0] == y.zero_point[0])
 
     passed_on = {n for n in parent if graph.tensors[n].constant is not None and n not in joined}
     pairs = ((a, b) for node in graph.nodes if node.op in PASS_THROUGH for a in node.inputs for b in node.outputs)

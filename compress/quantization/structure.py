@@ -9,32 +9,51 @@ from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError
 from compress.quantization.islands import remove_islands
+from compress.quantization.scheme import INT8, Scheme
 from compress.tflite.flatbuffer import read_model, write_model
 from compress.tflite.quiet import quiet
 
 
-def quantized_structure(float_model: bytes) -> bytes:
-    """Returns the INT8 flatbuffer of a float32 one, with placeholder activation ranges.
+def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
+    """Returns the quantized flatbuffer of a float32 one, with placeholder activation ranges.
 
-    ai-edge-quantizer decides the structure (per-channel symmetric INT8 weights, asymmetric INT8 activations, equal
-    scales where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
+    ai-edge-quantizer decides the structure (per-channel symmetric weights, asymmetric INT8 activations, equal scales
+    where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
+
+    Args:
+        float_model: The float32 flatbuffer.
+        scheme: Which integers it is stored and computed in.
 
     Raises:
         ModelError: The quantizer cannot handle the model.
     """
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the calibration interpreter warns of the memory that keeping tensors costs
-        from ai_edge_quantizer import quantizer, recipe
+        from ai_edge_quantizer import quantizer
 
         try:
-            q = quantizer.Quantizer(float_model, recipe.static_wi8_ai8())
-            result = q.quantize(q.calibrate(_one_sample(float_model)))
+            q = quantizer.Quantizer(float_model, scheme.instructions())
+            result = q.quantize(q.calibrate(_one_sample(float_model)) if scheme.static else None)
         except (RuntimeError, ValueError, KeyError, NotImplementedError, TypeError) as error:
             raise ModelError(f"the INT8 graph could not be built: {type(error).__name__}: {error}") from error
     if result.quantized_model is None:
         raise ModelError("the INT8 graph could not be built: the quantizer returned nothing")
     model = read_model(bytes(result.quantized_model))
-    return write_model(model) if remove_islands(model) else bytes(result.quantized_model)
+    if scheme.static:
+        changed = remove_islands(model, kept=frozenset(scheme.wide))
+    else:
+        changed = _quantize_inputs_asymmetrically(model)
+    return write_model(model) if changed else bytes(result.quantized_model)
+
+
+def _quantize_inputs_asymmetrically(model: schema.ModelT) -> int:
+    """Lets linear layers quantize float inputs with a zero point, as XNNPACK does; returns how many were changed."""
+    changed = 0
+    for operator in model.subgraphs[0].operators:
+        if operator.builtinOptionsType == schema.BuiltinOptions.FullyConnectedOptions:
+            operator.builtinOptions.asymmetricQuantizeInputs = True
+            changed += 1
+    return changed
 
 
 def _one_sample(float_model: bytes) -> dict[str, list[dict[str, np.ndarray]]]:

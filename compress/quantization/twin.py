@@ -22,13 +22,19 @@ from torch import nn
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
 from compress.quantization.exchange import find_biases, load_constants
-from compress.quantization.fake import fake_bias, fake_constant, fake_weight, symmetric_scale
+from compress.quantization.fake import (
+    fake_bias,
+    fake_constant,
+    fake_dynamic,
+    fake_weight,
+    symmetric_scale,
+    weight_qmax,
+)
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
-from compress.quantization.ops import is_narrow_stride, require_known
+from compress.quantization.ops import WEIGHTED, is_narrow_stride, require_known
 from compress.quantization.ranges import (
-    QMAX,
-    QMIN,
+    INT8,
     RangeGroup,
     find_groups,
     floor_scales,
@@ -39,6 +45,7 @@ from compress.quantization.writing import quantized_constants, write_into
 
 #: An INT32 bias must leave room for the sum of products that is added to it.
 BIAS_LIMIT = float(2**30)
+INT32_BITS = 32
 
 
 class Twin(nn.Module):
@@ -50,6 +57,7 @@ class Twin(nn.Module):
     Attributes:
         graph: The flatbuffer's operators and tensors.
         groups: Activation ranges; each is shared by the tensors that carry one scale.
+        dynamic: Indices of nodes with integer weights and float inputs: they quantize their inputs on the fly.
         has_narrow_stride: Whether it must be trained by `safe_kernels`.
         constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
@@ -85,20 +93,29 @@ class Twin(nn.Module):
         weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self.last_use = last_uses(self.graph)
+        self.dynamic = frozenset(node.index for node in self.graph.nodes if self._is_dynamic(node))
         self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------
 
+    def _is_dynamic(self, node: Node) -> bool:
+        return (
+            node.op in WEIGHTED
+            and str(node.inputs[1]) in self.weights
+            and self.graph.tensors[node.inputs[1]].quantized
+            and node.inputs[0] not in self.group_of
+        )
+
     def weight_scale(self, n: int) -> torch.Tensor:
-        """Returns the scales of a weight tensor: largest magnitude per channel / 127 (symmetric, narrow range).
+        """Returns the scales of a weight tensor: largest magnitude per channel / 127 or 7 (symmetric, narrow range).
 
         A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
         runtimes refuse such a file); its scale is raised until the bias fits.
         """
         spec = self.graph.tensors[n]
-        scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None)
+        scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None, weight_qmax(spec))
         for bias, (owner, source) in self.biases.items():
-            if owner == n and source in self.group_of:
+            if owner == n and source in self.group_of and self.graph.tensors[bias].bits <= INT32_BITS:
                 least = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
                 scale = torch.maximum(scale, least if len(scale) > 1 else least.amax().reshape(1))
         return scale
@@ -115,7 +132,7 @@ class Twin(nn.Module):
         if not self.quantizing or not spec.quantized:
             return weight
         if n not in self.biases:
-            return fake_weight(weight, self.weight_scale(n), spec.axis)
+            return fake_weight(weight, self.weight_scale(n), spec.axis, weight_qmax(spec))
         return fake_bias(weight, self.bias_scale(n)) if self.biases[n][1] in self.group_of else weight
 
     def on_grid(self, n: int, x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +149,7 @@ class Twin(nn.Module):
         if not self.quantizing:
             return x
         group = self.groups[k]
-        return torch.fake_quantize_per_tensor_affine(x, group.scale, group.zero_point, QMIN, QMAX)
+        return torch.fake_quantize_per_tensor_affine(x, group.scale, group.zero_point, group.qmin, group.qmax)
 
     def _argument(self, n: int, values: dict[int, torch.Tensor], device: torch.device) -> torch.Tensor:
         if n in values:
@@ -162,15 +179,19 @@ class Twin(nn.Module):
         with self._sparing(node):
             if self.quantizing and node.op in KERNELS:
                 source, target = self.group_of.get(node.inputs[0]), self.group_of.get(node.outputs[0])
-                if source is not None and target is not None:
-                    ends = self.groups[source], self.groups[target]
-                    outputs = (as_the_kernel(node, outputs[0], arguments[0], *ends),)
+                ends = [self.groups[k] for k in (source, target) if k is not None and self.groups[k].dtype == INT8]
+                if len(ends) == 2:  # noqa: PLR2004 - both
+                    outputs = (as_the_kernel(node, outputs[0], arguments[0], ends[0], ends[1]),)
             return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
         """Returns a node's inputs in order: activations from `values`, weights fake-quantized, constants."""
         with self._sparing(node):
-            return [self._argument(n, values, device) for n in node.inputs if n >= 0]
+            found = [self._argument(n, values, device) for n in node.inputs if n >= 0]
+            if node.index in self.dynamic and self.quantizing:
+                # A linear layer finds a range for each row, a convolution one for each picture.
+                found[0] = fake_dynamic(found[0], found[0].ndim - 1 if node.op == "FULLY_CONNECTED" else 1)
+        return found
 
     def _sparing(self, node: Node) -> contextlib.AbstractContextManager[None]:
         return self.floating() if node.index in self.spared else contextlib.nullcontext()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import flatbuffers
@@ -11,13 +14,23 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
+from compress.tflite.metadata import ModelNotes, append_files, attach_notes
 
 #: Buffers start at multiples of this many bytes (`force_align: 16` in the schema): microcontroller kernels rely on it.
 BUFFER_ALIGNMENT = 16
 #: Metadata the runtimes read; the rest of what converters leave is of no use to them.
 KEPT_METADATA = frozenset({b"min_runtime_version"})
 SIGNATURE = b"serving_default"
-IO_TYPES = {"int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8, "float32": schema.TensorType.FLOAT32}
+#: Hexadecimal digits of a model's version in its notes.
+VERSION_DIGITS = 12
+IO_TYPES = {
+    "int8": schema.TensorType.INT8,
+    "int16": schema.TensorType.INT16,
+    "uint8": schema.TensorType.UINT8,
+    "float32": schema.TensorType.FLOAT32,
+}
+#: What another type of input can be converted to and from, beside float32.
+CONVERTIBLE = {schema.TensorType.INT8: ("uint8",), schema.TensorType.INT16: ()}
 
 
 class SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
@@ -60,13 +73,22 @@ def pack(model: schema.ModelT) -> bytes:
     return bytes(builder.Output())
 
 
-def finish(model: schema.ModelT, labels: list[str], io: str) -> tuple[bytes, list[str]]:
+def finish(
+    model: schema.ModelT,
+    labels: list[str],
+    io: str,
+    notes: ModelNotes | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> tuple[bytes, list[str]]:
     """Returns the flatbuffer to ship and the layer name of each of its operators.
 
     Args:
         model: Changed in place.
         labels: Layer name per operator; activations are named by them.
         io: `int8`, `uint8` or `float32`: type of the input and the output.
+        notes: What the ends mean, for mobile libraries; their version becomes the start of the hash of the flatbuffer
+            without them, so it changes with the model only. None for a flatbuffer without TFLite metadata.
+        files: What the notes refer to, such as labels.txt.
 
     Raises:
         ModelError: The model's inputs cannot be turned into `io`.
@@ -76,7 +98,12 @@ def finish(model: schema.ModelT, labels: list[str], io: str) -> tuple[bytes, lis
     _drop_metadata(model)
     _drop_unused(model)
     _compact_buffers(model)
-    return pack(model), labels
+    content = pack(model)
+    if notes is not None:
+        version = hashlib.sha256(content).hexdigest()[:VERSION_DIGITS]
+        attach_notes(model, replace(notes, version=version))
+        content = append_files(pack(model), files or {})
+    return content, labels
 
 
 def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
@@ -88,8 +115,9 @@ def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
         tensor = graph.tensors[inner]
         if tensor.type == wanted:
             continue
-        if tensor.type != schema.TensorType.INT8:
-            raise ModelError(f"the {end} is not INT8, so it cannot become {io}: only a quantized model has {io} inputs")
+        if io not in (*CONVERTIBLE.get(tensor.type, ("",)), "float32") or tensor.type not in CONVERTIBLE:
+            here = next((name for name, number in IO_TYPES.items() if number == tensor.type), "of another type")
+            raise ModelError(f"the {end} of this model is {here}, so it cannot become {io} (export.io)")
         outer = _outer_tensor(tensor, wanted, end)
         graph.tensors.append(outer)
         number = len(graph.tensors) - 1

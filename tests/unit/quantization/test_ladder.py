@@ -17,6 +17,7 @@ from compress.quantization.equalize import equalize, find_pairs
 from compress.quantization.estimation import ESTIMATORS, Seen, estimate, look
 from compress.quantization.ladder import Ladder
 from compress.quantization.layers import walk
+from compress.quantization.ranges import RangeGroup
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.tflite.convert import convert
@@ -141,7 +142,7 @@ def test_pruned_weights_stay_zero_when_rounding_is_learned(chain: Converted) -> 
 
 
 def test_estimators_on_values_with_an_outlier() -> None:
-    seen = Seen()
+    seen = Seen(RangeGroup((0,), (0,), fixed=False, scale=1.0, zero_point=0))
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
         seen.add(torch.randn(20_000, generator=generator))

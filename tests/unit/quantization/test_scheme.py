@@ -1,0 +1,158 @@
+"""Every choice of integers: the flatbuffer has the types asked for, runs, and computes what its twin computes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+
+from compress.quantization.compare import compare_answers, compare_layers
+from compress.quantization.fake import fake_dynamic
+from compress.quantization.graph import pack_int4, unpack_int4
+from compress.quantization.ranges import INT16, scale_and_zero_point
+from compress.quantization.scheme import Activations, Scheme, Weights
+from compress.quantization.structure import quantized_structure
+from compress.quantization.twin import Twin
+from compress.tflite.flatbuffer import read_model
+from compress.tflite.views import dtype_name, op_name
+
+from ..converted_net import Converted, images, run_flatbuffer, shipped
+
+
+def with_scheme(converted: Converted, scheme: Scheme) -> Converted:
+    return replace(converted, structure=quantized_structure(converted.floating.read_bytes(), scheme))
+
+
+def operators(content: bytes) -> list[tuple[str, str, str, str]]:
+    """Returns of each operator its name and the types of its input, its second input and its output."""
+    model = read_model(content)
+    graph = model.subgraphs[0]
+
+    def kind(numbers: np.ndarray, place: int) -> str:
+        return dtype_name(graph.tensors[numbers[place]].type) if place < len(numbers) else ""
+
+    return [(op_name(model, op), kind(op.inputs, 0), kind(op.inputs, 1), kind(op.outputs, 0)) for op in graph.operators]
+
+
+def names(converted: Converted) -> list[str]:
+    graph = read_model(converted.floating).subgraphs[0]
+    return [graph.tensors[op.outputs[0]].name.decode() for op in graph.operators]
+
+
+def calibrated(converted: Converted) -> Twin:
+    twin = converted.twin()
+    twin.calibrate([images(64)])
+    return twin
+
+
+def outputs(twin: Twin, x: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return np.asarray(twin(x).numpy())
+
+
+def error(twin: Twin) -> float:
+    x = images(100, 1)
+    with twin.floating():
+        expected = outputs(twin, x)
+    return float(np.sqrt(((outputs(twin, x) - expected) ** 2).mean()))
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize("activations", ["int8", "int16", "dynamic", "float32"])
+def test_the_flatbuffer_computes_what_its_twin_computes(
+    converted: Converted, weights: Weights, activations: Activations
+) -> None:
+    made = with_scheme(converted, Scheme(weights, activations))
+    twin = calibrated(made)
+    io = activations if activations in ("int8", "int16") else "float32"
+    content, _ = shipped(made, twin, io)
+    x = images(60, 1)
+    expected = outputs(twin, x)
+    # Where the output is float, a step is what it would be in INT8.
+    group = twin.groups[twin.group_of[twin.graph.output]] if twin.graph.output in twin.group_of else None
+    step = group.scale if group else float(np.ptp(expected)) / 255
+    found = compare_answers(run_flatbuffer(content, x).astype(np.float32), expected, step)
+    assert found.same == 100.0
+    assert found.p999_steps <= {"int8": 3.01, "int16": 16.0, "dynamic": 0.5, "float32": 0.01}[activations]
+    layers = compare_layers(twin, read_model(content), content, x[:8].permute(0, 2, 3, 1).numpy())
+    assert not [layer for layer in layers if layer.differs]
+    inner = "float32" if activations in ("dynamic", "float32") else activations
+    for op, source, second, target in operators(content):
+        if op in ("CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D"):
+            assert (source, target) == (inner, inner)
+            if activations == "float32":
+                assert second == "float32"
+            else:
+                assert second == ("int8" if op == "DEPTHWISE_CONV_2D" else weights)
+    stored = {dtype_name(t.type) for t in read_model(content).subgraphs[0].tensors}
+    assert weights in stored
+
+
+@pytest.mark.parametrize("wide", ["int16", "float32"])
+def test_single_operators_are_kept_wider(converted: Converted, wide: str) -> None:
+    kept = names(converted)[3:5]  # a sum and the padding behind it
+    made = with_scheme(converted, Scheme(wide=dict.fromkeys(kept, wide)))  # type: ignore[arg-type]
+    twin = calibrated(made)
+    content, _ = shipped(made, twin)
+    found = operators(content)
+    assert [op for op, source, _, target in found if source == target == wide] == ["ADD", "PAD"]
+    assert {op for op, source, _, target in found if wide in (source, target)} <= {
+        "ADD", "PAD", "QUANTIZE", "DEQUANTIZE",
+    }  # fmt: skip
+    x = images(60, 1)
+    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    answers = compare_answers(run_flatbuffer(content, x).astype(np.float32), outputs(twin, x), step)
+    assert answers.same == 100.0
+    assert answers.p999_steps <= 2.01
+
+
+def test_sixteen_bits_lose_less_than_eight_and_four_lose_more(converted: Converted) -> None:
+    errors = {
+        name: error(calibrated(with_scheme(converted, scheme)))
+        for name, scheme in {
+            "int8": Scheme(), "int16": Scheme(activations="int16"), "int4": Scheme(weights="int4"),
+            "weight-only": Scheme(activations="float32"),
+        }.items()
+    }  # fmt: skip
+    assert errors["weight-only"] < errors["int16"] < errors["int8"] < errors["int4"]
+
+
+def test_an_operator_without_an_int16_kernel_stays_in_float(converted: Converted) -> None:
+    found = operators(with_scheme(converted, Scheme(activations="int16")).structure)
+    assert [op for op, source, _, target in found if source == target == "float32"] == ["HARD_SWISH"]
+
+
+def test_int16_is_symmetric() -> None:
+    scale, zero_point = scale_and_zero_point(-1.0, 2.0, INT16)
+    assert zero_point == 0
+    assert scale == np.float32(2.0 / 32767)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 16])
+def test_four_bits_come_back(count: int) -> None:
+    values = np.random.default_rng(count).integers(-8, 8, count).astype(np.int8)
+    packed = pack_int4(values)
+    assert len(packed) == (count + 1) // 2
+    assert unpack_int4(packed)[:count].tolist() == values.tolist()
+
+
+def test_inputs_quantized_on_the_fly_keep_each_samples_own_range() -> None:
+    x = torch.tensor([[0.0, 1.0, 0.4999], [0.0, 100.0, 49.99]])
+    found = fake_dynamic(x, 1)
+    assert torch.allclose(found[0] * 100, found[1])
+    assert float((found - x).abs()[0].max()) <= 0.5 / 255 + 1e-6
+    assert torch.equal(fake_dynamic(torch.zeros(2, 3), 1), torch.zeros(2, 3))
+
+
+def test_linear_layers_quantize_their_inputs_asymmetrically_in_every_runtime(converted: Converted) -> None:
+    """Without the flag LiteRT's own kernels, unlike XNNPACK's, would halve the steps of inputs above zero."""
+    model = read_model(with_scheme(converted, Scheme(activations="dynamic")).structure)
+    flags = [
+        op.builtinOptions.asymmetricQuantizeInputs
+        for op in model.subgraphs[0].operators
+        if op.builtinOptionsType == schema.BuiltinOptions.FullyConnectedOptions
+    ]
+    assert flags == [True]
