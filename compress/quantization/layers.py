@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ class Layer:
         floats: Its inputs in the float model, weights included.
         target: Its outputs in the float model.
         quantized: Its inputs in the quantized model, weights included.
+        given: What it reads there before it quantizes anything itself: the same activations, float weights.
         each: For each input whether axis 0 counts samples, where the graph is mapped over them; else None.
     """
 
@@ -29,6 +30,7 @@ class Layer:
     floats: list[torch.Tensor]
     target: tuple[torch.Tensor, ...]
     quantized: list[torch.Tensor]
+    given: list[torch.Tensor]
     each: list[bool] | None
 
 
@@ -40,29 +42,91 @@ def walk(twin: Twin, x: torch.Tensor) -> Iterator[Layer]:
 
     Args:
         twin: In evaluation mode.
-        x: A batch of two network inputs or more, all of it held in memory.
+        x: A batch of network inputs, all of it held in memory; a single one goes through any graph.
 
     Raises:
-        ModelError: The graph can only be computed sample by sample.
+        ModelError: The graph can only be computed sample by sample, and `x` holds several.
     """
-    if x.ndim == 4:  # noqa: PLR2004 - NCHW
-        x = x.permute(0, 2, 3, 1)
-    stacked = require_batches(twin.way(x))
-    x = x[:, None] if stacked else x
+    x, stacked = _arranged(twin, x)
     floats: dict[int, torch.Tensor] = {twin.graph.input: x}
     quantized = {twin.graph.input: twin.on_grid(twin.graph.input, x)}
     for node in twin.graph.nodes:
-        each = [n in floats for n in node.inputs if n >= 0] if stacked else None
+        each = _each(node, floats) if stacked else None
         with twin.floating():
             arguments = twin.arguments(node, floats, x.device)
             target = twin.run_node(node, arguments, each=each)
-        yield Layer(node, arguments, target, twin.arguments(node, quantized, x.device), each)
-        outputs = twin.run_node(node, twin.arguments(node, quantized, x.device), each=each)
+            given = twin.arguments(node, quantized, x.device)
+        yield Layer(node, arguments, target, twin.arguments(node, quantized, x.device), given, each)
+        _advance(twin, node, quantized, x.device, stacked=stacked)
         floats.update(zip(node.outputs, target, strict=True))
-        quantized.update(zip(node.outputs, outputs, strict=True))
         for n in twin.last_use.get(node.index, ()):
             floats.pop(n, None)
-            quantized.pop(n, None)
+
+
+@torch.no_grad()
+def outputs_sparing(twin: Twin, x: torch.Tensor, chosen: Sequence[frozenset[int]]) -> list[torch.Tensor]:
+    """Returns the quantized network's output as it is, then with each of the chosen sets of operators in float.
+
+    What comes before the first operator of a set is computed once for all sets. `twin.spared` stays spared throughout.
+
+    Args:
+        twin: In evaluation mode.
+        x: A batch as `walk` takes it.
+        chosen: Indices of operators; no set is empty.
+
+    Raises:
+        ModelError: See `walk`.
+    """
+    x, stacked = _arranged(twin, x)
+    values = {twin.graph.input: twin.on_grid(twin.graph.input, x)}
+    before, nodes, device = twin.spared, twin.graph.nodes, x.device
+    found: dict[int, torch.Tensor] = {}
+    for node in nodes:
+        for place, spared in enumerate(chosen):
+            if min(spared) == node.index:
+                branch = dict(values)
+                try:
+                    twin.spared = before | spared
+                    for later in nodes[node.index :]:
+                        _advance(twin, later, branch, device, stacked=stacked)
+                finally:
+                    twin.spared = before
+                found[place] = branch[twin.graph.output]
+        _advance(twin, node, values, device, stacked=stacked)
+    outputs = [values[twin.graph.output], *(found[place] for place in range(len(chosen)))]
+    return [output.flatten(0, 1) for output in outputs] if stacked else outputs
+
+
+def _advance(twin: Twin, node: Node, values: dict[int, torch.Tensor], device: torch.device, *, stacked: bool) -> None:
+    """Computes an operator of the quantized model; `values` gains its outputs and loses what nobody reads any more."""
+    each = _each(node, values) if stacked else None
+    outputs = twin.run_node(node, twin.arguments(node, values, device), each=each)
+    values.update(zip(node.outputs, outputs, strict=True))
+    for n in twin.last_use.get(node.index, ()):
+        values.pop(n, None)
+
+
+def _each(node: Node, values: dict[int, torch.Tensor]) -> list[bool]:
+    """Returns for each input whether it has a value per sample; the others are constants."""
+    return [n in values for n in node.inputs if n >= 0]
+
+
+def _arranged(twin: Twin, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """Returns a batch as the operators take it, and whether they are mapped over its samples."""
+    x = _flatbuffer_layout(x)
+    stacked = len(x) > 1 and require_batches(twin.way(x))
+    return x[:, None] if stacked else x, stacked
+
+
+def _flatbuffer_layout(x: torch.Tensor) -> torch.Tensor:
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x  # noqa: PLR2004 - NCHW
+
+
+def walkable(twin: Twin, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Gives batches as `walk` takes them: sample by sample where the graph can only be computed so."""
+    for x in batches:
+        alone = len(x) > 1 and twin.way(_flatbuffer_layout(x)) is Way.ALONE
+        yield from (x[k : k + 1] for k in range(len(x))) if alone else (x,)
 
 
 def require_batches(way: Way) -> bool:
