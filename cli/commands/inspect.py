@@ -13,6 +13,7 @@ from compress.report_format import kib
 #: Longer layer names are cut in the table; JSON has them whole.
 NAME_WIDTH = 40
 SHOWN_FAULTS = 10
+SHOWN_LABELS = 10
 
 
 def inspect(
@@ -42,6 +43,7 @@ def _show(found: dict[str, Any]) -> None:
             render.line(f"{title[:-1]:<7} {end['name'] or 'unnamed'}  {end['dtype']}{end['shape']}  {end['how']}")
     if found["metadata"]:
         render.line(f"metadata: {', '.join(found['metadata'])}")
+    _show_metadata(found["tflite_metadata"])
     render.line()
     render.table(
         ["#", "layer", "operator", "types", "output", "MACs", "bytes", "zeros", "weights", "output scale, zero point"],
@@ -67,6 +69,13 @@ def _show(found: dict[str, Any]) -> None:
         f"{q['none']} with none"
     )
     render.line("bytes:     " + ", ".join(f"{part} {size:,}" for part, size in found["bytes"].items() if size))
+    allowed = found["overhead_allowance_bytes"]
+    within = found["overhead_bytes"] <= allowed
+    render.line(
+        f"overhead:  {found['overhead_bytes']:,} bytes beside parameters, scales and metadata "
+        f"({'within' if within else 'more than'} the {allowed:,} that its operators and tensors allow)",
+        style="" if within else "yellow",
+    )
     if found["runs"] is not None:
         runs, arena = found["runs"], found["arena"]
         render.line(
@@ -74,6 +83,32 @@ def _show(found: dict[str, Any]) -> None:
         )
         render.line(f"arena:     {_arena(arena)}")
     _show_faults(found["not_int8"])
+
+
+def _show_metadata(told: dict[str, Any] | None) -> None:
+    if told is None:
+        return
+    if told["problem"] is not None:
+        render.line(f"  unreadable: {told['problem']}", style="yellow")
+        return
+    version = f", version {told['version']}" if told["version"] else ""
+    render.line(f"  {told['name'] or 'unnamed'}{version}: {told['description'] or 'not described'}")
+    for title in ("inputs", "outputs"):
+        for end in told[title]:
+            facts = [" ".join(part for part in (end["content"], end["color_space"]) if part)]
+            if end["mean"]:
+                facts.append(f"(value - {_numbers(end['mean'])}) / {_numbers(end['std'])}")
+            facts += [file["name"] for file in end["files"]]
+            render.line(f"  {title[:-1]:<7} {end['name'] or 'unnamed'}: {', '.join(fact for fact in facts if fact)}")
+    if told["labels"]:
+        shown = ", ".join(told["labels"][:SHOWN_LABELS])
+        more = ", ..." if len(told["labels"]) > SHOWN_LABELS else ""
+        render.line(f"  labels  {len(told['labels'])}: {shown}{more}")
+
+
+def _numbers(values: list[float]) -> str:
+    shown = [f"{value:.6g}" for value in values]
+    return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
 
 
 def _layer_row(layer: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError, ResourceError
+from compress.tflite.accounting import allowance, breakdown, overhead
 from compress.tflite.census import activation_dtypes, census, layer_names
 from compress.tflite.child import call
 from compress.tflite.flatbuffer import read_content, read_model, sizes
+from compress.tflite.metadata import labels_of, read_files, read_notes
 from compress.tflite.views import GraphView, OpInfo, TensorInfo, graph_views, text
-from compress.tflite.weights import breakdown, count_zeros, macs
+from compress.tflite.weights import count_zeros, macs
 
 #: An interpreter that has not finished one invoke by then is taken to hang on the file.
 RUN_TIMEOUT_S = 60.0
@@ -27,10 +31,12 @@ ARENA_LIMIT_BYTES = 1024**3
 def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
     """Returns what a flatbuffer holds and needs.
 
-    Keys: `file`, `size_bytes`, `gzip_bytes`, `sha256`, `description`, `signatures`, `metadata`, `subgraphs`; `inputs`
-    and `outputs` with how to feed and read them; `ops`, `tensors`, `not_int8` (see `Census`); `layers`, one entry per
-    operator of the first graph; `macs`; `weights` (count, zeros, share); `quantization` (how many tensors have which
-    kind); `bytes` (see `breakdown`); `runs` and `arena`: whether LiteRT runs it, and the memory tflite-micro takes.
+    Keys: `file`, `size_bytes`, `gzip_bytes`, `sha256`, `description`, `signatures`, `metadata` (names of its entries),
+    `tflite_metadata` (see `told_by_metadata`), `subgraphs`; `inputs` and `outputs` with how to feed and read them;
+    `ops`, `tensors`, `not_int8` (see `Census`); `layers`, one entry per operator of the first graph; `macs`; `weights`
+    (count, zeros, share); `quantization` (how many tensors have which kind); `bytes` (see `breakdown`),
+    `metadata_bytes`, `overhead_bytes` and `overhead_allowance_bytes`; `runs` and `arena`: whether LiteRT runs it, and
+    the memory tflite-micro takes.
 
     Args:
         path: The file.
@@ -48,6 +54,7 @@ def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
     io = inputs[0]["dtype"] if inputs and inputs[0]["dtype"] in {"uint8", "float32"} else "int8"
     layers = [_layer(model, main, op, name) for op, name in zip(main.ops, layer_names(main), strict=True)]
     counted = [layer["sparsity"] for layer in layers if layer["sparsity"] is not None]
+    parts = breakdown(model, content)
     zeros, total = sum(entry["zeros"] for entry in counted), sum(entry["weights"] for entry in counted)
     return {
         "file": str(path),
@@ -56,6 +63,7 @@ def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
         "description": text(model.description),
         "signatures": [text(signature.signatureKey) for signature in model.signatureDefs],
         "metadata": [text(entry.name) for entry in model.metadata],
+        "tflite_metadata": told_by_metadata(model, content),
         "subgraphs": len(views),
         "inputs": inputs,
         "outputs": [_end(main.tensors[index], reads=True) for index in main.outputs],
@@ -64,10 +72,31 @@ def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
         "macs": sum(layer["macs"] or 0 for layer in layers),
         "weights": {"count": total, "zeros": zeros, "share": zeros / total if total else 0.0},
         "quantization": _quantization(main),
-        "bytes": breakdown(model, len(content)),
+        "bytes": parts,
+        "metadata_bytes": parts["metadata"],
+        "overhead_bytes": overhead(parts),
+        "overhead_allowance_bytes": allowance(model),
         "runs": try_litert(path) if run else None,
         "arena": estimate_arena(path, main) if run else None,
     }
+
+
+def told_by_metadata(model: schema.ModelT, content: bytes) -> dict[str, Any] | None:
+    """Returns what the TFLite metadata tells, None where there is none.
+
+    Keys: `problem`, why it cannot be read (the others are missing then) or None; those of `ModelNotes`; `labels`, the
+    classes in the order of the outputs, or None; `archive`, the files behind the flatbuffer and their sizes in bytes.
+    """
+    try:
+        notes = read_notes(model)
+        if notes is None:
+            return None
+        files = read_files(content)
+    except ResourceError as error:  # the runtimes do not look at it: everything else can still be told
+        return {"problem": str(error)}
+    archive = {name: len(data) for name, data in files.items()}
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(notes)))
+    return {"problem": None, **plain, "labels": labels_of(notes, files), "archive": archive}
 
 
 def try_litert(path: Path) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""What a flatbuffer's layers cost: zeros among the weights, multiply-accumulates, and where the bytes go."""
+"""What a flatbuffer's layers cost: zeros among the weights, and multiply-accumulates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ResourceError
-from compress.tflite.views import GraphView, OpInfo, TensorInfo, graph_views, tensor_array, text
+from compress.tflite.views import GraphView, OpInfo, TensorInfo, graph_views, tensor_array
 
 
 @dataclass(frozen=True)
@@ -134,59 +133,3 @@ _MACS = {
     "TRANSPOSE_CONV": _transposed,
     "BATCH_MATMUL": _batch_matmul,
 }
-
-
-def breakdown(model: schema.ModelT, size_bytes: int) -> dict[str, int]:
-    """Returns where a file's bytes go; the parts add up to `size_bytes`.
-
-    Keys: `weights`, `biases`, `constants` (shapes, axes, tables), `quantization` (scales, zero points, ranges),
-    `names`, `metadata` and `structure` (tables, offsets, padding: the rest). What the file stores once counts once.
-
-    Args:
-        model: As `read_model` gave it; a model that was changed since is counted as if nothing were shared.
-        size_bytes: Size of its file.
-    """
-    roles: dict[int, str] = {entry.buffer: "metadata" for entry in model.metadata}
-    for graph, view in zip(model.subgraphs, graph_views(model), strict=True):
-        for tensor in graph.tensors:
-            roles.setdefault(tensor.buffer, "constants")
-        for op in view.ops:
-            for role, found in (("biases", view.bias(op)), ("weights", view.weight(op))):
-                if found is not None:
-                    roles[graph.tensors[found.index].buffer] = role
-    parts = dict.fromkeys(("weights", "biases", "constants", "quantization", "names", "metadata"), 0)
-    seen: set[tuple[int, int]] = set()
-    for number, buffer in enumerate(model.buffers):
-        parts[roles.get(number, "constants")] += _stored(buffer.data, seen)
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            q = tensor.quantization
-            if q is not None:
-                parts["quantization"] += sum(_stored(v, seen) for v in (q.scale, q.zeroPoint, q.min, q.max))
-    parts["names"] = sum(len(name) for name in _names(model))
-    parts["metadata"] += sum(len(text(entry.name)) for entry in model.metadata)
-    return {**parts, "structure": size_bytes - sum(parts.values())}
-
-
-def _stored(vector: Any, seen: set[tuple[int, int]]) -> int:
-    """Returns the bytes of a vector, 0 if it lies where an earlier one does (views of one file know their place)."""
-    if vector is None or len(vector) == 0:
-        return 0
-    array = np.asarray(vector)
-    place = (int(array.__array_interface__["data"][0]), array.nbytes)
-    if isinstance(vector, np.ndarray):
-        if place in seen:
-            return 0
-        seen.add(place)
-    return array.nbytes
-
-
-def _names(model: schema.ModelT) -> Iterator[bytes | str]:
-    yield model.description
-    for graph in model.subgraphs:
-        yield graph.name
-        yield from (tensor.name for tensor in graph.tensors)
-    for signature in model.signatureDefs:
-        yield signature.signatureKey
-        yield from (entry.name or b"" for entry in (*signature.inputs, *signature.outputs))
-    yield from (code.customCode or b"" for code in model.operatorCodes)

@@ -9,8 +9,23 @@ import pytest
 
 from cli.commands import inspect as command
 from cli.main import invoke
+from compress.tflite.finish import pack
+from compress.tflite.flatbuffer import read_model
+from compress.tflite.metadata import (
+    AssociatedFile,
+    ModelNotes,
+    TensorNotes,
+    append_files,
+    attach_notes,
+    label_lines,
+)
 from compress.tflite.probe import build
 
+NOTES = ModelNotes(
+    "a net", "identity", "1a",
+    inputs=(TensorNotes("image", content="image", color_space="RGB", mean=(1.0, 2.5, 3.0), std=(64.0,)),),
+    outputs=(TensorNotes(files=(AssociatedFile("labels.txt", "axis labels"),)),),
+)  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 
 
@@ -34,6 +49,35 @@ def test_shows_operators_types_and_sizes(model: str, capsys: Capture) -> None:
     assert "weights:   0, 0.0% of them zero" in lines
     assert lines[-1] == "INT8 throughout."
     assert "arena" not in out
+
+
+def test_shows_what_the_metadata_says(model: str, capsys: Capture) -> None:
+    classes = [f"class {number}" for number in range(12)]
+    content = read_model(build())
+    attach_notes(content, NOTES)
+    Path(model).write_bytes(append_files(pack(content), {"labels.txt": label_lines(classes)}))
+    assert invoke(["inspect", model, "--no-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  a net, version 1a: identity" in lines
+    assert "  input   image: image RGB, (value - [1, 2.5, 3]) / 64" in lines
+    assert "  output  unnamed: labels.txt" in lines
+    assert f"  labels  12: {', '.join(classes[:10])}, ..." in lines
+    assert any(line.startswith("overhead:  ") and "(within the 8,408 that" in line for line in lines)
+    assert invoke(["inspect", model, "--no-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["tflite_metadata"]["labels"] == classes
+    assert document["metadata_bytes"] == document["bytes"]["metadata"] > sum(map(len, classes))
+
+
+def test_metadata_that_is_damaged_is_named(model: str, capsys: Capture) -> None:
+    content = read_model(build())
+    attach_notes(content, NOTES)
+    content.buffers[-1].data = content.buffers[-1].data[:30]
+    Path(model).write_bytes(pack(content))
+    assert invoke(["inspect", model, "--no-run"]) == 0
+    out = capsys.readouterr().out
+    assert "  unreadable: its TFLite metadata is damaged" in out
+    assert "INT8 throughout." in out
 
 
 def test_runs_it_for_the_arena(model: str, capsys: Capture) -> None:
@@ -85,6 +129,7 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
         "weights": {"count": 144, "share": 14 / 144}, "quantization": {"per_tensor": 2, "per_channel": 1, "none": 0},
         "bytes": {"weights": 144, "metadata": 0}, "runs": {"works": False, "reason": "it was refused"},
         "arena": {"arena_bytes": None, "reason": "tflite-micro is not installed"}, "not_int8": [fault] * 12,
+        "tflite_metadata": {"problem": "it was cut short"}, "overhead_bytes": 9000, "overhead_allowance_bytes": 8408,
     }  # fmt: skip
     monkeypatch.setattr("compress.tflite.inspection.inspect_flatbuffer", lambda path, *, run: found)
     assert invoke(["inspect", "x.tflite"]) == 0
@@ -96,5 +141,6 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
         "output  unnamed  float32[1, 10]", "LiteRT:    it was refused", "bytes:     weights 144\n",
         "arena:     not available (tflite-micro is not installed)", "Not INT8: 12 tensors",
         "  MEAN (#3, pool): it writes float32 values", "  and 2 more (--json lists all)",
+        "  unreadable: it was cut short", "overhead:  9,000 bytes", "(more than the 8,408 that",
     ):  # fmt: skip
         assert text in out, text

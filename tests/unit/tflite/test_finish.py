@@ -108,7 +108,7 @@ def test_every_io_type_computes_the_same(net: Net, quantized: bytes, io: str, ki
 
 def test_a_float_model_has_no_integer_input(net: Net, floating: bytes) -> None:
     model = read_model(floating)
-    with pytest.raises(ModelError, match="only a quantized model"):
+    with pytest.raises(ModelError, match="float32, so it cannot become int8"):
         finish(model, operator_labels(model, net), "int8")
 
 

@@ -11,11 +11,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ResourceError
+from compress.tflite.accounting import breakdown
 from compress.tflite.census import census
 from compress.tflite.finish import pack
 from compress.tflite.flatbuffer import read_content, read_model, sizes, weight_zeros, write_model
 from compress.tflite.views import graph_views
-from compress.tflite.weights import breakdown
 
 from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 
@@ -33,7 +33,7 @@ def survives(content: bytes) -> bool:
         return False
     census(model).as_dict()
     assert len(graph_views(model)) == len(model.subgraphs)
-    assert sum(breakdown(model, len(content)).values()) == len(content)
+    assert sum(breakdown(model, content).values()) == len(content)
     return True
 
 

@@ -9,10 +9,10 @@ from compress.errors import ResourceError
 from compress.models.count import count
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.views import graph_views
-from compress.tflite.weights import breakdown, macs, weight_sparsity
+from compress.tflite.weights import macs, weight_sparsity
 
 from ..converted_net import INPUT_SHAPE, Converted
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
+from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 def linear(weight: Made) -> bytes:
@@ -90,39 +90,3 @@ def test_what_multiplies_by_no_matrix_has_none() -> None:
 def test_macs_equal_those_of_the_torch_module(converted: Converted) -> None:
     view = graph_views(read_model(converted.structure))[0]
     assert sum(macs(view, op) or 0 for op in view.ops) == count(converted.module, INPUT_SHAPE).macs
-
-
-def test_bytes_of_a_file_made_by_hand() -> None:
-    tensors, ops = int8_classifier()
-    content = make_bytes(tensors, ops)
-    parts = breakdown(read_model(content), len(content))
-    assert parts["weights"] == 72 + 36 + 20
-    assert parts["biases"] == 4 * (4 + 4 + 5)
-    assert parts["constants"] == 8
-    # Five activations share the scale 0.5; w0, b0, w1 and b1 have four each, w2 and b2 five. The zero points are one 3,
-    # four times 0 and five times 0, each stored once.
-    scales = 4 * (1 + 4 + 4 + 4 + 4 + 5 + 5)
-    assert parts["quantization"] == scales + 8 * (1 + 4 + 5)
-    names = [tensor.name for tensor in tensors]
-    assert parts["names"] == sum(map(len, names)) + len("main") + len("made by hand")
-    assert sum(parts.values()) == len(content)
-    assert parts["structure"] > 0
-
-
-def test_a_buffer_two_tensors_share_counts_once_and_metadata_by_itself() -> None:
-    model = make_model(*int8_classifier())
-    model.subgraphs[0].tensors[10].buffer = model.subgraphs[0].tensors[2].buffer
-    model.subgraphs[0].tensors[10].shape = [4]
-    before = breakdown(model, 10_000)
-    assert before["biases"] == 4 * (4 + 4)
-    assert sum(before.values()) == 10_000
-
-
-@pytest.mark.parametrize("kind", ["floating", "structure"])
-def test_bytes_add_up_in_files_of_the_converter(converted: Converted, kind: str) -> None:
-    content = converted.floating.read_bytes() if kind == "floating" else converted.structure
-    parts = breakdown(read_model(content), len(content))
-    assert sum(parts.values()) == len(content)
-    assert min(parts.values()) >= 0
-    params = sum(p.numel() for p in converted.module.parameters() if p.ndim > 1)
-    assert parts["weights"] == params * (4 if kind == "floating" else 1)
