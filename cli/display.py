@@ -20,6 +20,7 @@ TITLES = {
     "export": "Export",
     "verify": "Verify",
     "benchmark": "Benchmark",
+    "analyze": "Analyze",
 }
 #: Figures of a finished stage worth a line: key -> how it reads.
 FIGURES = {

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import crash, render
+from cli.commands.analyze import analyze
 from cli.commands.bench import bench
 from cli.commands.doctor import doctor
 from cli.commands.inspect import inspect as inspect_
@@ -45,6 +46,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     plan,
     validate,
     report,
+    analyze,
     inspect_,
     bench,
     verify,
@@ -52,7 +54,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     doctor,
 )
 #: Commands that may be deep in native code for long; they run in a child process, so that Ctrl-C is answered at once.
-SUPERVISED = ("run", "verify")
+SUPERVISED = ("run", "analyze", "verify")
 
 #: What `error.kind` says in JSON; the first class that fits counts.
 KINDS: tuple[tuple[type[EdgecompressError], str], ...] = (

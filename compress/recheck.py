@@ -41,8 +41,8 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
     Raises:
         ResourceError: The folder holds no finished run, or its data cannot be read.
     """
-    report, lock = _read(folder)
-    recipe = _recipe(folder, lock)
+    report, lock = read_run(folder)
+    recipe = recipe_of(folder, lock)
     checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
     model = folder / MODEL
     if not model.is_file():
@@ -62,7 +62,12 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
     return _verdict(checks, accuracy)
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns report and lock file of a finished run.
+
+    Raises:
+        ResourceError: The folder holds none, or they are damaged.
+    """
     try:
         report = json.loads((folder / REPORT).read_bytes())
         lock = yaml.safe_load((folder / LOCK).read_text(encoding="utf-8"))
@@ -85,7 +90,12 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return report, lock
 
 
-def _recipe(folder: Path, lock: dict[str, Any]) -> Recipe:
+def recipe_of(folder: Path, lock: dict[str, Any]) -> Recipe:
+    """Returns the recipe in a run's lock file.
+
+    Raises:
+        ResourceError: This version knows no such recipe.
+    """
     try:
         return Recipe.model_validate({**lock["recipe"]}).model_copy(update={"base_dir": str(lock["base_dir"])})
     except (KeyError, TypeError, ValueError) as error:  # pydantic's errors are ValueErrors

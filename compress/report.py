@@ -13,6 +13,7 @@ from compress.artifact import write_bytes, write_json
 from compress.budget import evaluate_budget
 from compress.errors import ResourceError
 from compress.recipe import Recipe
+from compress.report_analysis import conclusion
 from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
@@ -55,6 +56,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
             for step in inputs.steps
         ],
         "verification": _verification(inputs.verification, inputs),
+        "analysis": _analysis(recipe, inputs),
         "runtimes": [dict(proof) for proof in inputs.runtimes],
         "sparsity": _copy(inputs.sparsity),
         "pruning": _copy(inputs.pruning),
@@ -123,6 +125,13 @@ def _verification(found: VerificationSummary | None, inputs: ReportInputs) -> di
         "layers": [dict(layer) for layer in found.layers],
         "census": _copy(found.census),
     }
+
+
+def _analysis(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any] | None:
+    found = _copy(inputs.analysis)
+    if not found or recipe.quantize is None:
+        return None
+    return {**found, "conclusion": conclusion(found, recipe.quantize.model_dump(mode="json"))}
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:

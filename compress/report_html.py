@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from compress.report_analysis import section_html
 from compress.report_details import made, stages_and_recipe, usage, verification
 from compress.report_facts import STAGE_TITLES, confusions, training_curves
 from compress.report_html_parts import bullets, cell, section, table
@@ -29,7 +30,8 @@ def html_report(report: Report) -> str:
     """Returns the page; every string from outside is escaped."""
     parts = [
         _header(report), _budget(report), _warnings(report), _models(report), _trade_off(report), _curves(report),
-        _classes(report), verification(report), usage(report), made(report), stages_and_recipe(report),
+        _classes(report), verification(report), section_html(report), usage(report), made(report),
+        stages_and_recipe(report),
     ]  # fmt: skip
     name = esc(report["name"])
     return (

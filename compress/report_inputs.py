@@ -86,6 +86,7 @@ def report_inputs(
         distillation=_distillation(recipe, results),
         quantization=results["quantize"].metrics if "quantize" in results else None,
         runtimes=tuple(results["benchmark"].metrics.get("runtimes", ())),
+        analysis=verify.get("analysis"),
         plots=_json_file(results["verify"], "plots.json") or {},
     )
 

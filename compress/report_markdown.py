@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from compress.report_analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
 from compress.report_facts import (
     Fact,
     census_table,
@@ -97,6 +98,7 @@ def markdown_report(report: Report) -> str:
     parts += _verification(report)
     parts += _tables("## Training", training_table(report))
     parts += _classes(report)
+    parts += _layers(report)
     parts += [
         "## How to use it",
         code_block(f"{report['input']['formula']}\n{report['output']['formula']}", "text"),
@@ -143,6 +145,15 @@ def _classes(report: Report) -> list[str]:
     plots = report["plots"] or {}
     mistakes = confusions(plots)
     parts = _tables("## Confusion matrix", confusion_table(plots))
+def _layers(report: Report) -> list[str]:
+    found = report.get("analysis")
+    if not found:
+        return []
+    shown = analysis_table(found["layers"][:SHOWN_LAYERS])
+    text = escaped(f"{analysis_sentence(found)} {LEGEND}")
+    return ["## What quantization costs, layer by layer", escaped(found["conclusion"]), table(shown), text]
+
+
     return [*parts, "Most often confused:", bullets(mistakes)] if mistakes else parts
 
 

@@ -207,6 +207,8 @@ class ReportInputs:
 
     created_at: str
     data: DataSummary
+        analysis: Which layer loses what: split, samples, score, float_score, noise_points, tried, layers; None where
+            nothing was quantized.
     models: tuple[ModelRow, ...]
     steps: tuple[StepSummary, ...]
     benchmark: BenchmarkSummary
@@ -221,3 +223,4 @@ class ReportInputs:
     quantization: Mapping[str, Any] | None = None
     runtimes: tuple[Mapping[str, Any], ...] = ()
     plots: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Mapping[str, Any] | None = None
