@@ -236,6 +236,11 @@ def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | Non
         from compress.python_source import python_source_file
 
         parts["source"] = sha256_file(python_source_file(spec.model, Path(recipe.base_dir)))
+    if spec.model.startswith("keras/"):
+        from compress.keras_source import keras_source
+
+        parts["source"] = keras_source(spec.model, Path(recipe.base_dir)).sha256
+        parts["library"] = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
     if spec.model.startswith(("torchvision/", "timm/")):
         parts["library"] = _version(spec.model.split("/")[0])
     return parts

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from compress.recipe_names import MODELS, SOURCES, check_name
+from compress.recipe_names import MODEL_PREFIXES, MODELS, SOURCES, check_name
 from compress.recipe_training import BASE_LEARNING_RATE, BASE_WEIGHT_DECAY, Block, Trains, TrainSpec
 
 __all__ = [
@@ -76,9 +76,14 @@ class ModelSpec(Trains):
 
     model: str = Field(
         description="A built-in (`resnet8`, `resnet9`, `resnet20`, `ds-cnn`, `mobilenet-v1`, `mobilenet-v2`), "
-        "`torchvision/NAME`, `timm/NAME` or `python:module:function`."
+        "`torchvision/NAME`, `timm/NAME` or `python:module:function`; for a teacher with a student also `keras/FILE`, "
+        "a .keras or .h5 file or the folder of a SavedModel, used as it is."
     )
-    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model, such as `width`.")
+    args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keyword arguments of the model, such as `width`. A `keras/` model takes `input`: "
+        "`normalized` (as the student gets it, the default), `unit` (0 to 1) or `bytes` (0 to 255).",
+    )
     weights: str | None = Field(
         default=None,
         description="A .safetensors or state_dict file. With weights the model is only trained if `train` is given.",
@@ -90,13 +95,16 @@ class ModelSpec(Trains):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
-        return check_name(value, MODELS, python=True, prefixes=("torchvision/", "timm/"), what="model")
+        return check_name(value, MODELS, python=True, prefixes=MODEL_PREFIXES, what="model")
 
     @model_validator(mode="before")
     @classmethod
     def _fill_train(cls, data: Any) -> Any:
-        # Weights without a `train` block mean: use them as they are.
-        if isinstance(data, dict) and data.get("weights") is not None and "train" not in data:
+        # Weights without a `train` block mean: use them as they are. A Keras model brings its own.
+        loaded = isinstance(data, dict) and (
+            data.get("weights") is not None or str(data.get("model")).startswith("keras/")
+        )
+        if loaded and "train" not in data:
             return {**data, "train": None}
         return super()._fill_train(data)  # type: ignore[operator]
 

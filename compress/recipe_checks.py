@@ -11,7 +11,7 @@ from typing import Any
 
 from compress.recipe import SOURCES
 from compress.recipe_fields import KeyPath, blocks
-from compress.recipe_names import MODEL_ARGUMENTS
+from compress.recipe_names import KERAS_INPUTS, MODEL_ARGUMENTS
 
 Finding = tuple[KeyPath, str, str]
 
@@ -71,6 +71,29 @@ def _arguments(data: dict[str, Any]) -> Iterator[Finding]:
                     f"expected {expected}, found {value!r}",
                     f"{name}: {'0.5' if known[name] == 'float' else 16}",
                 )
+
+
+def _keras(data: dict[str, Any]) -> Iterator[Finding]:
+    message = "cannot be compressed: a Keras model can only be a teacher, beside a student in PyTorch"
+    if str(_block(data, "student").get("model")).startswith("keras/"):
+        yield ("student", "model"), message, "choose another student, and name the Keras model as the teacher's"
+    given = _block(data, "teacher")
+    model = str(given.get("model"))
+    if not model.startswith("keras/"):
+        return
+    if not _has(data, "student"):
+        yield ("teacher", "model"), message, "add for example `student: {model: resnet8}`"
+    if _has(given, "train"):
+        yield ("teacher", "train"), "is not supported: a Keras model is used as it is", "train it in Keras; remove this"
+    if _has(given, "weights"):
+        yield ("teacher", "weights"), f"is not used: {model.removeprefix('keras/')} holds the weights", "remove it"
+    for name, value in _block(given, "args").items():
+        path = ("teacher", "args", str(name))
+        if name != "input":
+            yield path, "is no argument of a Keras model", "it takes `input`"
+        elif value not in KERAS_INPUTS:
+            listed = ", ".join(f"`{one}`" for one in KERAS_INPUTS)
+            yield path, f"expected one of {listed}, found {value!r}", "input: unit"
 
 
 def _data(data: dict[str, Any]) -> Iterator[Finding]:
@@ -170,6 +193,7 @@ def _budget(data: dict[str, Any]) -> Iterator[Finding]:
 RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _models,
     _arguments,
+    _keras,
     _data,
     _prune,
     _quantize,

@@ -41,6 +41,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("temperature", "Temperature", plain),
             ("alpha", "Weight of the soft targets (labels weigh the rest)", plain),
             ("views", "Augmented views with stored soft targets", number),
+            ("teacher_outputs", "The Keras teacher answers with", str),
         ),
     ),
     "pruning": (

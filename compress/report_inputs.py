@@ -33,6 +33,7 @@ LIBRARIES = (
     "torch-pruning",
     "tensorflow-cpu",
     "tensorflow",
+    "keras",
 )
 #: The models in the order they are made; the last one is the result.
 ROWS = ("teacher", "student", "pruned", "quantized")
@@ -138,7 +139,8 @@ def _distillation(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, 
     if not learners:
         return None
     spec = recipe.distill or DistillSpec()
-    return {"temperature": spec.temperature, "alpha": spec.alpha, "views": spec.views, "stages": learners}
+    found = {"temperature": spec.temperature, "alpha": spec.alpha, "views": spec.views, "stages": learners}
+    return {**found, "teacher_outputs": results["teacher"].metrics.get("outputs")}
 
 
 def environment() -> dict[str, Any]:

@@ -18,7 +18,9 @@ def plan(
     sizes: Annotated[
         bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")
     ] = False,
-    trust: Annotated[bool, typer.Option("--trust", help="Allow `python:` models and data, which run code.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the steps of a recipe: what is finished already, what has to be made, and why.

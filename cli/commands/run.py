@@ -35,7 +35,9 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again.")] = False,
-    trust: Annotated[bool, typer.Option("--trust", help="Allow `python:` models and data, which run code.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> None:

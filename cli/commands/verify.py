@@ -14,7 +14,9 @@ MARKS = {True: "ok", False: "FAILED", None: "not checked"}
 
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")],
-    trust: Annotated[bool, typer.Option("--trust", help="Allow `python:` models and data, which run code.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a run's flatbuffer again on the test split and check every hash.

@@ -13,6 +13,7 @@ from torch import nn
 
 from compress.data.base import Normalization
 from compress.errors import ModelError
+from compress.keras_source import PREFIX as KERAS
 from compress.models.construction import (
     Shape,
     accepted_arguments,
@@ -23,6 +24,7 @@ from compress.models.construction import (
     unknown_argument,
 )
 from compress.models.ds_cnn import ds_cnn
+from compress.models.keras_models import build_keras
 from compress.models.mobilenet_v1 import mobilenet_v1
 from compress.models.mobilenet_v2 import mobilenet_v2
 from compress.models.python_source import build_python
@@ -62,6 +64,7 @@ def build_model(
     base_dir: Path,
     seed: int,
     fine_tune: bool | None = None,
+    normalization: Normalization | None = None,
 ) -> nn.Module:
     """Returns a model as a recipe describes it, on the CPU, with its weights where the recipe names a file.
 
@@ -71,11 +74,12 @@ def build_model(
         spec: The recipe's block.
         input_shape: Shape of one sample, (C, H, W) for pictures.
         num_classes: How many scores it gives.
-        trust: Whether a `python:` model may run its code.
+        trust: Whether a `python:` or `keras/` model may run its code.
         base_dir: The recipe's folder, from which relative paths start.
         seed: Of the initial weights.
         fine_tune: Whether it is trained after loading, so that a file with another number of classes may lend it
             everything but the head. Default: whether the block has `train`.
+        normalization: How inputs are prepared; a `keras/` model may take them otherwise.
 
     Raises:
         UsageError: It runs code that is not trusted.
@@ -84,7 +88,9 @@ def build_model(
     # Drawing from a generator that is put back leaves the caller's random numbers as they were.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model, adapt = _construct(spec, input_shape, num_classes, trust=trust, base_dir=base_dir)
+        model, adapt = _construct(
+            spec, input_shape, num_classes, trust=trust, base_dir=base_dir, normalization=normalization
+        )
         check_output(spec.model, model, input_shape, num_classes)
     if spec.weights is not None:
         load_foreign_weights(
@@ -116,12 +122,22 @@ def published_normalization(spec: ModelSpec) -> Normalization | None:
 
 
 def _construct(
-    spec: ModelSpec, input_shape: Shape, num_classes: int, *, trust: bool, base_dir: Path
+    spec: ModelSpec,
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    trust: bool,
+    base_dir: Path,
+    normalization: Normalization | None,
 ) -> tuple[nn.Module, Callable[[State], State] | None]:
     """Returns a model with random weights, and what makes published weights fit it."""
     name, args = spec.model, spec.args
     if name.startswith("python:"):
         return build_python(name, args, input_shape, num_classes, trust=trust, base_dir=base_dir), None
+    if name.startswith(KERAS):
+        return build_keras(
+            name, args, input_shape, num_classes, trust=trust, base_dir=base_dir, normalization=normalization
+        ), None
     if name.startswith("torchvision/"):
         model = build_torchvision(name, args, input_shape, num_classes)
         return model, adapt_published(name, model)

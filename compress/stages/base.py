@@ -18,12 +18,15 @@ from compress.context import Context
 from compress.data import load_dataset
 from compress.data.base import Dataset
 from compress.errors import ModelError
+from compress.keras_source import PREFIX
 from compress.models import build_model, published_normalization
 from compress.models.count import count
+from compress.models.keras_models import KerasTeacher
 from compress.models.weights import load_weights, save_weights
 from compress.pruning.architecture import apply_architecture
 from compress.pruning.structured import StructuredPruner
 from compress.recipe import DistillSpec, ModelSpec, PruneSpec, Recipe, TrainSpec
+from compress.stages.keras import require_known_range
 from compress.tasks import make_task
 from compress.tasks.base import Task
 from compress.tflite.convert import convert
@@ -37,6 +40,9 @@ MODEL = "model.tflite"
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 CURVE = "curve.json"
+#: Of a Keras teacher, in the place of weights: which file it is, and its float32 flatbuffer.
+KERAS = "keras.json"
+FLOAT = "float.tflite"
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
 
@@ -99,8 +105,33 @@ class Workbench:
         """The task over the data."""
         return make_task(self.recipe, self.dataset)
 
+    @cached_property
+    def keras_teacher(self) -> KerasTeacher:
+        """The Keras model that the recipe's teacher names, loaded once.
+
+        Raises:
+            ModelError: It cannot be used, or does not fit the data.
+            UsageError: It holds code that is not trusted.
+        """
+        spec, dataset = self.spec_of("teacher"), self.dataset
+        torch.set_num_threads(pick_threads(self.recipe.threads))  # TensorFlow takes as many
+        require_known_range(spec, dataset)
+        model = build_model(
+            spec,
+            dataset.input_shape,
+            dataset.num_classes,
+            trust=self.ctx.trust,
+            base_dir=Path(self.recipe.base_dir),
+            seed=self.recipe.seed,
+            normalization=dataset.normalization,
+        )
+        assert isinstance(model, KerasTeacher)  # noqa: S101 - its name begins with keras/
+        return model
+
     def build(self, spec: ModelSpec) -> nn.Module:
         """Returns a model as the recipe describes it, with its weights where it names any."""
+        if spec.model.startswith(PREFIX):
+            return self.keras_teacher
         distilled = self.recipe.distill is not None and spec is self.recipe.student
         return build_model(
             spec,
@@ -122,6 +153,10 @@ class Workbench:
     def load(self, stage: str) -> nn.Module:
         """Returns the model a finished stage left, on the CPU, in evaluation mode."""
         result = self.results[stage]
+        if KERAS in result.artifacts:
+            if json.loads(result.path(KERAS).read_text())["sha256"] != self.keras_teacher.sha256:
+                raise ModelError(f"model {self.spec_of(stage).model} has changed while it was used. Run again.")
+            return self.keras_teacher
         model = self.build(self.spec_of(stage).model_copy(update={"weights": None}))
         if ARCHITECTURE in result.artifacts:
             apply_architecture(model, json.loads(result.path(ARCHITECTURE).read_text()))
@@ -140,13 +175,14 @@ class Workbench:
                 OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha
             )
         teacher = self.results["teacher"]
+        kept = teacher.artifacts.get(WEIGHTS) or teacher.artifacts[KERAS]
         stored = StoredTargets(
             self.store,
             self.ctx,
             self.task,
             # Without augmentation all views are the same pictures.
             views=spec.views if self.recipe.data.augment else 1,
-            teacher_fingerprint=f"{teacher.fingerprint} {teacher.artifacts[WEIGHTS].sha256}",
+            teacher_fingerprint=f"{teacher.fingerprint} {kept.sha256}",
             teacher=lambda: self.load("teacher"),
             device=self.device,
         )
@@ -154,6 +190,8 @@ class Workbench:
 
     def float_flatbuffer(self, stage: str) -> Path:
         """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
+        if FLOAT in self.results[stage].artifacts:
+            return self.results[stage].path(FLOAT)
         fingerprint = sha256_json(
             {
                 "model": self.results[stage].fingerprint,
@@ -167,9 +205,9 @@ class Workbench:
             self.ctx.note(f"converting the {stage} model to a flatbuffer")
             started = time.monotonic()
             with self.store.workspace("flatbuffer", fingerprint) as work:
-                convert(self.load(stage), self.dataset.input_shape, work / "float.tflite")
+                convert(self.load(stage), self.dataset.input_shape, work / FLOAT)
                 result = self.store.finish(work, "flatbuffer", fingerprint, {}, time.monotonic() - started, ())
-        return result.path("float.tflite")
+        return result.path(FLOAT)
 
 
 def validation_figures(bench: Workbench, model: nn.Module, prefix: str = "validation_") -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,7 +11,9 @@ from torch import nn
 from compress.artifact import Store
 from compress.context import Context
 from compress.models.count import count
-from compress.stages.base import Workbench, make_pruner
+from compress.models.keras_models import KerasTeacher
+from compress.stages.base import FLOAT, Workbench, make_pruner
+from compress.stages.keras import keras_figures, matrix_weights
 
 #: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
 FIXED_BYTES = 1_500
@@ -41,6 +45,8 @@ def predict_sizes(ctx: Context, store: Store) -> list[dict[str, Any]]:
 
 
 def _row(bench: Workbench, model: nn.Module, key: str, name: str) -> dict[str, Any]:
+    if isinstance(model, KerasTeacher):
+        return {"key": key, "label": f"{key} {name}", **_keras_sizes(model)}
     counts = count(model, bench.dataset.input_shape)
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]  # noqa: SLF001
     channels = sum(layer.weight.shape[0] for layer in layers)
@@ -54,3 +60,15 @@ def _row(bench: Workbench, model: nn.Module, key: str, name: str) -> dict[str, A
         "float_bytes": structure + 4 * (weights + channels),
         "int8_bytes": structure + weights + INT8_BYTES_PER_CHANNEL * channels,
     }
+
+
+def _keras_sizes(model: KerasTeacher) -> dict[str, Any]:
+    """Returns the figures of a Keras model; it is converted, which takes seconds and leaves nothing to estimate."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, FLOAT)
+        path.write_bytes(model.flatbuffer())
+        figures = keras_figures(model, path)
+        float_bytes = path.stat().st_size
+        # One byte in the place of four; the scales are little beside that.
+        int8_bytes = float_bytes - 3 * matrix_weights(path)
+    return {"params": figures["params"], "macs": figures["macs"], "float_bytes": float_bytes, "int8_bytes": int8_bytes}

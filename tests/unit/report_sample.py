@@ -194,7 +194,9 @@ def inputs(**changes: Any) -> ReportInputs:
             "rounding_points": 0.5, "base_validation_accuracy": 93.4,
             "widths": {"stem": [16, 16], "stack1.conv1": [16, 8], "stack2.conv1": [32, 24], "stack3.conv1": [64, 40]},
         },
-        distillation={"temperature": 4.0, "alpha": 0.7, "views": 8, "stages": ["distill", "prune"]},
+        distillation={
+            "temperature": 4.0, "alpha": 0.7, "views": 8, "stages": ["distill", "prune"], "teacher_outputs": None,
+        },  # fmt: skip
         analysis=ANALYSIS,
         quantization={"mode": "qat", "calibration_samples": 512, "ptq_validation_accuracy": 92.7},
         plots={

@@ -117,8 +117,11 @@ def test_every_stage_is_told_of(tmp_path: Path) -> None:
 def test_who_learned_from_the_teacher(tmp_path: Path) -> None:
     asked = sample.recipe(distill={"alpha": 0.5})
     assert inputs(tmp_path, asked).distillation == {
-        "temperature": 4.0, "alpha": 0.5, "views": 8, "stages": ["distill"],
+        "temperature": 4.0, "alpha": 0.5, "views": 8, "stages": ["distill"], "teacher_outputs": None,
     }  # fmt: skip
+    keras = inputs(tmp_path, asked, teacher={"outputs": "logits"}).distillation
+    assert keras is not None
+    assert keras["teacher_outputs"] == "logits"
     assert inputs(tmp_path, asked, distill={"distilled": False}).distillation is None
     fine_tuned = inputs(tmp_path, sample.recipe(student=None, distill=None), prune={"distilled": True})
     assert fine_tuned.distillation is not None
