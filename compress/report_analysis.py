@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ LARGE_SATURATION = 0.005
 SMALL_RANGE_USE = 0.25
 #: Their range is the kernel's: what is clipped there (the 1 of a probability) is clipped by a step.
 FIXED_RANGE = ("LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH")
+#: Characters between two columns of a table in the terminal.
+GAP = 2
 #: Ratios above this mean that nothing is lost.
 EXACT_DB = 149.0
 SHORTEST_NAME, LONG_NAME = 16, 32
@@ -73,33 +76,32 @@ LEGEND = (
 )
 
 
-def analysis_table(layers: Sequence[Entry], room: int | None = None, gap: int = 2) -> Table:
+def analysis_table(layers: Sequence[Entry], room: int | None = None) -> Table:
     """Returns the layers as they are ranked.
 
     Args:
         layers: As report.json has them.
         room: Characters of a line, None without limit. Columns go and names are cut where there is not enough.
-        gap: Characters between two columns.
     """
     columns = [(header, [cell(entry) for entry in layers], goes) for header, cell, goes in COLUMNS]
     if room is not None:
         names = columns[0][1]
         longest = max(map(len, names), default=0)
-        while _taken(columns, gap) + min(longest, LONG_NAME) > room:
+        while _taken(columns) + min(longest, LONG_NAME) > room:
             first = max(columns, key=lambda column: column[2])
             if not first[2]:
                 break
             columns.remove(first)
-        left = max(room - _taken(columns, gap), SHORTEST_NAME)
+        left = max(room - _taken(columns), SHORTEST_NAME)
         columns[0] = (columns[0][0], [_cut(name, left) for name in names], 0)
     headers = tuple(header for header, _, _ in columns)
     rows = tuple(zip(*(cells for _, cells, _ in columns), strict=True))
     return Table(headers, rows, headers[2:])
 
 
-def _taken(columns: Sequence[tuple[str, list[str], int]], gap: int) -> int:
+def _taken(columns: Sequence[tuple[str, list[str], int]]) -> int:
     """Returns what all columns but the names take of a line."""
-    return sum(max(map(len, [header, *cells])) + gap for header, cells, _ in columns[1:])
+    return sum(max(map(len, [header, *cells])) + GAP for header, cells, _ in columns[1:])
 
 
 def _cut(name: str, most: int) -> str:
@@ -137,7 +139,7 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     worst = tried[0]
     gains = f"{_signed(worst['gained_points'])} points and {_signed(worst['gained_db'])} dB at the output"
     name = f"{worst['layer']} ({worst['op']})"
-    causes = _causes(worst)
+    causes = _causes(worst, calibrated=quantize["mode"] == "ptq")
     if worst["gained_points"] > noise:
         found = f"{name} costs most: kept in float, it gains {gains}."
     elif worst["gained_db"] >= OUTSTANDING_DB:
@@ -145,15 +147,16 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     else:
         found = f"No layer stands out: keeping {name} in float, which brings most, gains {gains}."
         causes = ["The loss is spread over many layers."] if lost > noise else []
-    if lost <= noise and not causes:
+    if max(lost, worst["gained_points"]) <= noise:
         figures = f"{percent(analysis['score'])} against {percent(analysis['float_score'])}"
-        return f"{found} No accuracy is lost that these samples can tell ({figures}): nothing needs a repair."
+        fine = f"No accuracy is lost that these samples can tell ({figures}): nothing needs a repair."
+        return " ".join([found, *causes, fine])
     return " ".join(
         [found, *(causes or ["None of its figures says why: its values need finer steps."]), _remedy(quantize)]
     )
 
 
-def _causes(entry: Entry) -> list[str]:
+def _causes(entry: Entry, *, calibrated: bool) -> list[str]:
     """Returns what is out of the ordinary in a layer's figures, in sentences."""
     found = []
     if (entry["weight_ratio"] or 0.0) >= LARGE_WEIGHT_RATIO:
@@ -162,15 +165,13 @@ def _causes(entry: Entry) -> list[str]:
             "have few steps at its output: equalisation evens them out."
         )
     if (entry["saturation"] or 0.0) >= LARGE_SATURATION and entry["op"] not in FIXED_RANGE:
-        found.append(
-            f"{percent(100 * entry['saturation'])} of its values are clipped: its range is too narrow for what it "
-            "computes. Calibrate on more samples, or on such as the model will see."
-        )
+        found.append(f"{percent(100 * entry['saturation'])} of its values are clipped: its range is too narrow.")
+        if calibrated:
+            found.append("Calibrate on more samples, or on such as the model will see.")
     if entry["range_use"] is not None and entry["range_use"] <= SMALL_RANGE_USE:
-        found.append(
-            f"Its values use {100 * entry['range_use']:.0f} % of its steps: outliers have widened its range. "
-            "A range estimator that leaves them out helps."
-        )
+        found.append(f"Its values use {100 * entry['range_use']:.0f} % of its steps: outliers have widened its range.")
+        if calibrated:
+            found.append("A range estimator that leaves them out helps.")
     return found
 
 
@@ -201,7 +202,8 @@ def section_html(report: Report) -> str:
     if not found:
         return ""
     layers = found["layers"]
-    body = f"<p>{esc(found['conclusion'])}</p>{table(analysis_table(layers[:SHOWN_LAYERS]))}"
+    told = re.sub(r"`([^`]+)`", r"<code>\1</code>", esc(found["conclusion"]))
+    body = f"<p>{told}</p>{table(analysis_table(layers[:SHOWN_LAYERS]))}"
     body += f'<p class="soft">{esc(f"{analysis_sentence(found)} {LEGEND}")}</p>'
     if len(layers) > SHOWN_LAYERS:
         everything = f'<div class="tall">{table(analysis_table(layers))}</div>'

@@ -11,8 +11,6 @@ from cli import render
 
 #: Where there is no terminal, lines are at most this long.
 WIDTH = 100
-#: Characters between two columns: of a drawn table, of a plain one.
-DRAWN_GAP, PLAIN_GAP = 3, 2
 
 
 def analyze(
@@ -57,9 +55,8 @@ def analyze(
 def _show(found: dict[str, Any], top: int) -> None:
     from compress.report_analysis import LEGEND, analysis_sentence, analysis_table
 
-    width = render.terminal_width()
     layers = found["layers"]
-    shown = analysis_table(layers[:top], width or WIDTH, PLAIN_GAP if width is None else DRAWN_GAP)
+    shown = analysis_table(layers[:top], render.terminal_width() or WIDTH)
     render.parts([(analysis_sentence(found), "")])
     render.line()
     render.table(shown.headers, shown.rows, right=shown.right)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from compress.artifact import write_json
 from compress.quantization.compare import Agreement, LayerDifference, compare_answers, compare_layers, first_difference
 from compress.quantization.twin import Twin
+from compress.recipe import QuantizeSpec
+from compress.stages.analysis import analyse_run
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.twins import LABELS, load_twin
 from compress.tflite.census import census
@@ -74,6 +76,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
         metrics |= check_twin(bench, twin, path, outputs, reasons)
         reasons += [
+        metrics["analysis"] = analyse_run(bench, twin)
             f"{item['op']} (layer {item['layer']}) holds {item['dtype']}: {item['why']}"
             for item in found.as_dict()["not_int8"]
         ]

@@ -31,10 +31,11 @@ def test_a_layer_with_channels_far_apart_is_to_be_equalised() -> None:
 
 def test_clipped_values_and_unused_steps_are_named() -> None:
     clipped = concluded(weight_ratio=2.0, saturation=0.031)
-    assert "3.10 % of its values are clipped: its range is too narrow" in clipped
+    assert "3.10 % of its values are clipped: its range is too narrow. Calibrate on more samples" in clipped
+    assert "Calibrate" not in concluded({**PTQ, "mode": "qat"}, weight_ratio=2.0, saturation=0.031)
     assert "apart" not in clipped
     unused = concluded(weight_ratio=None, range_use=0.04)
-    assert "Its values use 4 % of its steps: outliers have widened its range" in unused
+    assert "Its values use 4 % of its steps: outliers have widened its range. A range estimator" in unused
     both = concluded(saturation=0.031)
     assert "apart" in both
     assert "clipped" in both
@@ -72,10 +73,11 @@ def test_where_nothing_stands_out_nothing_is_blamed() -> None:
 
 
 def test_most_of_the_error_without_loss_is_said_and_left_alone() -> None:
-    first = {**sample.ANALYSIS["layers"][0], "gained_points": 0.0, "weight_ratio": 2.0}
+    first = {**sample.ANALYSIS["layers"][0], "gained_points": 0.0}
     found = conclusion({**sample.ANALYSIS, "score": 93.36, "layers": [first]}, PTQ)
     assert found.startswith("stack1.conv1 (CONV_2D) makes most of the error: kept in float, it gains +0.00 points and")
-    assert found.endswith("nothing needs a repair.")
+    assert "1,013:1 apart" in found
+    assert found.endswith("(93.36 % against 93.36 %): nothing needs a repair.")
 
 
 def test_what_was_judged_by_what() -> None:
