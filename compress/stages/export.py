@@ -73,8 +73,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
 
 def model_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> ModelNotes:
     """Returns what the metadata tells of the flatbuffer: the task, how to prepare its input, how to read its output."""
-    spec = recipe.quantize
-    types = "float32" if spec is None else f"{spec.weights} weights, {spec.activations} activations"
+    types = recipe.quantize.types if recipe.quantize is not None else "float32"
     return ModelNotes(
         name=recipe.compressed.model,
         description=f"{recipe.task}, {types}, made by edgecompress {__version__}",

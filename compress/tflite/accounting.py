@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.tflite.flatbuffer import read_content, read_model, sizes
-from compress.tflite.metadata import archive_bytes
+from compress.tflite.metadata_reader import archive_bytes
 from compress.tflite.views import GraphView, graph_views
 
 #: What a flatbuffer is for, and what it is described by. All other parts are overhead.

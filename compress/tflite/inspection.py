@@ -17,7 +17,7 @@ from compress.tflite.accounting import allowance, breakdown, overhead
 from compress.tflite.census import activation_dtypes, census, layer_names
 from compress.tflite.child import call
 from compress.tflite.flatbuffer import read_content, read_model, sizes
-from compress.tflite.metadata import labels_of, read_files, read_notes
+from compress.tflite.metadata_reader import labels_of, read_files, read_notes
 from compress.tflite.views import GraphView, OpInfo, TensorInfo, graph_views, text
 from compress.tflite.weights import count_zeros, macs
 

@@ -12,7 +12,8 @@ from compress.recipe import Recipe
 from compress.stages.export import ends_in_probabilities, model_notes, raw_pixel_steps
 from compress.tflite.finish import finish, pack
 from compress.tflite.flatbuffer import read_model
-from compress.tflite.metadata import ModelNotes, TensorNotes, read_notes
+from compress.tflite.metadata import ModelNotes, TensorNotes
+from compress.tflite.metadata_reader import read_notes
 
 from ..made_flatbuffer import Op, int8, int8_classifier, make_model
 

@@ -11,7 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 from compress.tflite.accounting import OVERHEAD, USEFUL, account, allowance, breakdown, overhead
 from compress.tflite.finish import finish, pack
 from compress.tflite.flatbuffer import read_model
-from compress.tflite.metadata import ModelNotes, append_files, archive_bytes, attach_notes
+from compress.tflite.metadata import ModelNotes, append_files, attach_notes
+from compress.tflite.metadata_reader import archive_bytes
 
 from ..converted_net import Converted
 from ..made_flatbuffer import Op, constant, int8, int8_classifier, make_bytes, make_model

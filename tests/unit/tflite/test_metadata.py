@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.errors import ResourceError
-from compress.tflite import metadata
+from compress.tflite import metadata_reader
 from compress.tflite.child import call
 from compress.tflite.finish import finish, pack
 from compress.tflite.flatbuffer import read_model, sizes
@@ -27,18 +27,16 @@ from compress.tflite.inspection import inspect_flatbuffer
 from compress.tflite.metadata import (
     AXIS_LABELS,
     LABELS_FILE,
+    ZIP_TIME,
     AssociatedFile,
     ModelNotes,
     TensorNotes,
     append_files,
-    archive_bytes,
     attach_notes,
     label_lines,
-    labels_of,
     pack_notes,
-    read_files,
-    read_notes,
 )
+from compress.tflite.metadata_reader import archive_bytes, labels_of, read_files, read_notes
 from compress.tflite.runtimes import RUNTIMES
 
 from ..made_flatbuffer import int8_classifier, make_bytes, make_model
@@ -154,7 +152,7 @@ def test_the_archive_is_stored_dated_1980_and_the_same_every_time() -> None:
     assert content == described()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         (info,) = archive.infolist()
-    assert (info.filename, info.compress_type, info.date_time) == ("labels.txt", zipfile.ZIP_STORED, metadata.ZIP_TIME)
+    assert (info.filename, info.compress_type, info.date_time) == ("labels.txt", zipfile.ZIP_STORED, ZIP_TIME)
     start = len(content) - archive_bytes(content)
     assert content[start : start + 4] == b"PK\x03\x04"
     assert content[info.header_offset :].startswith(b"PK\x03\x04")  # places count from the start of the whole file
@@ -306,7 +304,7 @@ def test_damaged_and_too_large_archives_are_named(tmp_path: Path, monkeypatch: p
     content[len(content) - 22 + 16] ^= 0xFF  # where the list of files is said to be
     assert "cannot be read" in told(tmp_path, bytes(content))["problem"]
     assert archive_bytes(bytes(content)) == 0
-    monkeypatch.setattr(metadata, "FILE_LIMIT_BYTES", 8)
+    monkeypatch.setattr(metadata_reader, "FILE_LIMIT_BYTES", 8)
     with pytest.raises(ResourceError, match="unpack to more than"):
         read_files(described())
 
