@@ -15,6 +15,8 @@ from compress.report_tables import Report, Table
 SHOWN_LAYERS = 10
 #: A layer stands out where more than half of the error at the output goes with it (3 dB).
 OUTSTANDING_DB = 3.0
+#: Half of what is there is error.
+LOST_DB = 3.0
 #: Figures out of the ordinary: the smallest channel keeps 4 of 256 steps, one value of 200 is clipped, two bits are
 #: not used.
 LARGE_WEIGHT_RATIO = 64.0
@@ -147,13 +149,23 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     else:
         found = f"No layer stands out: keeping {name} in float, which brings most, gains {gains}."
         causes = ["The loss is spread over many layers."] if lost > noise else []
-    if max(lost, worst["gained_points"]) <= noise:
+    gone = _lost_signal(analysis["layers"])
+    if max(lost, worst["gained_points"]) <= noise and not gone:
         figures = f"{percent(analysis['score'])} against {percent(analysis['float_score'])}"
         fine = f"No accuracy is lost that these samples can tell ({figures}): nothing needs a repair."
         return " ".join([found, *causes, fine])
-    return " ".join(
-        [found, *(causes or ["None of its figures says why: its values need finer steps."]), _remedy(quantize)]
-    )
+    unknown = "None of its figures says why: its values need finer steps."
+    return " ".join([found, *([*causes, *gone] or [unknown]), _remedy(quantize)])
+
+
+def _lost_signal(layers: Sequence[Entry]) -> list[str]:
+    """Returns from where on more error than signal is left, where that is so at the output."""
+    order = sorted(layers, key=lambda entry: int(entry["index"]))
+    if order[-1]["snr_db"] >= LOST_DB:
+        return []
+    first = next(entry for entry in order if entry["snr_db"] < LOST_DB)
+    ratios = f"its output's ratio to the error is {first['snr_db']:.1f} dB, and {order[-1]['snr_db']:.1f} dB are left"
+    return [f"The signal is lost at {first['layer']} ({first['op']}): {ratios} at the end."]
 
 
 def _causes(entry: Entry, *, calibrated: bool) -> list[str]:

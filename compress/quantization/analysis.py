@@ -115,27 +115,30 @@ def range_use(counts: NDArray[np.int64]) -> float:
 
 def weight_ratio(twin: Twin, node: Node) -> float | None:
     """Returns the largest over the smallest weight range among an operator's channels that are not all zero."""
-    weight = _weight(twin, node)
-    if weight is None:
+    # Where activations stay float, an operator of its own turns the weights into real numbers.
+    place = 0 if node.op == "DEQUANTIZE" else 1 if node.op in WEIGHTED else None
+    n = -1 if place is None else node.inputs[place]
+    if str(n) not in twin.weights or not twin.graph.tensors[n].quantized:
         return None
-    axis = 3 if node.op == "DEPTHWISE_CONV_2D" else 0
-    ranges = weight.detach().abs().amax(dim=[d for d in range(weight.ndim) if d != axis]).double()
+    weight, spec = twin.weights[str(n)].detach(), twin.graph.tensors[n]
+    axis = spec.axis if len(spec.scale) > 1 else 3 if node.op == "DEPTHWISE_CONV_2D" else 0
+    ranges = weight.abs().amax(dim=[d for d in range(weight.ndim) if d != axis]).double()
     ranges = ranges[ranges > 0]
     return float(ranges.max() / ranges.min()) if len(ranges) else None
 
 
-def _weight(twin: Twin, node: Node) -> torch.Tensor | None:
-    n = node.inputs[1] if node.op in WEIGHTED else -1
-    return twin.weights[str(n)] if str(n) in twin.weights and twin.graph.tensors[n].quantized else None
-
-
 def adding(twin: Twin) -> list[Node]:
-    """Returns the operators that quantize something: they make values of their own, or have weights.
+    """Returns the operators that quantize something: they make values of their own, or read weights or constants.
 
     The others only pass on values that have been quantized before.
     """
     new = {n for group in twin.groups for n in group.observed}
-    return [node for node in twin.graph.nodes if new & set(node.outputs) or _weight(twin, node) is not None]
+    stored = {
+        n
+        for n, spec in enumerate(twin.graph.tensors)
+        if spec.constant is not None and spec.quantized and n not in twin.group_of and n not in twin.biases
+    }
+    return [node for node in twin.graph.nodes if new & set(node.outputs) or stored & set(node.inputs)]
 
 
 @torch.no_grad()

@@ -25,9 +25,9 @@ BATCH = 32
 REPORT_SAMPLES = 256
 COMMAND_SAMPLES = 512
 FEWEST_SAMPLES = 16
-#: What the report may cost, in values computed: about half a minute on two cores.
-REPORT_EFFORT = 4e9
-COMMAND_EFFORT = 5 * REPORT_EFFORT
+#: What the report may cost, in values computed: some 45 seconds of one core (15 ns each were measured).
+REPORT_EFFORT = 3e9
+COMMAND_EFFORT = 3 * REPORT_EFFORT
 #: A multiply-accumulate costs this share of what it costs to quantize a value.
 MAC_COST = 1 / 400
 #: Looking at every layer's errors takes as long as this many passes.

@@ -80,6 +80,19 @@ def test_most_of_the_error_without_loss_is_said_and_left_alone() -> None:
     assert found.endswith("(93.36 % against 93.36 %): nothing needs a repair.")
 
 
+def test_where_the_signal_is_lost_is_said_even_if_no_single_layer_brings_it_back() -> None:
+    ratios = (28.0, 21.0, 2.4, 0.3, 150.0, 0.0)
+    layers = [sample.analysed(index, 0.0, 0.0, snr_db=ratio, weight_ratio=None) for index, ratio in enumerate(ratios)]
+    dead = {**sample.ANALYSIS, "score": 12.5, "float_score": 12.5, "layers": layers[::-1]}
+    found = conclusion(dead, PTQ)
+    assert (
+        "The signal is lost at stack1.conv2 (CONV_2D): its output's ratio to the error is 2.4 dB, and 0.0 dB" in found
+    )
+    assert "nothing needs a repair" not in found
+    assert "`quantize.max_drop_points`" in found
+    assert "lost at" not in conclusion({**dead, "layers": [*layers[:-1], {**layers[-1], "snr_db": 12.0}]}, PTQ)
+
+
 def test_what_was_judged_by_what() -> None:
     assert analysis_sentence(sample.ANALYSIS) == (
         "256 validation samples score 91.41 % quantized and 93.36 % in float; differences of up to 0.78 points tell "

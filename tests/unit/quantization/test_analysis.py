@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from compress.quantization.analysis import (
 from compress.quantization.batches import Way
 from compress.quantization.graph import Node
 from compress.quantization.layers import outputs_sparing, sharing, walk, walkable
+from compress.quantization.scheme import Activations, Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.tflite.convert import convert
@@ -198,6 +200,23 @@ def test_only_operators_that_quantize_something_are_tried(converted: Converted, 
     layers = analyse(twin, [images(4)])
     assert [layer.index for layer in layers] == [node.index for node in twin.graph.nodes]
     assert [layer.local_snr_db for layer in layers if layer.op == "MAX_POOL_2D"] == [MOST_DB]
+
+
+@pytest.mark.parametrize("activations", ["dynamic", "float32"])
+def test_where_activations_are_float_the_weights_are_tried(line: Converted, activations: Activations) -> None:
+    scheme = Scheme(activations=activations)
+    twin = replace(line, structure=quantized_structure(line.floating.read_bytes(), scheme)).twin()
+    assert {node.op for node in adding(twin)} == (
+        {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} if activations == "dynamic" else {"DEQUANTIZE"}
+    )
+    twin.calibrate([images(4)])
+    layers = ranked(twin)
+    assert sum(layer.gained_db is not None for layer in layers) == 4
+    assert layers[0].gained_db is not None
+    assert layers[0].gained_db > 0.5
+    assert {(layer.saturation, layer.range_use) for layer in layers} == {(None, None)}
+    ratios = sorted(layer.weight_ratio for layer in layers if layer.weight_ratio is not None)
+    assert ratios == sorted(weight_ratio(line.twin(), node) or 0.0 for node in weighted(line.twin()))
 
 
 def test_gains_are_those_of_whole_passes_with_the_layer_spared(twin: Twin) -> None:
