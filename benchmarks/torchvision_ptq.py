@@ -42,7 +42,11 @@ COLUMNS = (
     "seconds",
     "peak_mib",
     "remarks",
+    "metadata_bytes",
+    "overhead_share",
 )
+#: Largest flatbuffer, metadata included, of models whose size is promised.
+LIMITS_BYTES = {"mobilenet_v2": 2_480_000}
 
 
 def make_data(path: Path) -> None:
@@ -86,13 +90,18 @@ def main() -> None:
             outcome = run_pipeline(recipe, output=Path("runs") / f"ptq-{name}", store=Store(Path("runs/.store")))
             assert outcome.report is not None
             check = outcome.report["verification"]
+            flatbuffer = outcome.report["models"][-1]["flatbuffer"]
+            assert flatbuffer["size_bytes"] <= LIMITS_BYTES.get(name, flatbuffer["size_bytes"]), flatbuffer
+            assert flatbuffer["overhead_bytes"] <= flatbuffer["overhead_allowance_bytes"], flatbuffer
             row |= {
                 "exit_code": int(outcome.exit_code),
                 "all_int8": not check["census"]["not_int8"],
                 "operators": sum(entry["count"] for entry in check["census"]["ops"].values()),
                 "twin_same": check["twin_agreement"],
                 "twin_clear_same": (check["twin"] or {}).get("clear_same"),
-                "size_bytes": outcome.report["models"][-1]["flatbuffer"]["size_bytes"],
+                "size_bytes": flatbuffer["size_bytes"],
+                "metadata_bytes": flatbuffer["metadata_bytes"],
+                "overhead_share": round(flatbuffer["overhead_bytes"] / flatbuffer["overhead_allowance_bytes"], 3),
                 "remarks": "; ".join(outcome.messages),
             }
         except EdgecompressError as error:

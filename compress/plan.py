@@ -158,7 +158,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
         case "quantize":
             parts |= _quantize_parts(recipe)
         case "export":
-            parts["io"] = recipe.io
+            parts |= {"io": recipe.io, "metadata": recipe.export.metadata}
         case "verify":
             parts |= {
                 "data": data,

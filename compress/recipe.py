@@ -182,15 +182,38 @@ class QuantizeSpec(Trains):
     learning_rate_share: ClassVar[float] = 0.05
 
     mode: Literal["ptq", "qat"] = Field(default="ptq", description="`ptq` calibrates; `qat` calibrates, then trains.")
+    weights: Literal["int8", "int4"] = Field(
+        default="int8",
+        description="Of convolutions and linear layers; depthwise convolutions keep `int8` with `int4` as well.",
+    )
+    activations: Literal["int8", "int16", "dynamic", "float32"] = Field(
+        default="int8",
+        description="`int8` | `int16` (finer; fewer operators, slower) | `dynamic` (float32 between operators, INT8 "
+        "where they multiply by weights, ranges found anew for each input) | `float32` (only weights are integers).",
+    )
+    allow: tuple[Literal["int16", "float32"], ...] = Field(
+        default=(),
+        description="Types that operators may have beside: those without an integer kernel, and those that the repairs "
+        "of `max_drop_points` keep wider.",
+    )
+    wide_macs: float = Field(
+        default=0.1, gt=0, le=1, description="Largest share of the multiplications in layers that repairs keep wider."
+    )
     calibration_samples: int = Field(
         default=512, ge=1, le=100_000, description="Training samples that set the first ranges."
+    )
+    ranges: Literal["ema", "lsq"] = Field(
+        default="ema",
+        description="qat: activation ranges follow the batches by a moving average (`ema`) or are learned with the "
+        "weights (`lsq`, Esser et al. 2020); both are frozen for the last two fifths.",
     )
     max_drop_points: float | None = Field(
         default=None,
         ge=0,
         le=100,
         description="ptq: points of validation accuracy that may be lost. Repairs follow until it fits: better ranges, "
-        "equalised layers and corrected biases, learned rounding. `null`: least and largest values, no repair.",
+        "equalised layers and corrected biases, learned rounding, and with `allow` sensitive layers in wider types. "
+        "`null`: least and largest values, no repair.",
     )
     escalate: Literal["qat"] | None = Field(
         default=None, description="ptq: `qat` trains by the `train` block where no repair suffices."
@@ -200,13 +223,25 @@ class QuantizeSpec(Trains):
     )
     train: TrainSpec = Field(default_factory=TrainSpec, description="QAT's training.")
 
+    @property
+    def types(self) -> str:
+        """What the model is stored and computed in, in words."""
+        same = self.weights == self.activations
+        return self.weights if same else f"{self.weights} weights, {self.activations} activations"
+
 
 class ExportSpec(Block):
-    """The flatbuffer's inputs and outputs."""
+    """The flatbuffer's inputs and outputs, and what is written about them."""
 
-    io: Literal["int8", "uint8", "float32"] | None = Field(
+    io: Literal["int8", "int16", "uint8", "float32"] | None = Field(
         default=None,
-        description="Type of input and output. Default: `int8` where the model is quantized, else `float32`.",
+        description="Type of input and output. Default: that of `quantize.activations` (`float32` for `dynamic`), or "
+        "`float32` where nothing is quantized.",
+    )
+    metadata: bool = Field(
+        default=True,
+        description="Write TFLite metadata into the file, so that mobile libraries find labels and normalisation "
+        "there: about 1 KiB and the class names.",
     )
 
 
@@ -294,4 +329,5 @@ class Recipe(Block):
     @property
     def io(self) -> str:
         """Type of the flatbuffer's input and output."""
-        return self.export.io or ("int8" if self.quantize else "float32")
+        natural = self.quantize.activations if self.quantize else "float32"
+        return self.export.io or ("float32" if natural == "dynamic" else natural)

@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 from compress.report_facts import (
+    allowed_table,
+    bytes_table,
     census_table,
     environment_facts,
     files_table,
     layers_table,
     making,
     not_int8_table,
+    overhead_sentence,
     runtimes_table,
     stages_table,
     tensors_sentence,
@@ -22,6 +25,8 @@ from compress.report_format import significant
 from compress.report_html_parts import details, facts, section, table
 from compress.report_svg import esc
 from compress.report_tables import Report
+
+METADATA = "normalisation and labels.txt, in the format mobile libraries read; edgecompress inspect shows it"
 
 
 def verification(report: Report) -> str:
@@ -37,12 +42,19 @@ def verification(report: Report) -> str:
     faults = not_int8_table(report)
     if faults.rows:
         body += "<h3>Not INT8</h3>" + table(faults)
+    allowed = allowed_table(report)
+    if allowed.rows:
+        body += "<h3>Not INT8, as the recipe allows</h3>" + table(allowed)
     runtimes = runtimes_table(report)
     if runtimes.rows:
         body += "<h3>The same file on other runtimes, against LiteRT</h3>" + table(runtimes)
     if found["layers"]:
         layers = f'<div class="tall">{table(layers_table(found["layers"]))}</div>'
         body += details(f"All {len(found['layers'])} operators against the twin, each given the same inputs", layers)
+    sizes = bytes_table(report)
+    if sizes.rows:
+        told = f'<p class="soft">{esc(overhead_sentence(report))}</p>'
+        body += details("Where the bytes of the file go", table(sizes) + told)
     return section("Verification", body)
 
 
@@ -57,6 +69,8 @@ def usage(report: Report) -> str:
         ("Output", _tensor(answer)),
         ("From the output to scores", answer["formula"]),
     ]
+    if report["recipe"]["export"].get("metadata"):
+        rows.append(("TFLite metadata in the file", METADATA))
     return section(
         "How to use it",
         f"{facts(rows, code=True)}<h3>A Python program with this flatbuffer's own numbers</h3>"

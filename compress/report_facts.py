@@ -17,6 +17,17 @@ STAGE_TITLES = {
     "quantize": "Quantization-aware training",
 }
 Fact = tuple[str, str]
+#: Part of a flatbuffer -> how the table calls it.
+BYTE_PARTS = {
+    "weights": "weights and other parameters",
+    "scales": "scales",
+    "zero_vectors": "zero points, one vector of zeros per length",
+    "metadata": "metadata, with labels",
+    "constants": "shapes, axes, paddings (overhead)",
+    "zero_points": "other zero points (overhead)",
+    "names": "names (overhead)",
+    "structure": "tables and padding (overhead)",
+}
 
 
 def _share(value: float) -> str:
@@ -62,10 +73,14 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
         "Quantization",
         (
             ("mode", "Mode", str),
+            ("weights", "Weights", str),
+            ("activations", "Activations", str),
             ("calibration_samples", "Calibration samples", number),
             ("float_validation_accuracy", "Validation accuracy in float32", percent),
             ("ptq_validation_accuracy", "Validation accuracy, calibrated only", percent),
             ("rungs", "Repairs, and what was still lost", _rungs),
+            ("wide_layers", "Layers kept wider", ", ".join),
+            ("wide_macs_share", "Their share of the multiplications", _share),
             ("validation_accuracy", "Validation accuracy of the result", percent),
         ),
     ),
@@ -103,6 +118,30 @@ def verification_facts(report: Report) -> list[Fact]:
     if report["sparsity"] is not None:
         rows.append(("Zeros", sparsity_sentence(report["sparsity"])))
     return rows
+
+
+def bytes_table(report: Report) -> Table:
+    """Returns where the bytes of the shipped flatbuffer go, and what its overhead may be; no rows if not counted."""
+    flatbuffer = report["models"][-1]["flatbuffer"]
+    parts: dict[str, int] = flatbuffer.get("parts") or {}
+    rows = [
+        (BYTE_PARTS.get(name, name), number(size), _share(size / flatbuffer["size_bytes"]))
+        for name, size in sorted(parts.items(), key=lambda item: -item[1])
+        if size
+    ]
+    return Table(("Bytes of the file", "Bytes", "Share"), tuple(rows), ("Bytes", "Share"))
+
+
+def overhead_sentence(report: Report) -> str:
+    """Returns the overhead of the shipped flatbuffer beside what is allowed, and its metadata; "" if not counted."""
+    flatbuffer = report["models"][-1]["flatbuffer"]
+    if flatbuffer.get("overhead_bytes") is None:
+        return ""
+    return (
+        f"Overhead: {number(flatbuffer['overhead_bytes'])} bytes beside parameters, scales and metadata; "
+        f"{number(flatbuffer['overhead_allowance_bytes'])} are allowed for its operators and tensors. "
+        f"Metadata: {number(flatbuffer['metadata_bytes'])} bytes."
+    )
 
 
 def environment_facts(report: Report) -> list[Fact]:
@@ -172,8 +211,17 @@ def tensors_sentence(census: dict[str, Any]) -> str:
 
 def not_int8_table(report: Report) -> Table:
     """Returns what is not INT8 in a flatbuffer that is meant to be; no rows where that is nothing."""
-    meant = report["models"][-1]["flatbuffer"]["dtype"] == "int8" and report["verification"] is not None
-    faults = report["verification"]["census"]["not_int8"] if meant else []
+    meant = report["models"][-1]["flatbuffer"]["dtype"] != "float32" and report["verification"] is not None
+    return _faults_table(report["verification"]["census"]["not_int8"] if meant else [])
+
+
+def allowed_table(report: Report) -> Table:
+    """Returns what is not INT8 in a flatbuffer whose recipe allows it; no rows where nothing is meant to be INT8."""
+    meant = (report["quantization"] or {}).get("activations") == "int8" and report["verification"] is not None
+    return _faults_table(report["verification"]["census"]["allowed"] if meant else [])
+
+
+def _faults_table(faults: Sequence[dict[str, Any]]) -> Table:
     rows = tuple((fault["op"], fault["layer"], fault["dtype"], fault["why"]) for fault in faults)
     return Table(("Operator", "Layer", "Type", "Why"), rows)
 

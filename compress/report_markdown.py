@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from compress.report_analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
 from compress.report_facts import (
     Fact,
+    allowed_table,
     census_table,
     confusion_table,
     confusions,
@@ -15,6 +16,7 @@ from compress.report_facts import (
     files_table,
     making,
     not_int8_table,
+    overhead_sentence,
     runtimes_table,
     stages_table,
     tensors_sentence,
@@ -96,9 +98,9 @@ def markdown_report(report: Report) -> str:
     if report["warnings"]:
         parts += ["## Before you rely on this", bullets(report["warnings"])]
     parts += _verification(report)
+    parts += _layers(report)
     parts += _tables("## Training", training_table(report))
     parts += _classes(report)
-    parts += _layers(report)
     parts += [
         "## How to use it",
         code_block(f"{report['input']['formula']}\n{report['output']['formula']}", "text"),
@@ -136,15 +138,13 @@ def _verification(report: Report) -> list[str]:
         facts(verification_facts(report)),
         table(census_table(census)),
         escaped(tensors_sentence(census)),
+        *[escaped(sentence) for sentence in (overhead_sentence(report),) if sentence],
         *_tables("Not INT8:", not_int8_table(report)),
+        *_tables("Not INT8, as the recipe allows:", allowed_table(report)),
         *_tables("On other runtimes:", runtimes_table(report)),
     ]
 
 
-def _classes(report: Report) -> list[str]:
-    plots = report["plots"] or {}
-    mistakes = confusions(plots)
-    parts = _tables("## Confusion matrix", confusion_table(plots))
 def _layers(report: Report) -> list[str]:
     found = report.get("analysis")
     if not found:
@@ -154,6 +154,10 @@ def _layers(report: Report) -> list[str]:
     return ["## What quantization costs, layer by layer", escaped(found["conclusion"]), table(shown), text]
 
 
+def _classes(report: Report) -> list[str]:
+    plots = report["plots"] or {}
+    mistakes = confusions(plots)
+    parts = _tables("## Confusion matrix", confusion_table(plots))
     return [*parts, "Most often confused:", bullets(mistakes)] if mistakes else parts
 
 

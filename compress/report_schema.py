@@ -27,12 +27,20 @@ class FlatbufferSummary:
         size_bytes: Its size.
         gzip_bytes: Its size after gzip -9.
         dtype: Type of its weights and activations: `float32` or `int8`.
+        metadata_bytes: Bytes of its metadata, with the labels; part of the size. None where it was not counted.
+        overhead_bytes: Bytes beside weights, biases, scales, one zero vector per length, and metadata.
+        overhead_allowance_bytes: What the overhead may come to for its operators and tensors.
+        parts: Where its bytes go; they add up to its size.
     """
 
     file: str
     size_bytes: int
     gzip_bytes: int
     dtype: str
+    metadata_bytes: int | None = None
+    overhead_bytes: int | None = None
+    overhead_allowance_bytes: int | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +207,8 @@ class ReportInputs:
             after]).
         distillation: temperature, alpha, views, and what else is worth telling.
         quantization: The quantize stage's figures: mode, calibration_samples.
+        analysis: Which layer loses what: split, samples, score, float_score, noise_points, tried, layers; None where
+            nothing was quantized.
         runtimes: One entry per runtime beside LiteRT: runtime, runs, reason, samples, same_answer, bit_exact (percent,
             against LiteRT), max_steps, arena_bytes, activation_bytes, persistent_bytes, flash_bytes.
         plots: What the task plots: confusion_matrix (row: the label, column: the answer), class_names,
@@ -207,8 +217,6 @@ class ReportInputs:
 
     created_at: str
     data: DataSummary
-        analysis: Which layer loses what: split, samples, score, float_score, noise_points, tried, layers; None where
-            nothing was quantized.
     models: tuple[ModelRow, ...]
     steps: tuple[StepSummary, ...]
     benchmark: BenchmarkSummary
@@ -221,6 +229,6 @@ class ReportInputs:
     pruning: Mapping[str, Any] | None = None
     distillation: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
+    analysis: Mapping[str, Any] | None = None
     runtimes: tuple[Mapping[str, Any], ...] = ()
     plots: Mapping[str, Any] = field(default_factory=dict)
-    analysis: Mapping[str, Any] | None = None

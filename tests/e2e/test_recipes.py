@@ -18,6 +18,7 @@ from compress.errors import ExitCode
 from compress.pipeline import run_pipeline
 from compress.recipe import Recipe
 from compress.recipe_yaml import load_recipe
+from compress.tflite.inspection import inspect_flatbuffer
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -95,6 +96,11 @@ def test_recipe_runs_shrunk(path: Path, store: Store, tmp_path: Path) -> None:
     # One epoch on a few samples may leave answers undecided, which the gate allows for: nothing else may go wrong.
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
     assert report["verification"]["census"]["not_int8"] == []
+    flatbuffer = report["models"][-1]["flatbuffer"]
+    assert flatbuffer["overhead_bytes"] <= flatbuffer["overhead_allowance_bytes"]
+    told = inspect_flatbuffer(tmp_path / "run" / "model.tflite", run=False)["tflite_metadata"]
+    assert (told["problem"], told["labels"]) == (None, report["data"]["classes"])
+    assert told["inputs"][0]["content"] == "image"
     wanted = {"teacher": recipe.teacher, "distill": recipe.student, "prune": recipe.prune, "quantize": recipe.quantize}
     expected = [stage for stage, block in wanted.items() if block is not None] + ["export", "verify", "benchmark"]
     assert [stage["stage"] for stage in report["stages"]] == expected

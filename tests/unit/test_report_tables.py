@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from compress.report_compare import compare
-from compress.report_facts import confusion_table, confusions, environment_facts, making, runtimes_table, training_table
+from compress.report_facts import (
+    bytes_table,
+    confusion_table,
+    confusions,
+    environment_facts,
+    making,
+    overhead_sentence,
+    runtimes_table,
+    training_table,
+)
 from compress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
@@ -138,3 +147,31 @@ def test_comparison_warns_of_what_cannot_be_compared() -> None:
     assert "Seeds or test shares differ" in seeds[0]
     same = compare([("a", sample.report()), ("b", sample.report(sample.recipe(budget=None)))])
     assert [row[-1] for row in same.table.rows] == ["kept", "none set"]
+
+
+def test_the_bytes_of_the_file_add_up_the_largest_first() -> None:
+    report = sample.report()
+    found = bytes_table(report)
+    assert found.rows[0] == ("weights and other parameters", "45,000", "82.59 %")
+    assert [int(row[1].replace(",", "")) for row in found.rows] == sorted(sample.PARTS.values(), reverse=True)
+    assert sum(sample.PARTS.values()) == report["models"][-1]["flatbuffer"]["size_bytes"]
+    sentence = overhead_sentence(report)
+    assert "4,455 bytes" in sentence
+    assert "11,936 are allowed" in sentence
+    assert "Metadata: 905 bytes" in sentence
+    assert sentence in markdown_report(report)
+    page = html_report(report)
+    assert sentence in page
+    assert "Where the bytes of the file go" in page
+    assert "labels.txt" in page
+
+
+def test_a_file_whose_bytes_were_not_counted_has_no_such_table() -> None:
+    plain = replace(sample.RESULT, flatbuffer=replace(sample.PRUNED.flatbuffer, file="model.tflite"))
+    asked = sample.recipe(export={"metadata": False})
+    report = sample.report(asked, models=(*sample.without("quantized"), plain))
+    assert (bytes_table(report).rows, overhead_sentence(report)) == ((), "")
+    page = html_report(report)
+    assert "Where the bytes" not in page
+    assert "labels.txt" not in page
+    assert "Overhead" not in markdown_report(report)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,12 +12,14 @@ import pytest
 
 from compress.data.base import Dataset, Normalization, Split
 from compress.recipe import Recipe
+from compress.stages import export
 from compress.stages.export import ends_in_probabilities, model_notes, raw_pixel_steps
 from compress.tflite.finish import finish, pack
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.metadata import ModelNotes, TensorNotes
-from compress.tflite.metadata_reader import read_notes
+from compress.tflite.metadata_reader import labels_of, read_files, read_notes
 
+from ..converted_net import INPUT_SHAPE, Converted
 from ..made_flatbuffer import Op, int8, int8_classifier, make_model
 
 EMPTY = Split(np.zeros((0, 6, 6, 2), np.uint8), np.zeros(0, np.int64))
@@ -123,3 +128,51 @@ def test_a_float_recipe_says_so() -> None:
     assert "float32" in told.description
     assert told.name == "resnet8"
     assert read_notes(read_model(pack(make_model(*int8_classifier())))) is None
+
+
+def exported(work: Path, converted: Converted, int8_file: Path, asked: Recipe) -> tuple[dict[str, Any], list[str]]:
+    """Runs the stage on the small network of the tests; gives its figures and warnings."""
+    labels = [f"layer{k}" for k in range(len(read_model(int8_file).subgraphs[0].operators))]
+    (work / "labels.json").write_text(json.dumps(labels))
+    files = {"quantized.tflite": int8_file, "labels.json": work / "labels.json"}
+    warnings: list[str] = []
+    bench: Any = SimpleNamespace(
+        recipe=asked,
+        dataset=dataset(INPUT_SHAPE, 1 / 255, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)),
+        results={"quantize": SimpleNamespace(path=files.__getitem__)},
+        float_flatbuffer=lambda stage: converted.floating,
+        load=lambda stage: converted.module,
+        ctx=SimpleNamespace(warn=warnings.append),
+    )
+    (work / "out").mkdir()
+    return export.run(bench, work / "out"), warnings
+
+
+def test_the_stage_writes_the_metadata_and_counts_it(tmp_path: Path, converted: Converted, int8_file: Path) -> None:
+    figures, warnings = exported(tmp_path, converted, int8_file, recipe())
+    content = (tmp_path / "out" / "model.tflite").read_bytes()
+    told = read_notes(read_model(content))
+    assert told is not None
+    assert labels_of(told, read_files(content)) == list(NAMES)
+    shipped, teacher = figures["flatbuffers"]["quantized"], figures["flatbuffers"]["teacher"]
+    assert (shipped["size_bytes"], shipped["file"]) == (len(content), "model.tflite")
+    assert shipped["metadata_bytes"] > 500 > teacher["metadata_bytes"]
+    assert shipped["overhead_bytes"] <= shipped["overhead_allowance_bytes"]
+    assert warnings == []
+
+
+def test_the_recipe_can_leave_it_out(tmp_path: Path, converted: Converted, int8_file: Path) -> None:
+    asked = recipe().model_copy(update={"export": recipe().export.model_copy(update={"metadata": False})})
+    figures, _ = exported(tmp_path, converted, int8_file, asked)
+    content = (tmp_path / "out" / "model.tflite").read_bytes()
+    assert b"TFLITE_METADATA" not in content
+    assert read_files(content) == {}
+    assert figures["flatbuffers"]["quantized"]["metadata_bytes"] < 50
+
+
+def test_uint8_pictures_whose_channels_differ_are_warned_of(
+    tmp_path: Path, converted: Converted, int8_file: Path
+) -> None:
+    _, warnings = exported(tmp_path, converted, int8_file, recipe("uint8"))
+    assert len(warnings) == 1
+    assert "Use export.io: float32" in warnings[0]
