@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli import render
 from compress.report_compare import Comparison
-from compress.report_facts import not_int8_table, runtimes_table
+from compress.report_facts import allowed_table, not_int8_table, runtimes_table
 from compress.report_schema import HTML, MARKDOWN, REPORT
 from compress.report_tables import Headline, Report, Table, headlines, models_table, ratios_table, verdict
 
@@ -31,6 +31,10 @@ def show_report(report: Report, folder: Path) -> None:
     if faults.rows:
         render.line()
         show_table(faults, title="Not INT8")
+    allowed = allowed_table(report)
+    if allowed.rows:
+        render.line()
+        show_table(allowed, title="Not INT8, as the recipe allows")
     runtimes = runtimes_table(report)
     if runtimes.rows:
         render.line()

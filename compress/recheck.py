@@ -152,7 +152,8 @@ def _score(
             reasons: list[str] = []
             twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
             found = check_twin(bench, twin, folder / MODEL, outputs, reasons)
-            detail = reasons[0] if reasons else f"the same answer on {found['twin']['same']:.2f} % of the test samples"
+            same, samples = found["twin"]["same"], found["twin"]["samples"]
+            detail = reasons[0] if reasons else f"the same answer on {same:.2f} % of {samples} samples"
             checks.append(Check("agreement with the twin", not reasons, detail))
         else:
             checks.append(Check("agreement with the twin", None, "the twin is not in the store any more"))

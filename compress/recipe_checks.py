@@ -18,6 +18,13 @@ Finding = tuple[KeyPath, str, str]
 #: Sources that are read from a file or folder the user must name.
 NEED_PATH = {"npz": "my-data.npz", "image-folder": "my-pictures/"}
 DOWNLOADABLE = ("fashion-mnist", "cifar10")
+#: Types that input and output can have, by that of the activations.
+IO_BY_ACTIVATIONS = {
+    "int8": ("int8", "uint8", "float32"),
+    "int16": ("int16", "float32"),
+    "dynamic": ("float32",),
+    "float32": ("float32",),
+}
 #: Ends of a file's name -> the source that reads it.
 SOURCE_BY_SUFFIX = {".npz": "npz"}
 
@@ -129,10 +136,40 @@ def _quantize(data: dict[str, Any]) -> Iterator[Finding]:
             if _has(given, key):
                 message = f"is used by `qat` only, and the mode is `ptq`{'' if 'mode' in given else ' (the default)'}"
                 yield ("quantize", key), message, "remove it, or choose `mode: qat`"
-    io = _block(data, "export").get("io")
-    if io in ("int8", "uint8") and not isinstance(data.get("quantize"), dict):
+    if _has(given, "ranges") and given.get("mode", "ptq") == "ptq" and given.get("escalate") is None:
+        message = "is used by `qat` only: `ptq` calibrates"
+        yield ("quantize", "ranges"), message, "remove it, or choose `mode: qat`"
+    if _has(given, "wide_macs") and not given.get("allow"):
+        message = "is not used: no wider type is allowed"
+        yield ("quantize", "wide_macs"), message, "add for example `allow: [int16]`, or remove it"
+
+
+def _types(data: dict[str, Any]) -> Iterator[Finding]:
+    """Which types go together: weights, activations, what is allowed beside, input and output."""
+    given, io = _block(data, "quantize"), _block(data, "export").get("io")
+    activations = given.get("activations", "int8")
+    if io in ("int8", "uint8", "int16") and not isinstance(data.get("quantize"), dict):
         message = f"`{io}` needs a quantized model"
         yield ("export", "io"), message, "add `quantize: {mode: ptq}`, or choose `io: float32`"
+    elif io in ("int8", "uint8", "int16") and activations in IO_BY_ACTIVATIONS:
+        fitting = IO_BY_ACTIVATIONS[activations]
+        if io not in fitting:
+            listed = " or ".join(f"`{one}`" for one in fitting)
+            message = f"`{io}` does not go with `quantize.activations: {activations}`, which has {listed}"
+            yield ("export", "io"), message, f"choose `io: {fitting[0]}`"
+    if activations in ("dynamic", "float32") and given.get("max_drop_points") is not None:
+        message = f"repairs set fixed ranges, and `activations: {activations}` has none"
+        yield ("quantize", "max_drop_points"), message, "remove it, or choose `activations: int8`"
+    if activations in ("dynamic", "float32") and given.get("allow"):
+        message = f"is not used: with `activations: {activations}` all activations are float32"
+        yield ("quantize", "allow"), message, "remove it"
+    allowed = given.get("allow")
+    if isinstance(allowed, list) and "int16" in allowed and activations == "int8":
+        if given.get("max_drop_points") is None:
+            message = "`int16` is not used: only the repairs of `max_drop_points` keep layers wider"
+            yield ("quantize", "allow"), message, "add for example `max_drop_points: 0.5`"
+    elif isinstance(allowed, list) and "int16" in allowed and activations == "int16":
+        yield ("quantize", "allow"), "`int16` is what all activations are anyway", "remove it"
 
 
 def _training(data: dict[str, Any]) -> Iterator[Finding]:
@@ -148,7 +185,7 @@ def _training(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _lists(data: dict[str, Any]) -> Iterator[Finding]:
-    for path in (("data", "augment"), ("benchmark", "runtimes")):
+    for path in (("data", "augment"), ("quantize", "allow"), ("benchmark", "runtimes")):
         given = _block(data, path[0]).get(path[1])
         if isinstance(given, list):
             for place, value in enumerate(given):
@@ -197,6 +234,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _data,
     _prune,
     _quantize,
+    _types,
     _training,
     _budget,
     _ladder,

@@ -29,7 +29,8 @@ def standard_error(accuracy: float | None, samples: int) -> float | None:
 def title(row: ModelRow, *, result: bool) -> str:
     """Returns a row's label, such as `Teacher resnet9` or, for the last one, `Result, INT8`."""
     if result:
-        return f"Result, {'INT8' if row.flatbuffer.dtype == 'int8' else 'FP32'}"
+        dtype = row.flatbuffer.dtype
+        return f"Result, {'FP32' if dtype == 'float32' else dtype.replace('int', 'INT')}"
     return f"{TITLES.get(row.key, row.key.capitalize())} {row.model}"
 
 

@@ -86,8 +86,8 @@ def report_inputs(
         pruning=results["prune"].metrics if "prune" in results else None,
         distillation=_distillation(recipe, results),
         quantization=results["quantize"].metrics if "quantize" in results else None,
-        runtimes=tuple(results["benchmark"].metrics.get("runtimes", ())),
         analysis=verify.get("analysis"),
+        runtimes=tuple(results["benchmark"].metrics.get("runtimes", ())),
         plots=_json_file(results["verify"], "plots.json") or {},
     )
 

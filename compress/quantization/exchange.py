@@ -24,6 +24,11 @@ def tensors_by_name(model: schema.ModelT) -> dict[str, schema.TensorT]:
     return {tensor.name.decode("utf-8", "replace"): tensor for tensor in model.subgraphs[0].tensors}
 
 
+def base_name(name: str) -> str:
+    """Returns the name of the constant that a copy was made from; another name comes back as it is."""
+    return _COPY.sub("", name)
+
+
 def float_values(floating: schema.ModelT, originals: Mapping[str, schema.TensorT], tensor: TensorSpec) -> NDArray[Any]:
     """Returns the float values of a quantized constant.
 
@@ -35,7 +40,7 @@ def float_values(floating: schema.ModelT, originals: Mapping[str, schema.TensorT
     Raises:
         ModelError: There is no constant of that name and shape.
     """
-    for name in (tensor.name, _COPY.sub("", tensor.name)):
+    for name in (tensor.name, base_name(tensor.name)):
         original = originals.get(name)
         if original is not None:
             values = tensor_values(floating, original)
@@ -55,6 +60,15 @@ def find_biases(graph: Graph) -> dict[int, tuple[int, int]]:
     }
 
 
+def find_dynamic(graph: Graph, group_of: Mapping[int, int]) -> frozenset[int]:
+    """Returns the indices of nodes with integer weights whose inputs are float: they quantize these on the fly."""
+    return frozenset(
+        node.index
+        for node in graph.nodes
+        if _has_weight(graph, node) and graph.tensors[node.inputs[1]].quantized and node.inputs[0] not in group_of
+    )
+
+
 def load_constants(
     graph: Graph, floating: schema.ModelT, biases: Mapping[int, tuple[int, int]]
 ) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
@@ -70,6 +84,7 @@ def load_constants(
     """
     weighted = {node.inputs[1] for node in graph.nodes if _has_weight(graph, node)} | set(biases)
     weighted |= {node.inputs[0] for node in graph.nodes if _expands(graph, node)}
+    weighted |= {node.inputs[1] for node in graph.nodes if node.op == "EMBEDDING_LOOKUP"}
     originals = tensors_by_name(floating)
     weights: dict[int, torch.Tensor] = {}
     constants: dict[int, torch.Tensor] = {}

@@ -18,6 +18,8 @@ from compress.tflite.views import op_name, text
 OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})
 #: Operators whose INT8 kernel only selects values, so that input and output carry one scale.
 SAME_SCALE = frozenset({"MINIMUM", "REDUCE_MAX"})
+#: Copies rows of a table: with an INT8 table they are INT8, on the table's scale.
+EMBEDDING = "EMBEDDING_LOOKUP"
 
 
 def remove_islands(model: schema.ModelT, kept: frozenset[str] = frozenset()) -> int:
@@ -35,7 +37,9 @@ def remove_islands(model: schema.ModelT, kept: frozenset[str] = frozenset()) -> 
         name = graph.name(operator)
         if graph.output_name(operator) in kept:
             continue
-        if name in OWN_SCALE | SAME_SCALE and graph.free(operator, same_scale=name in SAME_SCALE):
+        if name == EMBEDDING:
+            count += graph.store_table(operator)
+        elif name in OWN_SCALE | SAME_SCALE and graph.free(operator, same_scale=name in SAME_SCALE):
             count += 1
     if count:
         graph.drop_unused()
@@ -73,6 +77,31 @@ class _Graph:
         renamed = dict(zip(floats, sources, strict=True))
         operator.inputs = np.array([renamed.get(int(n), int(n)) for n in operator.inputs], np.int32)
         self._give_output(operator, sources[0], same_scale=same_scale)
+        return True
+
+    def store_table(self, operator: schema.OperatorT) -> bool:
+        """Stores an embedding's table as INT8, on the scale of what is read from it; returns whether it was float."""
+        graph, (_, table), output = self._graph, map(int, operator.inputs), int(operator.outputs[0])
+        users = [op for op in graph.operators if output in [int(n) for n in op.inputs]]
+        quantizes = [op for op in users if self.name(op) == "QUANTIZE"]
+        if not self._is_float(table) or not quantizes or len(quantizes) < len(users):
+            return False
+        stored = copy.deepcopy(graph.tensors[table])
+        target = int(quantizes[0].outputs[0])
+        stored.type = schema.TensorType.INT8
+        stored.quantization = copy.deepcopy(graph.tensors[target].quantization)
+        floats = np.frombuffer(bytes(self.model.buffers[stored.buffer].data), np.float32)
+        scale, zero_point = self._grid(target)
+        buffer = schema.BufferT()
+        buffer.data = np.clip(np.rint(floats / scale) + zero_point, -128, 127).astype(np.int8).view(np.uint8)
+        self.model.buffers.append(buffer)
+        stored.buffer = len(self.model.buffers) - 1
+        graph.tensors.append(stored)
+        operator.inputs = np.array([operator.inputs[0], len(graph.tensors) - 1], np.int32)
+        operator.outputs = quantizes[0].outputs
+        graph.operators.remove(quantizes[0])
+        for other in quantizes[1:]:  # from one scale to another
+            other.inputs = np.array([target], np.int32)
         return True
 
     def _give_output(self, operator: schema.OperatorT, source: int, *, same_scale: bool) -> None:

@@ -1,7 +1,9 @@
 """PTQ that repairs itself: a ladder of ever stronger steps, climbed until the accuracy fits.
 
 plain (least and largest value) -> ranges (the estimator that does best) -> equalize (cross-layer equalisation and bias
-correction) -> adaround (learned rounding). Each rung starts from the float weights, equalised ones for the last two.
+correction) -> adaround (learned rounding) -> wide-int16, wide-float32 (the most sensitive layers in wider types, where
+these are allowed). The first four start from the float weights, equalised ones for the last two of them; wider layers
+are added to the best of what was there before.
 """
 
 from __future__ import annotations
@@ -10,13 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from compress.quantization.adaround import ITERATIONS, learn_rounding
+from compress.quantization.analysis import adding, sensitivity
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.equalize import equalize
 from compress.quantization.estimation import ESTIMATORS, estimate, look
+from compress.quantization.scheme import Scheme, Wide
 from compress.quantization.twin import Twin
+from compress.quantization.wide import WideSet, carry_weights, wide_sets
 
 #: Bytes of one activation for all samples that are walked through layer by layer.
 LARGEST_ACTIVATION_BYTES = 256 * 1024**2
@@ -28,7 +36,7 @@ class Rung:
     """One step of the ladder.
 
     Attributes:
-        name: `plain`, `ranges`, `equalize` or `adaround`.
+        name: `plain`, `ranges`, `equalize`, `adaround`, `wide-int16` or `wide-float32`.
         accuracy: In percent.
         drop_points: What the float model has more.
         detail: What was done, in words.
@@ -60,36 +68,83 @@ class _State:
         twin.load_ranges(self.ranges)
 
 
+@dataclass(frozen=True)
+class Built:
+    """A quantized model.
+
+    Attributes:
+        twin: Its twin, in evaluation mode.
+        structure: The flatbuffer the twin was built from.
+        labels: Layer name of each of its operators.
+    """
+
+    twin: Twin
+    structure: bytes
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Widening:
+    """What is needed to keep layers wider.
+
+    Attributes:
+        kinds: Types that are allowed, in the order they are tried.
+        limit: Largest share of the multiplications in wider layers.
+        scheme: Of the other layers.
+        floating: The float flatbuffer.
+        build: Makes a quantized model by a scheme.
+        trial: Inputs on which the layers' sensitivity is measured.
+        score: Tells how good the outputs for these are, in percent: (N, classes) -> number.
+    """
+
+    kinds: Sequence[Wide]
+    limit: float
+    scheme: Scheme
+    floating: schema.ModelT
+    build: Callable[[Scheme], Built]
+    trial: Sequence[torch.Tensor]
+    score: Callable[[NDArray[np.float32]], float]
+
+
 @dataclass
 class Ladder:
     """A climb.
 
     Attributes:
-        twin: What is quantized; in evaluation mode.
+        model: What is quantized; another one where layers were made wider.
         batches: Calibration inputs.
-        accuracy: Tells the accuracy of the twin as it is, in percent; called with the twin quantizing or floating.
+        accuracy: Tells the accuracy of a twin as it is, in percent; called with the twin quantizing or floating.
         input_range: What the input can hold at all, where that is known.
         iterations: Of learned rounding, per layer.
         seed: Of learned rounding.
+        widening: Set where layers may be kept wider.
         rungs: Those climbed so far.
+        wide: The layers that are wider in `model`, None where all are as narrow as the others.
     """
 
-    twin: Twin
+    model: Built
     batches: Sequence[torch.Tensor]
-    accuracy: Callable[[], float]
+    accuracy: Callable[[Twin], float]
     input_range: tuple[float, float] | None = None
     iterations: int = ITERATIONS
     seed: int = 0
+    widening: Widening | None = None
     rungs: list[Rung] = field(default_factory=list)
+    wide: WideSet | None = None
+
+    @property
+    def twin(self) -> Twin:
+        """The twin of `model`."""
+        return self.model.twin
 
     def climb(self, max_drop_points: float) -> bool:
-        """Climbs until the accuracy fits and returns whether it does; else the twin is left as the best rung had it.
+        """Climbs until the accuracy fits and returns whether it does; else the model is left as the best rung had it.
 
         Raises:
             ModelError: The calibration samples cannot be used.
         """
         with self.twin.floating():
-            reference = self.accuracy()
+            reference = self.accuracy(self.twin)
         best: tuple[float, _State] | None = None
         floats = _State.of(self.twin)
         for name, step in (
@@ -101,7 +156,7 @@ class Ladder:
             for key, weight in floats.weights.items():
                 self.twin.weights[key].data.copy_(weight)
             detail = step()
-            accuracy = self.accuracy()
+            accuracy = self.accuracy(self.twin)
             self.rungs.append(Rung(name, accuracy, reference - accuracy, detail))
             if reference - accuracy <= max_drop_points:
                 return True
@@ -109,7 +164,39 @@ class Ladder:
                 best = accuracy, _State.of(self.twin)
         if best is not None:
             best[1].restore(self.twin)
-        return False
+        return self.widening is not None and self._widen(self.widening, reference, max_drop_points)
+
+    def _widen(self, widening: Widening, reference: float, max_drop_points: float) -> bool:
+        """Keeps ever more layers wider; the model is left as the best try had it. Returns whether that one fits."""
+        narrow = self.model
+        gains = sensitivity(narrow.twin, widening.trial, widening.score, adding(narrow.twin))
+        best: tuple[float, Built, WideSet | None] = max(rung.accuracy for rung in self.rungs), narrow, None
+        for kind in widening.kinds:
+            found: tuple[float, WideSet] | None = None
+            for chosen in wide_sets(narrow.twin, gains, widening.floating, widening.limit):
+                self.model = widening.build(chosen.scheme(widening.scheme, kind))
+                carry_weights(narrow.twin, self.twin)
+                self._ranges()
+                accuracy = self.accuracy(self.twin)
+                if found is None or accuracy > found[0]:
+                    found = accuracy, chosen
+                if accuracy > best[0]:
+                    best = accuracy, self.model, chosen
+                if reference - accuracy <= max_drop_points:
+                    break
+            if found is None:
+                share = f"{100.0 * widening.limit:g} % of the multiplications"
+                detail = f"no layer that would help is within {share}"
+                self.rungs.append(Rung(f"wide-{kind}", best[0], reference - best[0], detail))
+                continue
+            accuracy, chosen = found
+            layers = ", ".join(chosen.layers)
+            detail = f"{100.0 * chosen.macs_share:.1f} % of the multiplications in {kind}: {layers}"
+            self.rungs.append(Rung(f"wide-{kind}", accuracy, reference - accuracy, detail))
+            if reference - accuracy <= max_drop_points:
+                break
+        _, self.model, self.wide = best
+        return reference - best[0] <= max_drop_points
 
     def _plain(self) -> str:
         self.twin.calibrate(self.batches, self.input_range)
@@ -120,7 +207,7 @@ class Ladder:
         found: dict[str, float] = {}
         for name in ESTIMATORS:
             self.twin.set_ranges(estimate(seen, name), self.input_range)
-            found[name] = self.accuracy()
+            found[name] = self.accuracy(self.twin)
         best = max(found, key=lambda name: found[name])
         self.twin.set_ranges(estimate(seen, best), self.input_range)
         return f"range estimator {best}"

@@ -19,8 +19,8 @@ from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 
 INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
 QMIN, QMAX = -128, 127
-#: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, say).
-_JOINING = frozenset({"CONCATENATION", "PACK"})
+#: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, a table).
+_JOINING = frozenset({"CONCATENATION", "EMBEDDING_LOOKUP", "PACK"})
 #: Fused activations (RELU_N1_TO_1, RELU6) with a limit that the kernels express in steps of the output, as INT32.
 _LIMITS = {2: 1.0, 3: 6.0}
 LARGEST_STEPS = 2.0**30
@@ -93,6 +93,11 @@ class RangeGroup:
             return
         self.scale, self.zero_point = scale_and_zero_point(self.low, self.high, self.dtype)
         self.scale = max(self.scale, self.least_scale)  # zero lies at the same share of a range widened on both sides
+
+    def set_scale(self, scale: float) -> None:
+        """Takes a scale with the zero point as it is; the range follows."""
+        self.scale = float(np.float32(max(scale, self.least_scale, 1e-10)))
+        self.low, self.high = (self.qmin - self.zero_point) * self.scale, (self.qmax - self.zero_point) * self.scale
 
     def follow(self, low: float, high: float, momentum: float) -> None:
         """Moves the range towards what a batch held, by a moving average."""

@@ -8,6 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError
+from compress.quantization.graph import DTYPES
 from compress.quantization.islands import remove_islands
 from compress.quantization.scheme import INT8, Scheme
 from compress.tflite.flatbuffer import read_model, write_model
@@ -40,7 +41,7 @@ def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
         raise ModelError("the INT8 graph could not be built: the quantizer returned nothing")
     model = read_model(bytes(result.quantized_model))
     if scheme.static:
-        changed = remove_islands(model, kept=frozenset(scheme.wide))
+        changed = remove_islands(model, kept=frozenset(name for name, wide in scheme.wide.items() if wide == "float32"))
     else:
         changed = _quantize_inputs_asymmetrically(model)
     return write_model(model) if changed else bytes(result.quantized_model)
@@ -63,5 +64,8 @@ def _one_sample(float_model: bytes) -> dict[str, list[dict[str, np.ndarray]]]:
     sample = {}
     for entry in signature.inputs:
         shape = [int(side) for side in model.subgraphs[0].tensors[entry.tensorIndex].shape]
-        sample[entry.name.decode()] = generator.standard_normal(shape).astype(np.float32)
+        dtype = DTYPES[model.subgraphs[0].tensors[entry.tensorIndex].type]
+        # Zero is a number that every table has a row for.
+        values = generator.standard_normal(shape) if dtype is np.float32 else np.zeros(shape)
+        sample[entry.name.decode()] = values.astype(dtype)
     return {signature.signatureKey.decode(): [sample]}

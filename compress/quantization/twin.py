@@ -21,7 +21,7 @@ from torch import nn
 
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
-from compress.quantization.exchange import find_biases, load_constants
+from compress.quantization.exchange import find_biases, find_dynamic, load_constants
 from compress.quantization.fake import (
     fake_bias,
     fake_constant,
@@ -32,7 +32,8 @@ from compress.quantization.fake import (
 )
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
-from compress.quantization.ops import WEIGHTED, is_narrow_stride, require_known
+from compress.quantization.learned import LearnedScales
+from compress.quantization.ops import is_narrow_stride, require_known
 from compress.quantization.ranges import (
     INT8,
     RangeGroup,
@@ -87,24 +88,17 @@ class Twin(nn.Module):
         self.spared: frozenset[int] = frozenset()
         self._recorder: Callable[[int, torch.Tensor], None] | None = None
         self._momentum: float | None = None
+        self.learned: LearnedScales | None = None
         self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
         self.biases = find_biases(self.graph)
         weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self.last_use = last_uses(self.graph)
-        self.dynamic = frozenset(node.index for node in self.graph.nodes if self._is_dynamic(node))
+        self.dynamic = find_dynamic(self.graph, self.group_of)
         self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------
-
-    def _is_dynamic(self, node: Node) -> bool:
-        return (
-            node.op in WEIGHTED
-            and str(node.inputs[1]) in self.weights
-            and self.graph.tensors[node.inputs[1]].quantized
-            and node.inputs[0] not in self.group_of
-        )
 
     def weight_scale(self, n: int) -> torch.Tensor:
         """Returns the scales of a weight tensor: largest magnitude per channel / 127 or 7 (symmetric, narrow range).
@@ -148,6 +142,8 @@ class Twin(nn.Module):
                 self.groups[k].follow(float(low), float(high), self._momentum)
         if not self.quantizing:
             return x
+        if self.learned is not None and k in self.learned and self.training:
+            return self.learned.fake(k, x)
         group = self.groups[k]
         return torch.fake_quantize_per_tensor_affine(x, group.scale, group.zero_point, group.qmin, group.qmax)
 
@@ -155,7 +151,7 @@ class Twin(nn.Module):
         if n in values:
             return values[n]
         if str(n) in self.weights:
-            return self.fake_weight(n)
+            return self.on_grid(n, self.weights[str(n)]) if n in self.group_of else self.fake_weight(n)
         constant = self.constants[n]
         spec = self.graph.tensors[n]
         if n in self.group_of:
@@ -300,6 +296,13 @@ class Twin(nn.Module):
     def track_ranges(self, momentum: float | None) -> None:
         """Lets activation ranges follow the batches (moving average with this momentum); None freezes them."""
         self._momentum = momentum
+
+    def learn_scales(self) -> LearnedScales:
+        """Makes the activations' scales parameters, the input's aside; `learned = None` ends it."""
+        kept = {self.group_of[self.graph.input]} if self.graph.input in self.group_of else set()
+        device = next((weight.device for weight in self.weights.values()), torch.device("cpu"))
+        self.learned = LearnedScales(self.groups, kept, device)
+        return self.learned
 
     # -- masks -----------------------------------------------------------------------------------------------------
 

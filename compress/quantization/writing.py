@@ -24,6 +24,10 @@ def quantized_constants(twin: Twin) -> dict[int, tuple[NDArray[Any], NDArray[np.
         n, spec = int(key), twin.graph.tensors[int(key)]
         if not spec.quantized or n in twin.biases:
             continue
+        if n in twin.group_of:
+            group = twin.groups[twin.group_of[n]]
+            result[n] = (group.integers(twin.weights[key].cpu().numpy()), np.array([group.scale], np.float32))
+            continue
         scale = twin.weight_scale(n)
         fake = twin.fake_weight(n)
         shape = [-1 if d == spec.axis and len(scale) > 1 else 1 for d in range(fake.ndim)]

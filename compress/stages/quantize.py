@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from compress.artifact import write_json
 from compress.data.splits import calibration_inputs
 from compress.errors import ModelError
-from compress.quantization.ladder import Ladder
+from compress.quantization.ladder import Built, Ladder, Widening
+from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.recipe import QuantizeSpec
@@ -26,6 +28,8 @@ CALIBRATION_BATCH = 64
 #: Activation ranges follow the weights through this share of QAT, then freeze, so that the end trains what is shipped.
 TRACKING_SHARE = 0.6
 RANGE_MOMENTUM = 0.02
+#: Validation samples on which the layers' sensitivity is measured.
+TRIAL_SAMPLES = 512
 
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
@@ -33,23 +37,33 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     spec = bench.recipe.quantize
     if spec is None:
         raise ModelError("the recipe has no quantize block")
-    stage = final_stage(bench.recipe)
-    floating = bench.float_flatbuffer(stage).read_bytes()
-    structure = quantized_structure(floating)
-    labels = operator_labels(read_model(structure), bench.load(stage))
-    twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device)
-    metrics = calibrate(bench, twin, spec)
+    scheme = Scheme(spec.weights, spec.activations)
+    model = build(bench, scheme)
+    metrics = calibrate(bench, model.twin, spec)
     curve: list[dict[str, Any]] = []
-    enough = spec.max_drop_points is None or repair(bench, twin, spec, metrics)
+    enough = True
+    if spec.max_drop_points is not None:
+        enough, model = repair(bench, model, scheme, spec, metrics)
     if spec.mode == "qat" or (not enough and spec.escalate == "qat"):
-        curve = train(bench, twin, spec, metrics)
+        curve = train(bench, model.twin, spec, metrics)
         if spec.mode == "ptq":
-            close_ladder(bench, twin, spec, metrics)
-    twin.eval()
-    metrics |= {"mode": spec.mode, **validation_figures(bench, twin)}
-    save_twin(twin.to("cpu"), structure, labels, work)
+            close_ladder(bench, model.twin, spec, metrics)
+    twin = model.twin.eval()
+    metrics |= {"mode": spec.mode, "weights": spec.weights, "activations": spec.activations}
+    metrics |= validation_figures(bench, twin)
+    save_twin(twin.to("cpu"), model.structure, model.labels, work)
     write_json(work / CURVE, curve)
     return metrics
+
+
+def build(bench: Workbench, scheme: Scheme) -> Built:
+    """Returns the quantized model of a scheme, its ranges not calibrated."""
+    stage = final_stage(bench.recipe)
+    floating = bench.float_flatbuffer(stage).read_bytes()
+    structure = quantized_structure(floating, scheme)
+    labels = operator_labels(read_model(structure), bench.load(stage))
+    twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device)
+    return Built(twin.eval(), structure, labels)
 
 
 def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any]:
@@ -67,34 +81,89 @@ def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any
 
 def calibration_batches(bench: Workbench, spec: QuantizeSpec) -> list[torch.Tensor]:
     """Returns the calibration set as network inputs."""
-    inputs = calibration_inputs(bench.dataset, spec.calibration_samples, bench.recipe.seed)
+    return network_inputs(bench, calibration_inputs(bench.dataset, spec.calibration_samples, bench.recipe.seed))
+
+
+def network_inputs(bench: Workbench, inputs: NDArray[Any]) -> list[torch.Tensor]:
+    """Returns raw inputs as batches of network inputs."""
     return [
         bench.task.inputs(inputs[start : start + CALIBRATION_BATCH]).to(bench.device)
         for start in range(0, len(inputs), CALIBRATION_BATCH)
     ]
 
 
-def repair(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, Any]) -> bool:
-    """Climbs the ladder of repairs, notes its rungs in `metrics`, and returns whether the accuracy fits."""
+def repair(
+    bench: Workbench, model: Built, scheme: Scheme, spec: QuantizeSpec, metrics: dict[str, Any]
+) -> tuple[bool, Built]:
+    """Climbs the ladder of repairs and notes its rungs in `metrics`.
+
+    Returns:
+        Whether the accuracy fits, and the model as the ladder left it.
+    """
     limit = spec.max_drop_points or 0.0
     batches = calibration_batches(bench, spec)
-    ladder = Ladder(twin, batches, yardstick(bench, twin, batches), bench.task.input_range(), seed=bench.recipe.seed)
+    ladder = Ladder(
+        model,
+        batches,
+        yardstick(bench, model.twin, batches),
+        bench.task.input_range(),
+        seed=bench.recipe.seed,
+        widening=widening(bench, model.twin, scheme, spec, batches),
+    )
     fits = ladder.climb(limit)
     metrics["rungs"] = [asdict(rung) for rung in ladder.rungs]
     for rung in ladder.rungs:
         bench.ctx.note(f"{rung.name}: {rung.drop_points:+.2f} points lost ({rung.detail})")
+    if ladder.wide is not None:
+        metrics["wide_layers"] = list(ladder.wide.layers)
+        metrics["wide_macs_share"] = ladder.wide.macs_share
     if not fits and spec.escalate is None:
         bench.ctx.warn(
             f"No repair brings the loss of accuracy down to {limit:g} points: the best one loses "
-            f"{min(rung.drop_points for rung in ladder.rungs):.2f}. QAT (`quantize.escalate: qat`) may."
+            f"{min(rung.drop_points for rung in ladder.rungs):.2f}. {advice(spec)}"
         )
-    return fits
+    return fits, ladder.model
+
+
+def advice(spec: QuantizeSpec) -> str:
+    """Returns what could still be tried where no repair sufficed."""
+    wider = [kind for kind in ("int16", "float32") if kind not in (*spec.allow, spec.activations)]
+    more = (
+        f"Wider layers (`quantize.allow: [{', '.join(wider)}]`) or " if wider else "Wider layers beyond wide_macs or "
+    )
+    return f"{more}QAT (`quantize.escalate: qat`) may."
+
+
+def widening(
+    bench: Workbench, twin: Twin, scheme: Scheme, spec: QuantizeSpec, batches: list[torch.Tensor]
+) -> Widening | None:
+    """Returns what the ladder needs to keep layers wider, None where no wider type is allowed."""
+    kinds = [kind for kind in ("int16", "float32") if kind in spec.allow and kind != scheme.activations]
+    if not kinds:
+        return None
+    split = bench.dataset.validation
+    if len(split):
+        inputs, labels = split.inputs[:TRIAL_SAMPLES], split.labels[:TRIAL_SAMPLES]
+        trial = network_inputs(bench, inputs)
+    else:
+        trial = batches
+        with torch.no_grad(), twin.floating():
+            labels = torch.cat([twin(batch) for batch in batches]).argmax(1).cpu().numpy()
+    return Widening(
+        kinds=kinds,
+        limit=spec.wide_macs,
+        scheme=scheme,
+        floating=read_model(bench.float_flatbuffer(final_stage(bench.recipe))),
+        build=lambda chosen: build(bench, chosen),
+        trial=trial,
+        score=lambda outputs: bench.task.metrics(outputs, labels)["accuracy"],
+    )
 
 
 def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, Any]) -> None:
     """Notes what training brought as the ladder's last rung."""
     twin.eval()
-    accuracy = yardstick(bench, twin, calibration_batches(bench, spec))()
+    accuracy = yardstick(bench, twin, calibration_batches(bench, spec))(twin)
     drop = metrics["rungs"][0]["accuracy"] + metrics["rungs"][0]["drop_points"] - accuracy
     metrics["rungs"].append(
         {"name": "qat", "accuracy": accuracy, "drop_points": drop, "detail": f"{spec.train.epochs} epochs of training"}
@@ -103,17 +172,17 @@ def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict
         bench.ctx.warn(f"After QAT the result still loses {drop:.2f} points, {spec.max_drop_points:g} were asked for.")
 
 
-def yardstick(bench: Workbench, twin: Twin, batches: list[torch.Tensor]) -> Callable[[], float]:
-    """Returns what tells the twin's accuracy on validation, or how often it agrees with the float model without one."""
+def yardstick(bench: Workbench, twin: Twin, batches: list[torch.Tensor]) -> Callable[[Twin], float]:
+    """Returns what tells a twin's accuracy on validation, or how often it agrees with the float model without one."""
     if len(bench.dataset.validation):
-        return lambda: validation_figures(bench, twin, "")["accuracy"]
+        return lambda found: validation_figures(bench, found, "")["accuracy"]
     with torch.no_grad(), twin.floating():
         answers = torch.cat([twin(batch) for batch in batches]).argmax(1)
 
-    def agreement() -> float:
+    def agreement(found: Twin) -> float:
         with torch.no_grad():
-            found = torch.cat([twin(batch) for batch in batches]).argmax(1)
-        return 100.0 * float((found == answers).float().mean())
+            given = torch.cat([found(batch) for batch in batches]).argmax(1)
+        return 100.0 * float((given == answers).float().mean())
 
     return agreement
 
@@ -124,11 +193,18 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, A
     if sparse:
         twin.hold_zeros()
 
+    learned = twin.learn_scales() if spec.ranges == "lsq" else None
+
     def at_progress(progress: float) -> None:
-        twin.track_ranges(RANGE_MOMENTUM if progress < TRACKING_SHARE else None)
+        if learned is None:
+            twin.track_ranges(RANGE_MOMENTUM if progress < TRACKING_SHARE else None)
+        elif progress >= TRACKING_SHARE:
+            twin.learned = None
 
     def after_step(_optimizer: torch.optim.Optimizer) -> None:
         twin.apply_masks()
+        if twin.learned is not None:
+            twin.learned.store()
 
     lesson = bench.lesson(learn=spec.learn_from_teacher)
     metrics["distilled"] = lesson.teacher is not None
@@ -141,8 +217,9 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, A
             lesson=lesson,
             device=bench.device,
             name="quantize",
-            after_step=after_step if sparse else None,
+            after_step=after_step,
             at_progress=at_progress,
         )
     finally:
         twin.track_ranges(None)
+        twin.learned = None

@@ -63,7 +63,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     }
     rows["quantized"]["agreement_with_float"] = bench.task.agreement(outputs, floating)
     labels = json.loads(bench.results["export"].path(LABELS).read_text())
-    found = census(model, io=bench.recipe.io, labels=labels)
+    spec = bench.recipe.quantize or QuantizeSpec()
+    found = census(model, io=bench.recipe.io, labels=labels, activations=spec.activations, allow=spec.allow)
     metrics: dict[str, Any] = {
         "test_samples": len(split),
         "models": rows,
@@ -75,10 +76,9 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if bench.recipe.quantize is not None:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
         metrics |= check_twin(bench, twin, path, outputs, reasons)
-        reasons += [
         metrics["analysis"] = analyse_run(bench, twin)
-            f"{item['op']} (layer {item['layer']}) holds {item['dtype']}: {item['why']}"
-            for item in found.as_dict()["not_int8"]
+        reasons += [
+            f"{item.op} (layer {item.layer}) holds {item.dtype}: {item.why}. {way_out(spec)}" for item in found.not_int8
         ]
     zeros = metrics["sparsity"] = sparsity(bench, path)
     if zeros is not None and zeros["zeros_in_file"] < zeros["masked_weights"]:
@@ -87,6 +87,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         )
     write_json(work / PLOTS, bench.task.plots(outputs, split.labels))
     return {**metrics, "passed": not reasons, "reasons": reasons}
+
+
+def way_out(spec: QuantizeSpec) -> str:
+    """Returns what can be done about an operator that has no integer kernel."""
+    if spec.activations == "int16":
+        return "Fewer operators have INT16 kernels: use `quantize.activations: int8`, or `quantize.allow: [float32]`"
+    return "Build the layer from operators with an INT8 kernel, or allow it by `quantize.allow: [float32]`"
 
 
 def data_summary(bench: Workbench) -> dict[str, Any]:
@@ -155,7 +162,9 @@ def check_twin(
     """Holds the flatbuffer against its twin; what fails is added to `reasons`."""
     split = bench.dataset.test
     expected = outputs_of(twin.to(bench.device), bench.task, split.inputs, bench.device)
-    step = twin.groups[twin.group_of[twin.graph.output]].scale
+    group = twin.group_of.get(twin.graph.output)
+    # A float output has no steps: they are counted as if it were INT8.
+    step = twin.groups[group].scale if group is not None else max(float(np.ptp(expected)), 1e-12) / 255
     spare = spare_inputs(bench)
     answers = compare_answers(
         np.concatenate([outputs, outputs_of_flatbuffer(bench, path, spare)]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,19 +66,29 @@ class Census:
     Attributes:
         ops: Operator name -> its count, the most frequent first.
         tensors: Type -> number of tensors that operators read or write.
-        not_int8: What is not INT8, biases and shape constants aside; empty for an INT8 model.
+        not_int8: What is not INT8, biases and shape constants aside, though it should be; empty for an INT8 model.
+        allowed: What is not INT8 either, but may be.
     """
 
     ops: dict[str, OpCount]
     tensors: dict[str, int]
     not_int8: tuple[NotInt8, ...]
+    allowed: tuple[NotInt8, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the same as plain JSON values."""
-        return {**asdict(self), "not_int8": [asdict(item) for item in self.not_int8]}
+        listed = {name: [asdict(item) for item in getattr(self, name)] for name in ("not_int8", "allowed")}
+        return {**asdict(self), **listed}
 
 
-def census(model: schema.ModelT, *, io: str = "int8", labels: Sequence[str] | None = None) -> Census:
+def census(
+    model: schema.ModelT,
+    *,
+    io: str = "int8",
+    labels: Sequence[str] | None = None,
+    activations: str = "int8",
+    allow: Collection[str] = (),
+) -> Census:
     """Returns the operators and types of a flatbuffer.
 
     Args:
@@ -86,6 +96,9 @@ def census(model: schema.ModelT, *, io: str = "int8", labels: Sequence[str] | No
         io: Type of input and output the model is meant to have: `int8`, `uint8` or `float32`. Where it is not `int8`,
             the operators at the border that convert from it and to it are as they should be.
         labels: Layer name of each operator of the first graph; default: what its tensors' names tell.
+        activations: What they are meant to be: `int8`, `int16`, or `dynamic` and `float32`, with which they are
+            float32 and only weights have to be integers.
+        allow: Wider types that operators may have all the same: `int16`, `float32`.
 
     Raises:
         ModelError: There is not one label per operator.
@@ -97,6 +110,7 @@ def census(model: schema.ModelT, *, io: str = "int8", labels: Sequence[str] | No
     kinds: dict[str, Counter[str]] = {}
     tensors: Counter[str] = Counter()
     found: list[NotInt8] = []
+    allowed: list[NotInt8] = []
     for number, view in enumerate(views):
         here = names if number == 0 else layer_names(view)
         used = {index for op in view.ops for index in (*op.inputs, *op.outputs) if index >= 0}
@@ -109,10 +123,22 @@ def census(model: schema.ModelT, *, io: str = "int8", labels: Sequence[str] | No
             for tensor, why in _faults(view, op, io, border, indices):
                 if tensor.index not in reported:  # an activation is named once, where it is made
                     reported.add(tensor.index)
-                    found.append(NotInt8(number, op.index, op.op, here[op.index], tensor.name, tensor.dtype, why))
+                    item = NotInt8(number, op.index, op.op, here[op.index], tensor.name, tensor.dtype, why)
+                    free = tensor.dtype in allow or _as_meant(op, tensor, activations)
+                    (allowed if free else found).append(item)
     ops = {name: OpCount(sum(counts.values()), dict(sorted(counts.items()))) for name, counts in kinds.items()}
     ordered = dict(sorted(ops.items(), key=lambda item: (-item[1].count, item[0])))
-    return Census(ordered, dict(sorted(tensors.items())), tuple(found))
+    return Census(ordered, dict(sorted(tensors.items())), tuple(found), tuple(allowed))
+
+
+def _as_meant(op: OpInfo, tensor: TensorInfo, activations: str) -> bool:
+    """Returns whether a tensor that is not INT8 is what a model with such activations has."""
+    if activations == "int16":
+        return tensor.dtype == "int16"
+    if activations not in ("dynamic", "float32") or tensor.dtype != "float32":
+        return False
+    weights = op.inputs[1] if op.op in WEIGHTED_OPS and len(op.inputs) > 1 else None
+    return not tensor.is_constant or tensor.index != weights
 
 
 def activation_dtypes(graph: GraphView, op: OpInfo) -> str:
@@ -135,6 +161,9 @@ def _indices(graph: GraphView) -> set[int]:
         else:
             continue
         found.update(index for index in concerned if graph.tensors[index].dtype in _INDEX_TYPES)
+    for op in reversed(graph.ops):  # what becomes a position further on is one already
+        if op.outputs and found.issuperset(op.outputs):
+            found.update(n for n in op.inputs if n >= 0 and graph.tensors[n].dtype in _INDEX_TYPES)
     return found
 
 

@@ -29,6 +29,8 @@ IO_TYPES = {
     "uint8": schema.TensorType.UINT8,
     "float32": schema.TensorType.FLOAT32,
 }
+#: Types of token numbers and the like, which are not quantized.
+POSITIONS = frozenset({schema.TensorType.INT32, schema.TensorType.INT64})
 #: What another type of input can be converted to and from, beside float32.
 CONVERTIBLE = {schema.TensorType.INT8: ("uint8",), schema.TensorType.INT16: ()}
 
@@ -113,7 +115,7 @@ def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
         numbers = graph.inputs if end == "input" else graph.outputs
         inner = int(numbers[0])
         tensor = graph.tensors[inner]
-        if tensor.type == wanted:
+        if tensor.type == wanted or tensor.type in POSITIONS:
             continue
         if io not in (*CONVERTIBLE.get(tensor.type, ("",)), "float32") or tensor.type not in CONVERTIBLE:
             here = next((name for name, number in IO_TYPES.items() if number == tensor.type), "of another type")

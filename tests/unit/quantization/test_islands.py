@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,54 @@ def test_unused_tensors_and_codes_are_not_shipped() -> None:
     assert len(shipped_model.subgraphs[0].tensors) == 2
     assert len(shipped_model.operatorCodes) == 1
     assert len(content) < len(make_bytes(tensors, island("LEAKY_RELU")))
+
+
+class Words(nn.Module):
+    """A table of words, the largest value of each column, a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(x).amax(1))
+
+
+def test_an_embedding_and_a_maximum_become_int8(tmp_path: Path) -> None:
+    import litert_torch
+    from ai_edge_litert.interpreter import Interpreter
+
+    torch.manual_seed(0)
+    module = Words().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = bytes(litert_torch.convert(module, (torch.zeros(1, 12, dtype=torch.int32),)).model_content())
+    path = tmp_path / "words.tflite"
+    path.write_bytes(content)
+    converted = Converted(module, path, quantized_structure(content))
+    twin = converted.twin()
+    words = torch.randint(0, 50, (200, 12), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+    twin.calibrate([words])
+    content, labels = shipped(converted, twin)
+    found = census(read_model(content), labels=labels).as_dict()
+    assert found["not_int8"] == []
+    assert {"EMBEDDING_LOOKUP", "REDUCE_MAX"} <= set(found["ops"])
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert source["dtype"] == np.int32
+    scale, zero_point = sink["quantization"]
+    outputs = []
+    for row in words.numpy():
+        interpreter.set_tensor(source["index"], row[None])
+        interpreter.invoke()
+        outputs.append((interpreter.get_tensor(sink["index"])[0].astype(np.float32) - zero_point) * scale)
+    with torch.no_grad():
+        expected = twin(words).numpy()
+        floats = module(words).numpy()
+    answers = compare_answers(np.array(outputs), expected, scale)
+    assert answers.same == 100.0
+    assert answers.max_steps <= 1.01
+    assert float(np.abs(expected - floats).max()) < 8 * scale
+    table = twin.weights[str(next(node for node in twin.graph.nodes if node.op == "EMBEDDING_LOOKUP").inputs[1])]
+    assert table.requires_grad

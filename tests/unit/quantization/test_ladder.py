@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from compress.quantization.adaround import learn_rounding
+from compress.quantization.analysis import Gain
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.compare import compare_answers
 from compress.quantization.equalize import equalize, find_pairs
 from compress.quantization.estimation import ESTIMATORS, Seen, estimate, look
-from compress.quantization.ladder import Ladder
+from compress.quantization.ladder import Built, Ladder, Widening
 from compress.quantization.layers import walk
 from compress.quantization.ranges import RangeGroup
+from compress.quantization.scheme import Scheme, Wide
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
+from compress.quantization.wide import wide_sets
+from compress.tflite.census import census
 from compress.tflite.convert import convert
+from compress.tflite.finish import finish
+from compress.tflite.flatbuffer import read_model
+from compress.tflite.views import dtype_name
 
 from ..converted_net import Converted, images, run_flatbuffer, shipped
 
@@ -162,8 +171,12 @@ def test_observed_ranges_are_those_of_calibration(converted: Converted) -> None:
 
 
 def ladder(converted: Converted, grade: Callable[[Twin], float]) -> Ladder:
+    return Ladder(built(converted), images(64).split(32), grade, iterations=50)
+
+
+def built(converted: Converted) -> Built:
     twin = converted.twin()
-    return Ladder(twin, images(64).split(32), lambda: grade(twin), iterations=50)
+    return Built(twin, converted.structure, [node.label for node in twin.graph.nodes])
 
 
 def fidelity(converted: Converted) -> Callable[[Twin], float]:
@@ -203,7 +216,7 @@ def test_when_nothing_suffices_the_best_rung_is_kept(chain: Converted) -> None:
     found = ladder(chain, fidelity(chain))
     assert found.climb(-1.0) is False
     assert [rung.name for rung in found.rungs] == ["plain", "ranges", "equalize", "adaround"]
-    assert found.accuracy() == max(rung.accuracy for rung in found.rungs)
+    assert found.accuracy(found.twin) == max(rung.accuracy for rung in found.rungs)
 
 
 def test_outliers_are_what_the_range_estimators_are_for(tmp_path: Path) -> None:
@@ -215,11 +228,139 @@ def test_outliers_are_what_the_range_estimators_are_for(tmp_path: Path) -> None:
     path = tmp_path / "float.tflite"
     convert(module, (3, 12, 12), path)
     converted = Converted(module, path, quantized_structure(path.read_bytes()))
-    twin = converted.twin()
     outlier = images(64)
     outlier[0, 0, 0, 0] = 3000.0
-    grade = fidelity(converted)
-    found = Ladder(twin, outlier.split(16), lambda: grade(twin), iterations=10)
+    found = Ladder(built(converted), outlier.split(16), fidelity(converted), iterations=10)
     assert found.climb(5.0) is True
     assert [rung.name for rung in found.rungs] == ["plain", "ranges"]
     assert found.rungs[0].drop_points > 10
+
+
+class Hidden(nn.Module):
+    """A small signal on top of a large one that is taken off again: eight bits cannot hold both at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(48, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        large = x[:, :1] * 200.0
+        small = (large + x[:, 1:2]) - large
+        return self.head(nn.functional.avg_pool2d(torch.cat([small, x[:, 2:], small], 1), 3).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    torch.manual_seed(0)
+    module, path = Hidden().eval(), tmp_path_factory.mktemp("hidden") / "float.tflite"
+    convert(module, (3, 12, 12), path)
+    return Converted(module, path, quantized_structure(path.read_bytes()))
+
+
+def widening(converted: Converted, kinds: Sequence[Wide], limit: float) -> Widening:
+    def build(scheme: Scheme) -> Built:
+        return built(replace(converted, structure=quantized_structure(converted.floating.read_bytes(), scheme)))
+
+    x = images(200, seed=9)
+    with torch.no_grad():
+        expected = converted.module(x).numpy()
+    return Widening(
+        kinds, limit, Scheme(), read_model(converted.floating), build, x.split(50),
+        lambda outputs: 100.0 * (1.0 - float(((outputs - expected) ** 2).mean() / expected.var(0).mean())),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_wider_layers_are_the_first_that_suffice_for_a_signal_beneath_another(hidden: Converted, kind: Wide) -> None:
+    found = ladder(hidden, fidelity(hidden))
+    narrow = found.model
+    found.widening = widening(hidden, [kind], 0.1)
+    assert found.climb(2.0) is True
+    assert [rung.name for rung in found.rungs] == ["plain", "ranges", "equalize", "adaround", f"wide-{kind}"]
+    assert min(rung.drop_points for rung in found.rungs[:-1]) > 20.0
+    assert found.rungs[-1].drop_points <= 2.0
+    assert found.model is not narrow
+    assert found.wide is not None
+    assert found.wide.macs_share <= 0.1
+    content, _ = finish(_written(found.model), found.model.labels, "int8")
+    dtypes = {dtype_name(tensor.type) for tensor in read_model(content).subgraphs[0].tensors}
+    assert kind in dtypes
+    strict, free = census(read_model(content)), census(read_model(content), allow=[kind])
+    assert strict.not_int8
+    assert not free.not_int8
+    x = images(60, 3)
+    with torch.no_grad():
+        expected = found.twin(x).numpy()
+    step = found.twin.groups[found.twin.group_of[found.twin.graph.output]].scale
+    assert compare_answers(run_flatbuffer(content, x).astype(np.float32), expected, step).same == 100.0
+
+
+def _written(model: Built) -> schema.ModelT:
+    found = read_model(model.structure)
+    model.twin.write_into(found)
+    return found
+
+
+def test_wider_layers_stay_within_their_share_of_the_multiplications(chain: Converted) -> None:
+    found = ladder(chain, fidelity(chain))
+    found.widening = widening(chain, ["int16"], 1e-6)
+    assert found.climb(-1.0) is False
+    assert found.rungs[-1].name == "wide-int16"
+    assert found.rungs[-1].detail.startswith("no layer that would help is within 0.0001 %")
+    assert found.wide is None
+
+
+def test_sets_grow_within_the_limit_and_take_their_readers_along(chain: Converted) -> None:
+    twin = calibrated(chain)
+    gains = {node.index: Gain(float(10 - node.index), 1.0) for node in twin.graph.nodes}
+    sets = list(wide_sets(twin, gains, read_model(chain.floating), 1.0))
+    assert [len(found.names) for found in sets] == sorted(len(found.names) for found in sets)
+    assert len(sets[0].names) >= 2
+    assert sets[-1].macs_share == pytest.approx(1.0)
+    assert not list(wide_sets(twin, dict.fromkeys(gains, Gain(0.0, 0.0)), read_model(chain.floating), 1.0))
+
+
+class Flat(nn.Module):
+    """One linear layer over whole pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(432, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1))
+
+
+def flat_pictures(count: int, seed: int) -> torch.Tensor:
+    """Returns pictures of one colour, but for one pixel that is always black."""
+    colours = torch.randn(count, 3, 1, 1, generator=torch.Generator().manual_seed(seed))
+    pictures = colours.expand(count, 3, 12, 12).clone()
+    pictures[:, 0, 0, 0] = 0.0
+    return pictures
+
+
+def test_learned_rounding_is_the_first_that_suffices_for_weights_that_all_round_the_same_way(tmp_path: Path) -> None:
+    """Each weight is less than half a step, so that rounding to nearest leaves nothing of their common work."""
+    module = Flat().eval()
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        signs = torch.sign(torch.randn(5, 3, 1, 1, generator=generator))
+        weight = signs * (0.3 + 0.19 * torch.rand(5, 3, 12, 12, generator=generator))
+        weight[:, 0, 0, 0] = 127.0  # sets the scale, and meets the black pixel
+        module.head.weight.copy_(weight.flatten(1) / 127)
+        module.head.bias.zero_()
+    path = tmp_path / "float.tflite"
+    convert(module, (3, 12, 12), path)
+    converted = Converted(module, path, quantized_structure(path.read_bytes()))
+    x = flat_pictures(200, 9)
+    with torch.no_grad():
+        expected = module(x)
+
+    def grade(twin: Twin) -> float:
+        with torch.no_grad():
+            return 100.0 * (1.0 - float((twin(x) - expected).square().mean() / expected.var(0).mean()))
+
+    found = Ladder(built(converted), flat_pictures(64, 1).split(32), grade, iterations=400)
+    assert found.climb(5.0) is True
+    assert [rung.name for rung in found.rungs] == ["plain", "ranges", "equalize", "adaround"]
+    assert min(rung.drop_points for rung in found.rungs[:-1]) > 50.0

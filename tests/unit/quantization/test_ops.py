@@ -399,8 +399,9 @@ def test_arithmetic_is_that_of_the_kernel(case: Case) -> None:
 
 def test_every_operator_is_tested() -> None:
     tested = {op.op for case in CASES for op in case.ops}
-    # QUANTIZE and DEQUANTIZE change nothing in floating point; the tests of the twin have them.
-    assert set(OPS) - tested == {"QUANTIZE", "DEQUANTIZE"}
+    # QUANTIZE and DEQUANTIZE change nothing in floating point; the tests of the twin have them. An embedding takes
+    # whole numbers; those of the islands run one in the interpreter.
+    assert set(OPS) - tested == {"QUANTIZE", "DEQUANTIZE", "EMBEDDING_LOOKUP"}
 
 
 @pytest.mark.parametrize(

@@ -328,3 +328,61 @@ def test_float_weights_that_are_missing_are_named() -> None:
     other = [replace(made, name=made.name.replace("w1", "else")) for made in tensors]
     with pytest.raises(ModelError, match="no constant named w1"):
         Twin(quantized, read_model(make_bytes(other, ops)), ["a", "b", "c", "d"])
+
+
+def test_learned_scales_start_as_calibrated_and_are_written_back(twin: Twin) -> None:
+    x = images(16, 5)
+    with torch.no_grad():
+        before = twin(x)
+    learned = twin.learn_scales()
+    twin.train()
+    with torch.no_grad():
+        assert torch.allclose(twin(x), before, atol=1e-5)
+    source = twin.group_of[twin.graph.input]
+    assert source not in learned
+    k = next(k for k in range(len(twin.groups)) if k in learned)
+    zero_point, scale = twin.groups[k].zero_point, twin.groups[k].scale
+    with torch.no_grad():
+        learned.logs[str(k)].fill_(0.01)
+    learned.store()
+    assert twin.groups[k].scale == pytest.approx(scale * math.exp(0.1), rel=1e-5)
+    assert twin.groups[k].zero_point == zero_point
+    twin.learned = None
+    twin.load_ranges(twin.ranges())
+    assert twin.groups[k].scale == pytest.approx(scale * math.exp(0.1), rel=1e-5)
+    assert not [name for name, _ in twin.named_parameters() if "logs" in name]
+
+
+def test_the_gradient_of_a_learned_scale_is_that_of_the_paper(twin: Twin) -> None:
+    """Esser et al. 2020, equation 3: round(x/s) - x/s within the range, the limit beyond it, scaled."""
+    learned = twin.learn_scales()
+    k = next(k for k in range(len(twin.groups)) if k in learned)
+    group = twin.groups[k]
+    low, high = group.qmin - group.zero_point, group.qmax - group.zero_point
+    steps = torch.tensor([[0.3, high + 50.0, low - 50.0, 1.7]])
+    learned.fake(k, steps * group.scale).sum().backward()
+    expected = (-0.3 + high + low + 0.3) / math.sqrt(4 * group.qmax)
+    found = float(learned.logs[str(k)].grad) / (group.scale * 10.0)  # d scale / d log
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_learning_scales_brings_the_outputs_nearer_to_the_float_model(twin: Twin) -> None:
+    x = images(64, 7)
+    with torch.no_grad(), twin.floating():
+        target = twin(x)
+    for group in twin.groups:
+        group.set_range(3 * group.low, 3 * group.high)
+    with torch.no_grad():
+        before = float((twin(x) - target).square().mean())
+    learned = twin.learn_scales()
+    twin.train()
+    optimizer = torch.optim.Adam(learned.parameters(), lr=2e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (twin(x) - target).square().mean().backward()
+        optimizer.step()
+        learned.store()
+    twin.learned = None
+    twin.eval()
+    with torch.no_grad():
+        assert float((twin(x) - target).square().mean()) < 0.5 * before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from compress.errors import ModelError
@@ -16,6 +17,36 @@ from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_by
 
 def counted(tensors: list[Made], ops: list[Op], io: str = "int8", **ends: object) -> Census:
     return census(read_model(make_bytes(tensors, ops, **ends)), io=io)
+
+
+def test_wider_types_are_faults_unless_they_are_allowed() -> None:
+    tensors = [int8(1, 4), Made((1, 4), "float32"), Made((1, 4), "float32"), int8(1, 4)]
+    ops = [Op("DEQUANTIZE", (0,), (1,)), Op("ABS", (1,), (2,)), Op("QUANTIZE", (2,), (3,))]
+    model = read_model(make_bytes(tensors, ops))
+    strict, free = census(model), census(model, allow=["float32"])
+    assert [(item.op, item.dtype) for item in strict.not_int8] == [("DEQUANTIZE", "float32"), ("ABS", "float32")]
+    assert strict.allowed == ()
+    assert free.not_int8 == ()
+    assert free.allowed == strict.not_int8
+    assert census(model, allow=["int16"]).not_int8 == strict.not_int8
+    assert free.as_dict()["allowed"][1]["op"] == "ABS"
+
+
+@pytest.mark.parametrize(("weights", "faults"), [("int8", []), ("float32", ["FULLY_CONNECTED"])])
+def test_float_activations_as_meant_leave_the_weights_to_be_integers(weights: str, faults: list[str]) -> None:
+    tensors = [Made((1, 4), "float32"), constant(np.ones((2, 4)), weights), Made((1, 2), "float32")]
+    model = read_model(make_bytes(tensors, [Op("FULLY_CONNECTED", (0, 1), (2,))]))
+    found = census(model, io="float32", activations="dynamic")
+    assert [item.op for item in found.not_int8] == faults
+    assert {item.dtype for item in found.allowed} == {"float32"}
+    assert len(census(model, io="float32").not_int8) >= 2
+
+
+def test_int16_activations_are_as_meant_and_float_ones_are_not() -> None:
+    tensors = [Made((1, 4), "int16"), Made((1, 4), "int16"), Made((1, 4), "float32")]
+    model = read_model(make_bytes(tensors, [Op("ABS", (0,), (1,)), Op("DEQUANTIZE", (1,), (2,))]))
+    found = census(model, io="int16", activations="int16")
+    assert [item.dtype for item in found.not_int8] == ["float32"]
 
 
 def test_an_int8_model_has_nothing_to_report() -> None:
