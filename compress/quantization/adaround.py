@@ -6,16 +6,22 @@ Source: Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quan
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
-from compress.quantization.batches import compute, compute_each
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+
 from compress.quantization.fake import weight_qmax
+from compress.quantization.graph import Node
 from compress.quantization.layers import Layer, walk
-from compress.quantization.ops import WEIGHTED
+from compress.quantization.ops import WEIGHTED, activate, symmetric_same
 from compress.quantization.twin import Twin
 
 ITERATIONS = 1000
-BATCH_SIZE = 32
+#: Output positions that a layer is rounded by, and how many of them a step looks at.
+ROWS, BATCH_ROWS = 8192, 256
+#: Samples laid out at a time.
+UNFOLDED = 16
 LEARNING_RATE = 1e-2
 #: Weight of the regulariser against the squared error.
 REGULARISATION = 0.01
@@ -63,13 +69,13 @@ def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: t
     floor = torch.floor(steps)
     choice = _undo_sigmoid(steps - floor).requires_grad_()
     optimizer = torch.optim.Adam([choice], lr=LEARNING_RATE)
-    samples = len(layer.target[0])
+    rows = lay_out(layer, generator)
+    bias = layer.quantized[2] if len(layer.quantized) > 2 else None  # noqa: PLR2004
     for iteration in range(iterations):
-        index = torch.randint(samples, (min(BATCH_SIZE, samples),), generator=generator).to(weight.device)
+        index = torch.randint(len(rows.inputs), (min(BATCH_ROWS, len(rows.inputs)),), generator=generator)
         up = _rectified(choice)
         soft = (floor + up).clamp(-qmax, qmax) * scale
-        outputs = _outputs(layer, soft, index)
-        error = (outputs - layer.target[0][index]).square().sum(-1).mean()
+        error = (rows.outputs(soft, bias, index) - rows.targets[index]).square().sum(-1).mean()
         loss = error + _undecided(up, iteration / iterations)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -82,11 +88,62 @@ def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: t
         weight.copy_(hard.clamp(-qmax, qmax) * scale)
 
 
-def _outputs(layer: Layer, weight: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Returns the layer's real outputs for some samples of the quantized model's inputs."""
-    arguments = [layer.quantized[0][index], weight, *layer.quantized[2:]]
-    outputs = compute(layer.node, arguments) if layer.each is None else compute_each(layer.node, arguments, layer.each)
-    return outputs[0]
+@dataclass(frozen=True)
+class Rows:
+    """A layer as a product of matrices, at some of its output positions: maps are large and their positions alike.
+
+    Attributes:
+        node: The layer's operator.
+        inputs: (rows, groups, inputs of an output channel): what the quantized model has there.
+        targets: (rows, output channels): what the float model makes of its own.
+    """
+
+    node: Node
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+    def outputs(self, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor) -> torch.Tensor:
+        """Returns the outputs of some rows, (rows, output channels), for a weight as the flatbuffer lays it out."""
+        x = self.inputs[index]
+        if self.node.op == "CONV_2D":
+            weight = weight.permute(0, 3, 1, 2)  # OHWI
+        elif self.node.op == "DEPTHWISE_CONV_2D":
+            weight = weight.permute(3, 0, 1, 2)  # 1HWO
+        groups = x.shape[1]
+        y = torch.einsum("rgk,gok->rgo", x, weight.reshape(groups, -1, x.shape[2])).flatten(1)
+        return activate(self.node, y if bias is None else y + bias)
+
+
+@torch.no_grad()
+def lay_out(layer: Layer, generator: torch.Generator) -> Rows:
+    """Returns a layer's inputs and targets at up to ROWS positions, drawn evenly over the samples."""
+    node, x, target = layer.node, layer.quantized[0], layer.target[0]
+    if layer.each is not None:
+        x, target = x.flatten(0, 1), target.flatten(0, 1)
+    if node.op == "FULLY_CONNECTED":
+        x, target = x.reshape(-1, 1, layer.quantized[1].shape[1]), target.reshape(-1, target.shape[-1])
+        chosen = torch.randperm(len(x), generator=generator)[:ROWS]
+        return Rows(node, x[chosen], target[chosen])
+    weight = layer.quantized[1]
+    kernel = (weight.shape[1], weight.shape[2])
+    groups = x.shape[3] if node.op == "DEPTHWISE_CONV_2D" else x.shape[3] // weight.shape[3]
+    each = max(ROWS // len(x), 1)
+    found, targets = [], []
+    for start in range(0, len(x), UNFOLDED):
+        patches = _unfold(node, x[start : start + UNFOLDED], kernel)
+        wanted = target[start : start + UNFOLDED].flatten(1, 2)
+        chosen = torch.randperm(patches.shape[2], generator=generator)[:each]
+        picked = patches[:, :, chosen].transpose(1, 2).flatten(0, 1)
+        found.append(picked.reshape(len(picked), groups, -1))
+        targets.append(wanted[:, chosen].flatten(0, 1))
+    return Rows(node, torch.cat(found), torch.cat(targets))
+
+
+def _unfold(node: Node, x: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
+    """Returns the patches (N, channels * height * width of the kernel, positions) that a convolution multiplies."""
+    x, padding = symmetric_same(node, x.permute(0, 3, 1, 2), kernel)
+    dilation = (node.options["dilationHFactor"], node.options["dilationWFactor"])
+    return F.unfold(x, kernel, dilation, padding, (node.options["strideH"], node.options["strideW"]))
 
 
 def _rectified(choice: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,8 @@ ACTIVATIONS: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {
 SAME = 0  # Padding.SAME in the schema; VALID is 1
 
 
-def _activate(node: Node, x: torch.Tensor) -> torch.Tensor:
+def activate(node: Node, x: torch.Tensor) -> torch.Tensor:
+    """Returns the values after the node's fused activation."""
     return ACTIVATIONS[int(node.options.get("fusedActivationFunction") or 0)](x)
 
 
@@ -48,7 +49,7 @@ def _pad_same(node: Node, x: torch.Tensor, kernel: tuple[int, int], value: float
     return F.pad(x, (left, right, top, bottom), value=value) if top or bottom or left or right else x
 
 
-def _symmetric_same(node: Node, x: torch.Tensor, kernel: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
+def symmetric_same(node: Node, x: torch.Tensor, kernel: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
     """Gives padding to the convolution itself where it is the same on both sides: no copy of the input."""
     if int(node.options["padding"]) != SAME:
         return x, (0, 0)
@@ -64,10 +65,10 @@ def _convolve(
 ) -> torch.Tensor:
     stride = (node.options["strideH"], node.options["strideW"])
     dilation = (node.options["dilationHFactor"], node.options["dilationWFactor"])
-    x, padding = _symmetric_same(node, x.permute(0, 3, 1, 2), (weight.shape[2], weight.shape[3]))
+    x, padding = symmetric_same(node, x.permute(0, 3, 1, 2), (weight.shape[2], weight.shape[3]))
     y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     y = y.permute(0, 2, 3, 1).float()
-    return _activate(node, y if bias is None else y + bias)
+    return activate(node, y if bias is None else y + bias)
 
 
 def _conv(node: Node, args: Tensors) -> torch.Tensor:
@@ -86,14 +87,14 @@ def _fully_connected(node: Node, args: Tensors) -> torch.Tensor:
     if not node.options.get("keepNumDims"):
         x = x.reshape(-1, weight.shape[1])
     y = F.linear(x, weight).float()
-    return _activate(node, y + args[2] if len(args) > 2 else y)  # noqa: PLR2004
+    return activate(node, y + args[2] if len(args) > 2 else y)  # noqa: PLR2004
 
 
 def _max_pool(node: Node, args: Tensors) -> torch.Tensor:
     kernel = (node.options["filterHeight"], node.options["filterWidth"])
     x = _pad_same(node, args[0].permute(0, 3, 1, 2), kernel, value=-math.inf)
     y = F.max_pool2d(x, kernel, (node.options["strideH"], node.options["strideW"]))
-    return _activate(node, y.permute(0, 2, 3, 1))
+    return activate(node, y.permute(0, 2, 3, 1))
 
 
 def _average_pool(node: Node, args: Tensors) -> torch.Tensor:
@@ -104,7 +105,7 @@ def _average_pool(node: Node, args: Tensors) -> torch.Tensor:
     if int(node.options["padding"]) == SAME:  # padded places do not count
         ones = _pad_same(node, torch.ones_like(x[:1, :1]), kernel)
         y = y / F.avg_pool2d(ones, kernel, stride)
-    return _activate(node, y.permute(0, 2, 3, 1))
+    return activate(node, y.permute(0, 2, 3, 1))
 
 
 def _reduce(function: Callable[..., torch.Tensor]) -> Callable[[Node, Tensors], torch.Tensor]:
@@ -116,7 +117,7 @@ def _reduce(function: Callable[..., torch.Tensor]) -> Callable[[Node, Tensors], 
 
 
 def _binary(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[Node, Tensors], torch.Tensor]:
-    return lambda node, args: _activate(node, function(args[0], args[1]))
+    return lambda node, args: activate(node, function(args[0], args[1]))
 
 
 def _unary(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Node, Tensors], torch.Tensor]:
@@ -138,7 +139,7 @@ def _reshape(node: Node, args: Tensors) -> torch.Tensor:
 
 
 def _concatenation(node: Node, args: Tensors) -> torch.Tensor:
-    return _activate(node, torch.cat(args, dim=int(node.options["axis"])))
+    return activate(node, torch.cat(args, dim=int(node.options["axis"])))
 
 
 def _strided_slice(node: Node, args: Tensors) -> torch.Tensor:

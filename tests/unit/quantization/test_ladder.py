@@ -12,7 +12,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
-from compress.quantization.adaround import learn_rounding
+from compress.quantization.adaround import lay_out, learn_rounding
 from compress.quantization.analysis import Gain
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.compare import compare_answers
@@ -20,6 +20,7 @@ from compress.quantization.equalize import equalize, find_pairs
 from compress.quantization.estimation import ESTIMATORS, Seen, estimate, look
 from compress.quantization.ladder import Built, Ladder, Widening
 from compress.quantization.layers import walk
+from compress.quantization.ops import WEIGHTED
 from compress.quantization.ranges import RangeGroup
 from compress.quantization.scheme import Scheme, Wide
 from compress.quantization.structure import quantized_structure
@@ -364,3 +365,36 @@ def test_learned_rounding_is_the_first_that_suffices_for_weights_that_all_round_
     assert found.climb(5.0) is True
     assert [rung.name for rung in found.rungs] == ["plain", "ranges", "equalize", "adaround"]
     assert min(rung.drop_points for rung in found.rungs[:-1]) > 50.0
+
+
+class Strides(nn.Module):
+    """Convolutions that skip, pad on one side, spread out and work in groups; a linear layer on every position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.b = nn.Conv2d(8, 12, 3, padding=2, dilation=2, groups=4)
+        self.c = nn.Conv2d(12, 12, (3, 1), padding=(1, 0), groups=12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.c(torch.relu(self.b(torch.relu(self.a(x))))))
+        return self.head(x.mean((2, 3)))
+
+
+def test_layers_laid_out_as_products_of_matrices_compute_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    module, path = Strides().eval(), tmp_path / "float.tflite"
+    convert(module, (3, 12, 12), path)
+    twin = calibrated(Converted(module, path, quantized_structure(path.read_bytes())))
+    seen = []
+    with twin.floating(), torch.no_grad():
+        for layer in walk(twin, images(20)):
+            if layer.node.op in WEIGHTED:
+                rows = lay_out(layer, torch.Generator().manual_seed(0))
+                found = rows.outputs(layer.quantized[1], layer.quantized[2], torch.arange(len(rows.inputs)))
+                assert torch.allclose(found, rows.targets, atol=1e-5)
+                assert len(rows.inputs) == len(rows.targets) == layer.target[0].numel() // layer.target[0].shape[-1]
+                seen.append((layer.node.op, rows.inputs.shape[1]))
+    assert [op for op, _ in seen].count("CONV_2D") >= 2
+    assert {groups for _, groups in seen} == {1, 4, 12}
