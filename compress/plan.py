@@ -177,7 +177,7 @@ def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
     if spec is None:
         return {}
     trains = "qat" in (spec.mode, spec.escalate)
-    unused = {"train", "learn_from_teacher"} if not trains else set()
+    unused = {"train", "learn_from_teacher", "ranges"} if not trains else set()
     unused |= {key for key in ("max_drop_points", "escalate") if getattr(spec, key) is None}
     parts: dict[str, Any] = {"quantize": spec.model_dump(mode="json", exclude=unused)}
     if trains:

@@ -1,0 +1,65 @@
+"""Every shipped image recipe's flatbuffer on every runtime: does it run, and does it answer as on LiteRT?
+
+    make data && .venv/bin/edgecompress doctor --install tflite-runtime
+    python benchmarks/runtimes.py              # about a quarter of an hour; finished rows are skipped
+
+Recipes that train for an hour are trained briefly here (10,000 pictures, few epochs): kernels do not care. One row per
+(recipe and runtime). Latencies are in the reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from table import Table
+
+from compress.artifact import Store
+from compress.pipeline import run_pipeline
+from compress.recipe_yaml import load_recipe
+
+HERE = Path(__file__).parent
+COLUMNS = ("runs", "reason", "samples", "same_answer", "bit_exact", "max_steps", "arena_bytes", "flash_bytes")
+BRIEF = ("data.train_samples=10000", "teacher.train.epochs=2", "distill.train.epochs=2")
+#: Recipe -> what is set in it.
+RECIPES: dict[str, tuple[str, ...]] = {
+    "digits": (),
+    "digits-ptq": (),
+    "mobilenet-v2-ptq": ("quantize.calibration_samples=100", "benchmark.runs=20"),
+    "fashion-mnist-qat": (*BRIEF, "prune.train.epochs=1", "quantize.train.epochs=1"),
+    "fashion-mnist-ptq": BRIEF,
+    "fashion-mnist-sparse": (*BRIEF, "prune.train.epochs=2", "quantize.train.epochs=1"),
+}
+RUNTIMES = "benchmark.runtimes=[litert, tensorflow, tflite-runtime, tflite-micro]"
+
+
+def run_case(name: str, store: Store) -> dict[str, dict[str, Any]]:
+    """Runs a recipe and returns a row for each runtime beside LiteRT."""
+    recipe = load_recipe(HERE.parent / "recipes" / f"{name}.yaml", (RUNTIMES, "budget={}", *RECIPES[name]))
+    outcome = run_pipeline(recipe, output=Path("runs/runtimes") / name, store=store)
+    report = outcome.report
+    assert report is not None
+    assert report["verification"]["passed"], report["verification"]["reasons"]
+    return {proof["runtime"]: {column: proof[column] for column in COLUMNS} for proof in report["runtimes"]}
+
+
+def main() -> None:
+    """Runs what is missing and prints the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--store", type=Path, default=Path("runs/.store"))
+    options = parser.parse_args()
+    table = Table(HERE / "runtimes.csv", COLUMNS)
+    for name in options.recipes:
+        if not table.done(f"{name} tensorflow", 0):
+            for runtime, row in run_case(name, Store(options.store)).items():
+                table.append(f"{name} {runtime}", 0, **row)
+                print(table.rows()[-1], flush=True)
+    print("| recipe and runtime | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
+    for row in table.rows():
+        print(f"| {row['case']} | " + " | ".join(row[name] for name in COLUMNS) + " |")
+
+
+if __name__ == "__main__":
+    main()
