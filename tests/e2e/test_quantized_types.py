@@ -114,3 +114,22 @@ def test_layers_are_kept_wider_where_nothing_else_suffices(
     assert {item["dtype"] for item in census["allowed"]} == {kind}
     assert {item["layer"] for item in census["allowed"]} >= set(found["wide_layers"])
     assert "Not INT8, as the recipe allows" in (kitchen / "run" / "report.html").read_text()
+
+
+def test_training_is_the_first_that_suffices_where_weights_have_to_move(
+    cook: Callable[..., Outcome], kitchen: Path
+) -> None:
+    """Without wider types only the weights can make the large signal smaller and the small one larger."""
+    (kitchen / "hidden.py").write_text(HIDDEN)
+    outcome = cook(
+        "teacher=null", "distill=null", "prune=null",
+        "student={model: 'python:hidden:net', train: {epochs: 3, batch_size: 32, optimizer: adam}}",
+        "quantize={mode: ptq, max_drop_points: 10, escalate: qat, calibration_samples: 64,"
+        " train: {epochs: 10, batch_size: 32, learning_rate: 0.01}}",
+        trust=True,
+    )  # fmt: skip
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    rungs = json.loads((kitchen / "run" / "report.json").read_text())["quantization"]["rungs"]
+    assert [rung["name"] for rung in rungs] == ["plain", "ranges", "equalize", "adaround", "qat"]
+    assert min(rung["drop_points"] for rung in rungs[:-1]) > 10
+    assert rungs[-1]["drop_points"] <= 10
