@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from compress.recipe_names import MODEL_PREFIXES, MODELS, SOURCES, check_name
+from compress.recipe_techniques import DistillSpec, PruneSpec, QuantizeSpec
 from compress.recipe_training import BASE_LEARNING_RATE, BASE_WEIGHT_DECAY, Block, Trains, TrainSpec
 
 __all__ = [
@@ -107,133 +107,6 @@ class ModelSpec(Trains):
         if loaded and "train" not in data:
             return {**data, "train": None}
         return super()._fill_train(data)  # type: ignore[operator]
-
-
-class DistillSpec(Trains):
-    """Training the student from the teacher (Hinton, Vinyals, Dean 2015)."""
-
-    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 20}
-
-    temperature: float = Field(default=4.0, gt=0, le=100, description="Softens both outputs before they are compared.")
-    alpha: float = Field(default=0.7, ge=0, le=1, description="Weight of the soft targets; the labels weigh 1 - alpha.")
-    views: int = Field(
-        default=8,
-        ge=0,
-        le=1000,
-        description="Augmented views for which the teacher's outputs are stored; 0 runs the teacher at every step.",
-    )
-    train: TrainSpec = Field(default_factory=TrainSpec, description="How the student is trained.")
-
-
-class PruneSpec(Trains):
-    """Removing weights or channels by importance, with fine-tuning to win the loss back."""
-
-    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 5}
-    learning_rate_share: ClassVar[float] = 0.2
-
-    method: Literal["structured", "unstructured"] = Field(
-        default="structured",
-        description="`structured` removes channels (smaller, faster); `unstructured` sets weights to zero.",
-    )
-    ratio: float = Field(default=0.5, gt=0, lt=1, description="The share REMOVED, of what `of` names.")
-    of: Literal["params", "macs", "weights"] = Field(
-        default="macs", description="`params` or `macs` (structured); `weights` (unstructured, its default)."
-    )
-    steps: int = Field(
-        default=5,
-        ge=1,
-        le=100,
-        description="Pruning steps, with fine-tuning between them. Default for `unstructured`: 20.",
-    )
-    round_to: int = Field(
-        default=8, ge=1, le=256, description="Widths become multiples of this where they are large enough."
-    )
-    learn_from_teacher: bool = Field(
-        default=True, description="Fine-tune on the teacher's soft targets where there is a teacher."
-    )
-    train: TrainSpec = Field(
-        default_factory=TrainSpec, description="Fine-tuning; the epochs are the total over the steps."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_by_method(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("method") == "unstructured":
-            return {"of": "weights", "steps": 20, **data}
-        return data
-
-    @model_validator(mode="after")
-    def _method_fits(self) -> PruneSpec:
-        if (self.method == "unstructured") != (self.of == "weights"):
-            expected = "`weights`" if self.method == "unstructured" else "`params` or `macs`"
-            text = f"method `{self.method}` counts {expected}, not `{self.of}`"
-            raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": "of"})
-        return self
-
-
-class QuantizeSpec(Trains):
-    """INT8: from a calibration set (PTQ) or by training with simulated low precision (QAT)."""
-
-    # With batch norm folded nothing evens out the channels' scales any more: plain SGD at a rate that moves the small
-    # ones blows up the large ones, Adam's steps do not depend on them.
-    train_defaults: ClassVar[dict[str, Any]] = {
-        "epochs": 3, "optimizer": "adam", "weight_decay": 0.0, "warmup": 0.05, "clip_norm": 1.0,
-    }  # fmt: skip
-    learning_rate_share: ClassVar[float] = 0.05
-
-    mode: Literal["ptq", "qat"] = Field(default="ptq", description="`ptq` calibrates; `qat` calibrates, then trains.")
-    weights: Literal["int8", "int4"] = Field(
-        default="int8",
-        description="Of convolutions and linear layers; depthwise convolutions keep `int8` with `int4` as well.",
-    )
-    activations: Literal["int8", "int16", "dynamic", "float32"] = Field(
-        default="int8",
-        description="`int8` | `int16` (finer; fewer operators, slower) | `dynamic` (float32 between operators, INT8 "
-        "where they multiply by weights, ranges found anew for each input) | `float32` (only weights are integers).",
-    )
-    allow: tuple[Literal["int16", "float32"], ...] = Field(
-        default=(),
-        description="Types that operators may have beside: those without an integer kernel, and those that the repairs "
-        "of `max_drop_points` keep wider.",
-    )
-    wide_macs: float = Field(
-        default=0.1, gt=0, le=1, description="Largest share of the multiplications in layers that repairs keep wider."
-    )
-    calibration_samples: int = Field(
-        default=512, ge=1, le=100_000, description="Training samples that set the first ranges."
-    )
-    ranges: Literal["ema", "lsq"] = Field(
-        default="ema",
-        description="qat: activation ranges follow the batches by a moving average (`ema`) or are learned with the "
-        "weights (`lsq`, Esser et al. 2020); both are frozen for the last two fifths.",
-    )
-    max_drop_points: float | None = Field(
-        default=None,
-        ge=0,
-        le=100,
-        description="ptq: points of validation accuracy that may be lost. Repairs follow until it fits: better ranges, "
-        "equalised layers and corrected biases, learned rounding, and with `allow` sensitive layers in wider types. "
-        "`null`: least and largest values, no repair.",
-    )
-    escalate: Literal["qat"] | None = Field(
-        default=None, description="ptq: `qat` trains by the `train` block where no repair suffices."
-    )
-    learn_from_teacher: bool = Field(
-        default=True, description="QAT learns from the teacher's soft targets where there is a teacher."
-    )
-    train: TrainSpec = Field(default_factory=TrainSpec, description="QAT's training.")
-
-    @field_validator("allow", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        # The validator that fills `train` hands on Python's lists, which a strict tuple refuses.
-        return tuple(value) if isinstance(value, list) else value
-
-    @property
-    def types(self) -> str:
-        """What the model is stored and computed in, in words."""
-        same = self.weights == self.activations
-        return self.weights if same else f"{self.weights} weights, {self.activations} activations"
 
 
 class ExportSpec(Block):

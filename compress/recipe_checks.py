@@ -127,6 +127,11 @@ def _prune(data: dict[str, Any]) -> Iterator[Finding]:
     if given.get("method") == "unstructured" and _has(given, "round_to"):
         message = "is not used: `unstructured` pruning keeps every width"
         yield ("prune", "round_to"), message, "remove it, or choose `method: structured`"
+    if given.get("method", "structured") == "structured":
+        for key in ("pattern", "scope"):
+            if given.get(key) is not None:
+                message = "is used by `unstructured` only: `structured` removes whole channels"
+                yield ("prune", key), message, "remove it, or choose `method: unstructured`"
 
 
 def _quantize(data: dict[str, Any]) -> Iterator[Finding]:

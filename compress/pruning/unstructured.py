@@ -15,11 +15,14 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from compress.errors import ModelError
+from compress.pruning.patterns import Pattern
 
 Score = Literal["magnitude", "lamp"]
+Scope = Literal["global", "layer"]
 
 #: Share of every layer's weights that is never pruned (at least one weight), so that no layer is cut off.
 LAYER_FLOOR = 0.01
+ANYWHERE = Pattern()
 
 
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -53,7 +56,15 @@ class MagnitudeMasks:
     Once pruned, a weight stays pruned. Weights are looked up by name at every use, so modules may replace them.
     """
 
-    def __init__(self, model: nn.Module, score: Score = "magnitude", layer_floor: float = LAYER_FLOOR) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        score: Score = "magnitude",
+        layer_floor: float = LAYER_FLOOR,
+        *,
+        pattern: Pattern = ANYWHERE,
+        scope: Scope = "global",
+    ) -> None:
         """Starts with nothing pruned.
 
         Args:
@@ -61,9 +72,11 @@ class MagnitudeMasks:
             score: How weights of different layers compare: by `magnitude`, or by `lamp` (Lee et al. 2021), which
                 divides each squared weight by the sum of those in its layer that are no smaller.
             layer_floor: Share of each layer's weights that is never pruned; at least one weight is kept.
+            pattern: Where zeros may lie. Layers that it does not fit are left dense: see `dense`.
+            scope: Whether weights are ranked over all layers, or each layer loses the same share.
 
         Raises:
-            ModelError: The model has no conv or linear layer.
+            ModelError: The model has no conv or linear layer, or none that the pattern fits.
         """
         self.model = model
         self._score = score
@@ -71,8 +84,21 @@ class MagnitudeMasks:
         weights = prunable_weights(model)
         if not weights:
             raise ModelError(f"{type(model).__name__} has no conv or linear layer, so there are no weights to prune")
+        self._pattern = pattern
+        self._scope = scope
+        #: Weights that the pattern does not fit.
+        self.dense = tuple(name for name, weight in weights.items() if not pattern.fits(weight))
+        if len(self.dense) == len(weights):
+            raise ModelError(
+                f"no layer of {type(model).__name__} has input channels in groups of {pattern.size}, as the pattern "
+                "wants them. Choose another pattern, or none."
+            )
         #: Name of a weight -> True where it is kept.
-        self._keep = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+        self._keep = {
+            name: torch.ones_like(weight, dtype=torch.bool)
+            for name, weight in weights.items()
+            if name not in self.dense
+        }
 
     @property
     def total(self) -> int:
@@ -104,20 +130,35 @@ class MagnitudeMasks:
         """
         if not 0.0 <= share < 1.0:
             raise ValueError(f"expected a share of at least 0 and below 1, got {share}")
-        wanted = max(_least(share, self.total), self.zeros())
-        scores = torch.cat([self._layer_scores(name) for name in self._keep])
+        names = list(self._keep)
+        found = {name: self._layer_scores(name) for name in names}
+        for together in [names] if self._scope == "global" else [[name] for name in names]:
+            sizes = [self._keep[name].numel() for name in together]
+            kept = self._cut(torch.cat([found[name] for name in together]), share)
+            for name, part in zip(together, torch.split(kept, sizes), strict=True):
+                mask = self._keep[name]
+                self._keep[name] = part.view_as(mask).to(mask.device)
+        self.apply()
+
+    def _cut(self, scores: torch.Tensor, share: float) -> torch.Tensor:
+        """Returns which weights are kept where at least a share of those scored goes, the lowest scores first."""
+        total, masked = len(scores), int((scores == -math.inf).sum())
         free = int((scores != math.inf).sum())
+        wanted = max(_least(share, total), masked)
+        if wanted > free and self._pattern.share is not None and share <= self._pattern.share + 1e-9:
+            wanted = free  # what N of M leaves to be pruned
         if wanted > free:
             raise ModelError(
                 f"cannot prune {share:.2%} of the weights: with {self._floor:.0%} of every layer kept, at most "
-                f"{free / self.total:.2%} can go. Ask for a smaller ratio."
+                f"{free / total:.2%} can go. Ask for a smaller ratio."
             )
+        order = torch.sort(scores, stable=True)
+        if self._pattern.size > 1 and not self._pattern.kept:  # whole blocks: they have one score
+            while 0 < wanted < free and order.values[wanted] == order.values[wanted - 1]:
+                wanted += 1
         keep = torch.ones_like(scores, dtype=torch.bool)
-        keep[torch.sort(scores, stable=True).indices[:wanted]] = False
-        parts = torch.split(keep, [mask.numel() for mask in self._keep.values()])
-        for (name, mask), part in zip(list(self._keep.items()), parts, strict=True):
-            self._keep[name] = part.view_as(mask).to(mask.device)
-        self.apply()
+        keep[order.indices[:wanted]] = False
+        return keep
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -186,7 +227,11 @@ class MagnitudeMasks:
             )
         kept = self._keep[name].flatten().cpu()
         scores = lamp_scores(weight * kept) if self._score == "lamp" else weight.abs()
+        shape = self._keep[name].shape
         scores = scores.masked_fill(~kept, -math.inf)
+        scores = self._pattern.scores(scores.view(shape)).flatten()
+        if self._pattern.kept:
+            return scores  # N of M are kept as it is
         floor = max(1, math.ceil(self._floor * weight.numel()))
         # The last places of a stable ascending order: ties are decided as in the global ranking.
         scores[torch.sort(scores, stable=True).indices[-floor:]] = math.inf

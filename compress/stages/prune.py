@@ -13,6 +13,7 @@ from torch import nn
 from compress.artifact import write_json
 from compress.errors import ModelError
 from compress.pruning.architecture import architecture_of
+from compress.pruning.patterns import Pattern
 from compress.pruning.unstructured import MagnitudeMasks, cubic_share
 from compress.recipe import PruneSpec
 from compress.stages.base import ARCHITECTURE, Workbench, make_pruner, model_figures, save_model, validation_figures
@@ -97,7 +98,12 @@ def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Techniqu
 
 
 def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
-    masks = MagnitudeMasks(model)
+    masks = MagnitudeMasks(model, pattern=Pattern.named(spec.pattern), scope=spec.scope)
+    if masks.dense:
+        bench.ctx.warn(
+            f"{len(masks.dense)} layers stay dense, since their input channels make no groups for the pattern "
+            f"{spec.pattern}: {', '.join(name.removesuffix('.weight') for name in masks.dense)}."
+        )
 
     def step(number: int) -> None:
         masks.update(cubic_share(number, spec.steps, spec.ratio))
@@ -117,6 +123,7 @@ def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Techni
             "masked_weights": masks.zeros(),
             "masked_share": masks.share,
             "layer_shares": masks.layer_shares(),
+            "dense": list(masks.dense),
         }
 
     return step, after_step, describe

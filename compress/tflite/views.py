@@ -89,8 +89,16 @@ class GraphView:
     outputs: tuple[int, ...]
 
     def weight(self, op: OpInfo) -> TensorInfo | None:
-        """Returns the constant weights of an operator, None where it has none."""
-        return self._constant(op, WEIGHTED_OPS.get(op.op, (None, None))[0])
+        """Returns the constant weights of an operator, None where it has none.
+
+        Where an operator of its own expands them (weight-only quantization), it is the integers it reads.
+        """
+        place = WEIGHTED_OPS.get(op.op, (None, None))[0]
+        found = self._constant(op, place)
+        if found is not None or place is None or place >= len(op.inputs):
+            return found
+        expands = next((o for o in self.ops if o.op == "DEQUANTIZE" and o.outputs == (op.inputs[place],)), None)
+        return None if expands is None else self._constant(expands, 0)
 
     def bias(self, op: OpInfo) -> TensorInfo | None:
         """Returns the constant bias of an operator, None where it has none."""

@@ -324,3 +324,30 @@ def test_a_runtime_that_is_not_there_stops_the_run_before_it_trains(
             listeners=[events.append],
         )
     assert kinds(events, "epoch") == []
+
+
+def test_two_of_four_weights_are_zero_in_the_file(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    """By an independent read: whole numbers as they lie in the flatbuffer, four neighbours at a time."""
+    outcome = cook(
+        "prune={method: unstructured, pattern: '2:4', steps: 2, train: {epochs: 1, batch_size: 32}}", output="pattern"
+    )
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    report = json.loads((kitchen / "pattern" / "report.json").read_text())
+    dense = report["pruning"]["dense"]
+    assert dense == ["conv.weight"]
+    interpreter = Interpreter(str(kitchen / "pattern" / "model.tflite"), experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    weights = [
+        d
+        for d in interpreter.get_tensor_details()
+        if d["dtype"] == np.int8 and len(d["quantization_parameters"]["scales"]) > 1
+    ]
+    counted = 0
+    for detail in weights:
+        values = interpreter.get_tensor(detail["index"])
+        if values.shape[0] > 1:  # the stem, of one input channel, has become a depthwise convolution: 1HWO
+            assert ((values.reshape(-1, 4) == 0).sum(1) >= 2).all(), detail["name"]
+            counted += values.size
+    assert counted == report["pruning"]["prunable_weights"]
+    assert report["pruning"]["masked_weights"] == counted // 2
+    assert report["sparsity"]["zeros_in_file"] >= counted // 2

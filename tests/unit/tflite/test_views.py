@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ResourceError
-from compress.tflite.flatbuffer import read_model
+from compress.tflite.flatbuffer import read_model, weight_zeros
 from compress.tflite.views import dtype_name, graph_views, op_name, tensor_array, text
 
 from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
@@ -45,6 +45,18 @@ def test_a_weight_that_is_computed_or_absent_is_none() -> None:
     view = graph_views(read_model(make_bytes(tensors, [Op("FULLY_CONNECTED", (0, 1, -1), (2,))])))[0]
     assert view.weight(view.ops[0]) is None
     assert view.bias(view.ops[0]) is None
+
+
+def test_weights_that_are_expanded_before_use_are_the_stored_integers() -> None:
+    stored = constant([[1, 0, 2]], "int8", scale=(0.1,))
+    tensors = [Made((1, 3)), stored, Made((1, 3)), Made((1, 1)), Made((1, 3)), int8(1, 3)]
+    ops = [Op("DEQUANTIZE", (1,), (2,)), Op("FULLY_CONNECTED", (0, 2, -1), (3,))]
+    view = graph_views(read_model(make_bytes(tensors, ops)))[0]
+    assert view.weight(view.ops[1]) == view.tensors[1]
+    assert weight_zeros(read_model(make_bytes(tensors, ops))) == (1, 3)
+    computed = [Op("DEQUANTIZE", (5,), (4,)), Op("FULLY_CONNECTED", (0, 4, -1), (3,))]
+    view = graph_views(read_model(make_bytes(tensors, computed)))[0]
+    assert view.weight(view.ops[1]) is None  # activations that were integers
 
 
 def test_old_and_newer_operator_codes() -> None:
