@@ -39,25 +39,41 @@ def operator_labels(model: schema.ModelT, module: nn.Module) -> list[str]:
     """Returns a unique layer name for each operator of a converted module, in the flatbuffer's order.
 
     A convolution or linear layer gives its own path (`stack2.conv1`); other operators that of the module they are in
-    and their own name (`stack2.add`).
+    and their own name (`stack2.add`). What expands a layer's weights belongs to the layer (`stack2.conv1.dequantize`).
     """
     known = _Paths(module_paths(module))
     weighted = {name for name, child in module.named_modules() if _has_matrix(child)}
     leaves = {name for name, child in module.named_modules() if not any(True for _ in child.children())}
     graph = model.subgraphs[0]
-    taken: dict[str, int] = {}
-    labels = []
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        op = _CODES.get(max(int(code.builtinCode or 0), int(code.deprecatedBuiltinCode or 0)), "CUSTOM").lower()
+    names = [_name(model, operator) for operator in graph.operators]
+    layers = {
+        int(operator.inputs[1]): operator
+        for operator, op in zip(graph.operators, names, strict=True)
+        if op in _MATRIX_OPS and len(operator.inputs) > 1
+    }
+
+    def called(operator: Any, op: str) -> str:
+        layer = layers.get(int(operator.outputs[0])) if op == "dequantize" else None
+        if layer is not None:
+            return f"{called(layer, _name(model, layer))}.{op}"
         found = [known.find(part) for part in _parts(graph, operator.outputs)]
         if op in _MATRIX_OPS and not weighted.intersection(path for path in found if path):
             # The model's output is named after the signature: the weight still carries the layer's path.
             found += [known.find(part) for part in _parts(graph, operator.inputs[1:])]
-        label = _choose([path for path in found if path is not None], weighted, leaves, op)
+        return _choose([path for path in found if path is not None], weighted, leaves, op)
+
+    taken: dict[str, int] = {}
+    labels = []
+    for operator, op in zip(graph.operators, names, strict=True):
+        label = called(operator, op)
         taken[label] = taken.get(label, 0) + 1
         labels.append(label if taken[label] == 1 else f"{label}#{taken[label]}")
     return labels
+
+
+def _name(model: schema.ModelT, operator: Any) -> str:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return str(_CODES.get(max(int(code.builtinCode or 0), int(code.deprecatedBuiltinCode or 0)), "CUSTOM")).lower()
 
 
 def _parts(graph: Any, numbers: Iterable[int]) -> Iterable[str]:

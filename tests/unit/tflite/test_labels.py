@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from compress.quantization.scheme import Scheme
+from compress.quantization.structure import quantized_structure
 from compress.tflite.convert import convert
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import module_paths, operator_labels
@@ -141,3 +143,14 @@ def test_an_unknown_module_gives_its_deepest_known_parent() -> None:
     for tensor in model.subgraphs[0].tensors:
         tensor.name = written.encode()
     assert operator_labels(model, module) == ["0.relu"]
+
+
+def test_what_expands_the_weights_of_a_layer_is_named_after_it(nested: tuple[Nested, Path]) -> None:
+    module, path = nested
+    model = read_model(quantized_structure(path.read_bytes(), Scheme(activations="float32")))
+    kinds = [op.op for op in graph_views(model)[0].ops]
+    labels = operator_labels(model, module)
+    found = {label for label, kind in zip(labels, kinds, strict=True) if kind == "DEQUANTIZE"}
+    layers = {name for name, child in module.named_modules() if isinstance(child, nn.Conv2d | nn.Linear)}
+    assert found >= {f"{layer}.dequantize" for layer in layers}
+    assert layers <= set(labels)
