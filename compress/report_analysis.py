@@ -26,6 +26,8 @@ SMALL_RANGE_USE = 0.25
 FIXED_RANGE = ("LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH")
 #: Characters between two columns of a table in the terminal.
 GAP = 2
+#: Differences of accuracies are as large as the noise when they are no further above it: they are rounded.
+POINTS_EPSILON = 1e-6
 #: Ratios above this mean that nothing is lost.
 EXACT_DB = 149.0
 SHORTEST_NAME, LONG_NAME = 16, 32
@@ -137,7 +139,7 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     tried = [entry for entry in analysis["layers"] if entry["gained_db"] is not None]
     if not tried:
         return "No operator quantizes anything."
-    lost, noise = analysis["float_score"] - analysis["score"], analysis["noise_points"]
+    lost, noise = analysis["float_score"] - analysis["score"], analysis["noise_points"] + POINTS_EPSILON
     worst = tried[0]
     gains = f"{_signed(worst['gained_points'])} points and {_signed(worst['gained_db'])} dB at the output"
     name = f"{worst['layer']} ({worst['op']})"

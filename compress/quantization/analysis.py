@@ -25,6 +25,8 @@ from compress.tflite.weights import macs
 MOST_DB = 150.0
 #: Share of the values at each end of a range that do not count as using it: a few outliers make no use of 256 steps.
 IGNORED_SHARE = 0.0005
+#: Differences of accuracies are as large as the noise when they are no further above it: they are rounded.
+POINTS_EPSILON = 1e-6
 _Values = tuple[torch.Tensor, ...]
 
 
@@ -241,7 +243,7 @@ def rank(layers: Iterable[LayerAnalysis], noise_points: float = 0.0) -> list[Lay
     def key(layer: LayerAnalysis) -> tuple[float, float, int]:
         if layer.gained_points is None or layer.gained_db is None:
             return math.inf, math.inf, layer.index
-        told = layer.gained_points if abs(layer.gained_points) > noise_points else 0.0
+        told = layer.gained_points if abs(layer.gained_points) > noise_points + POINTS_EPSILON else 0.0
         return -told, -layer.gained_db, layer.index
 
     return sorted(layers, key=key)

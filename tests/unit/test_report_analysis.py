@@ -62,6 +62,8 @@ def test_where_nothing_stands_out_nothing_is_blamed() -> None:
     assert spread.startswith("No layer stands out: keeping stack1.conv1 (CONV_2D) in float, which brings most,")
     assert "The loss is spread over many layers." in spread
     assert "apart" not in spread
+    rounded = sample.ANALYSIS["noise_points"] * (1 + 1e-12)
+    assert concluded(gained_points=rounded, gained_db=1.2).startswith("No layer stands out")
     sound = conclusion({**sample.ANALYSIS, "score": 93.0, "layers": sample.ANALYSIS["layers"][1:]}, PTQ)
     assert "No layer stands out" in sound
     assert sound.endswith(

@@ -307,6 +307,10 @@ def test_ranking() -> None:
               layer(5, 0.5, 0.2), layer(6, None, None)]  # fmt: skip
     assert [one.index for one in rank(reversed(layers))] == [3, 5, 1, 2, 4, 0, 6]
     assert [one.index for one in rank(layers, noise_points=1.0)] == [3, 2, 5, 1, 4, 0, 6]
+    # Two samples of 144, as a difference of two accuracies and as it is.
+    two = 19.444444444444446 - 18.055555555555554
+    assert two > 100 * 2 / 144
+    assert [one.index for one in rank([layer(0, two, 0.1), layer(1, 0.0, 3.0)], noise_points=100 * 2 / 144)] == [1, 0]
 
 
 # -- planted faults ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from compress.quantization.compare import Agreement, LayerDifference
-from compress.stages.verify import _judge
+from compress.recipe import QuantizeSpec
+from compress.stages.verify import _judge, census_reasons
+from compress.tflite.census import census
+from compress.tflite.flatbuffer import read_model
+
+from ..made_flatbuffer import Made, Op, int8, make_bytes
 
 
 def agreement(same: float, clear_same: float, mean_steps: float = 1.0) -> Agreement:
@@ -78,3 +83,15 @@ def test_clear_answers_must_agree_more_often() -> None:
     (reason,), _ = judge(agreement(99.85, 99.89), layer("a"))
     assert "99.85 % of 5000 samples (99.89 % of those with a clear answer)" in reason
     assert "99.9 % of the clear ones" in reason
+
+
+def test_an_operator_in_float_is_named_and_the_conversions_around_it_are_not() -> None:
+    tensors = [int8(1, 4), Made((1, 4), "float32"), Made((1, 4), "float32"), int8(1, 4)]
+    ops = [Op("DEQUANTIZE", (0,), (1,)), Op("SIN", (1,), (2,)), Op("QUANTIZE", (2,), (3,))]
+    found = census(read_model(make_bytes(tensors, ops)), labels=["dequantize", "gate.sin", "quantize"])
+    (reason,) = census_reasons(found, QuantizeSpec())
+    assert reason.startswith("SIN (layer gate.sin) holds float32: it writes float32 values.")
+    assert "`quantize.allow: [float32]`" in reason
+    lonely = [Op("DEQUANTIZE", (0,), (1,)), Op("QUANTIZE", (1,), (3,))]
+    (reason,) = census_reasons(census(read_model(make_bytes(tensors, lonely))), QuantizeSpec())
+    assert reason.startswith("DEQUANTIZE")
