@@ -24,11 +24,13 @@ class Scheme:
         activations: `int8` (asymmetric); `int16` (symmetric); `dynamic`: float32 between operators, INT8 within those
             that multiply by weights, the range found anew for each input; `float32`: weights are expanded before use.
         wide: Name of an operator's first output tensor in the float flatbuffer -> the wider type its activations have.
+        wide_output: Whether the model's output may be as wide as the operator it comes from; else it is converted.
     """
 
     weights: Weights = "int8"
     activations: Activations = "int8"
     wide: dict[str, Wide] = field(default_factory=dict)
+    wide_output: bool = False
 
     @property
     def static(self) -> bool:
@@ -54,6 +56,8 @@ class Scheme:
                 manager.add_static_config(scope, every, activation_num_bits=16, weight_num_bits=8)
             else:
                 manager.add_quantization_config(scope, every, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+        if self.wide and not self.wide_output:  # the output has the name of the operator it comes from
+            self._add(manager, ".*;$", qtyping.TFLOperationName.OUTPUT, 8)
         return manager.get_quantization_recipe()
 
     def _add(self, manager: Any, scope: str, op: Any, weight_bits: int) -> None:

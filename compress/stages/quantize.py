@@ -37,7 +37,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     spec = bench.recipe.quantize
     if spec is None:
         raise ModelError("the recipe has no quantize block")
-    scheme = Scheme(spec.weights, spec.activations)
+    scheme = Scheme(spec.weights, spec.activations, wide_output=bench.recipe.io == "float32")
     model = build(bench, scheme)
     metrics = calibrate(bench, model.twin, spec)
     curve: list[dict[str, Any]] = []

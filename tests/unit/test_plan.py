@@ -100,6 +100,15 @@ def test_what_ptq_does_not_use_does_not_count(tmp_path: Path) -> None:
     assert calibrated == trained
 
 
+def test_the_output_type_reaches_repairs_that_may_keep_the_last_layer_wider(tmp_path: Path) -> None:
+    for allow, reaches in (([], False), (["int16"], True)):
+        quantize = {"mode": "ptq", "max_drop_points": 1.0, "allow": allow}
+        one, other = (
+            prints(plan(tmp_path, recipe(quantize=quantize, export={"io": io})))["quantize"] for io in ("int8", "float32")
+        )
+        assert (one != other) == reaches
+
+
 def test_finished_steps_are_reused_and_the_rest_says_why(tmp_path: Path) -> None:
     store = Store(tmp_path)
     finish(store, plan(tmp_path), "teacher", "distill")

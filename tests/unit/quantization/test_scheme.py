@@ -109,6 +109,25 @@ def test_single_operators_are_kept_wider(converted: Converted, wide: str) -> Non
     assert answers.p999_steps <= 2.01
 
 
+@pytest.mark.parametrize("wide", ["int16", "float32"])
+@pytest.mark.parametrize("io", ["int8", "uint8", "float32"])
+def test_a_wider_last_layer_leaves_the_output_as_asked(converted: Converted, wide: str, io: str) -> None:
+    kept = dict.fromkeys(names(converted)[-1:], wide)
+    made = with_scheme(converted, Scheme(wide=kept, wide_output=io == "float32"))  # type: ignore[arg-type]
+    twin = calibrated(made)
+    content, _ = shipped(made, twin, io)
+    found = operators(content)
+    assert next(target for op, _, _, target in found if op == "FULLY_CONNECTED") == wide
+    assert found[-1][3] == io
+    # Its values reach a float output without a detour over eight bits.
+    assert ("QUANTIZE", wide, "", "int8") not in found[-2:] or io != "float32"
+    x = images(60, 1)
+    expected = outputs(twin, x)
+    assert (run_flatbuffer(content, x).argmax(1) == expected.argmax(1)).all()
+    samples = x[:8].permute(0, 2, 3, 1).numpy()
+    assert not [layer for layer in compare_layers(twin, read_model(content), content, samples) if layer.differs]
+
+
 def test_sixteen_bits_lose_less_than_eight_and_four_lose_more(converted: Converted) -> None:
     errors = {
         name: error(calibrated(with_scheme(converted, scheme)))
