@@ -104,7 +104,8 @@ def test_the_output_type_reaches_repairs_that_may_keep_the_last_layer_wider(tmp_
     for allow, reaches in (([], False), (["int16"], True)):
         quantize = {"mode": "ptq", "max_drop_points": 1.0, "allow": allow}
         one, other = (
-            prints(plan(tmp_path, recipe(quantize=quantize, export={"io": io})))["quantize"] for io in ("int8", "float32")
+            prints(plan(tmp_path, recipe(quantize=quantize, export={"io": io})))["quantize"]
+            for io in ("int8", "float32")
         )
         assert (one != other) == reaches
 
