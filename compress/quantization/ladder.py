@@ -186,7 +186,7 @@ class Ladder:
                     break
             if found is None:
                 share = f"{100.0 * widening.limit:g} % of the multiplications"
-                detail = f"no layer that would help is within {share}"
+                detail = f"no layer is within {share}"
                 self.rungs.append(Rung(f"wide-{kind}", best[0], reference - best[0], detail))
                 continue
             accuracy, chosen = found

@@ -44,7 +44,8 @@ class WideSet:
 def wide_sets(twin: Twin, gains: Mapping[int, Gain], floating: schema.ModelT, limit: float) -> Iterator[WideSet]:
     """Gives growing sets of layers, those that gain most first: one layer, two, four and so on.
 
-    With a layer go those that read its output, else it would be rounded again on its way.
+    With a layer go those that read its output, else it would be rounded again on its way. Those that bring nothing
+    alone come last: several in a row may together.
 
     Args:
         twin: Of the model as it is.
@@ -58,8 +59,6 @@ def wide_sets(twin: Twin, gains: Mapping[int, Gain], floating: schema.ModelT, li
     chosen: set[int] = set()
     taken, given, size = 0, 0, 1
     for index in sorted(gains, key=lambda k: (-gains[k].points, -gains[k].db, k)):
-        if gains[index].points <= 0 and gains[index].db <= 0:
-            break
         grown = chosen | _with_readers(twin, twin.graph.nodes[index])
         if grown == chosen or sum(macs[k] for k in grown) > limit * total:
             continue
