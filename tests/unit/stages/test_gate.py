@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from compress.errors import ModelError
 from compress.quantization.compare import Agreement, LayerDifference
 from compress.recipe import QuantizeSpec
+from compress.stages import verify
 from compress.stages.verify import _judge, census_reasons
 from compress.tflite.census import census
 from compress.tflite.flatbuffer import read_model
@@ -95,3 +99,36 @@ def test_an_operator_in_float_is_named_and_the_conversions_around_it_are_not() -
     lonely = [Op("DEQUANTIZE", (0,), (1,)), Op("QUANTIZE", (1,), (3,))]
     (reason,) = census_reasons(census(read_model(make_bytes(tensors, lonely))), QuantizeSpec())
     assert reason.startswith("DEQUANTIZE")
+
+
+def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """TensorFlow has no kernel from INT8 to INT16, for one; the run must end in a verdict all the same."""
+
+    def refuses(*_args: object, **_options: object) -> None:
+        raise ModelError("tensorflow cannot run it")
+
+    outputs = np.zeros((4, 2), np.float32)
+    for name, value in {
+        "outputs_of": outputs, "outputs_of_flatbuffer": outputs, "spare_inputs": outputs, "read_model": None,
+        "compare_answers": agreement(80.0, 90.0), "compare_layers": [layer("a")],
+    }.items():  # fmt: skip
+        monkeypatch.setattr(verify, name, lambda *_args, found=value: found)
+    monkeypatch.setattr(verify, "score", refuses)
+    twin: Any = SimpleNamespace(group_of={}, graph=SimpleNamespace(output=0), to=lambda _device: twin)
+    notes: list[str] = []
+    bench: Any = SimpleNamespace(
+        ctx=SimpleNamespace(note=notes.append),
+        dataset=SimpleNamespace(test=SimpleNamespace(inputs=outputs, labels=None)),
+        task=SimpleNamespace(
+            inputs=lambda x: x, to_flatbuffer=lambda x: x, metrics=lambda *_args: {"accuracy": 0.0}
+        ),
+        device="cpu",
+    )  # fmt: skip
+    path, reasons = tmp_path / "model.tflite", list[str]()
+    path.write_bytes(b"")
+    found = verify.check_twin(bench, twin, path, outputs, reasons)
+    assert found["second_opinion"] is None
+    assert notes == ["no second opinion: tensorflow cannot run it"]
+    assert "80.00 % of 5000 samples" in reasons[0]
