@@ -134,6 +134,24 @@ def _prune(data: dict[str, Any]) -> Iterator[Finding]:
                 yield ("prune", key), message, "remove it, or choose `method: unstructured`"
 
 
+def _prune_target(data: dict[str, Any]) -> Iterator[Finding]:
+    given, target = _block(data, "prune"), _block(data, "prune", "target")
+    if given.get("target") is None:
+        return
+    for key in ("ratio", "of"):
+        if _has(given, key):
+            message = "is not used beside `target`, which says in absolute numbers how far to prune"
+            yield ("prune", key), message, "remove one of the two"
+    if given.get("method") == "unstructured":
+        message = "is used by `structured` only: zeros change none of these"
+        yield ("prune", "target"), message, "remove it, or choose `method: structured`"
+    for key in ("size_kib", "latency_ms"):
+        wanted, limit = target.get(key), _block(data, "budget").get(key)
+        if isinstance(limit, int | float) and isinstance(wanted, int | float) and wanted > limit:
+            message = f"prunes to {wanted:g}, but the budget allows {limit:g}"
+            yield ("prune", "target", key), message, f"ask for no more than budget.{key}"
+
+
 def _quantize(data: dict[str, Any]) -> Iterator[Finding]:
     given = _block(data, "quantize")
     if given.get("mode", "ptq") == "ptq" and given.get("escalate") is None:
@@ -238,6 +256,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _keras,
     _data,
     _prune,
+    _prune_target,
     _quantize,
     _types,
     _training,

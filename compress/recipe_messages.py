@@ -75,7 +75,7 @@ def complain_about(error: ValidationError, document: Document) -> None:
     for detail in error.errors(include_url=False):
         path = real_path(detail["loc"], document.data, into_lists=False)
         if detail["type"] == "wrong_combination":
-            path = (*path, str(detail["ctx"]["key"]))
+            path = (*path, *filter(None, [str(detail["ctx"]["key"])]))
         if path in seen or any(path[: len(broken)] == broken for broken in document.broken):
             continue
         seen.add(path)

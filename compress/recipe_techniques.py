@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from compress.recipe_training import Trains, TrainSpec
+from compress.recipe_training import Block, Trains, TrainSpec
+
+_COUNT = re.compile(r"([0-9]*\.?[0-9]+)\s*([kMG])")
+_UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
+#: Key of `prune.target` -> what it is counted in, and that in its unit.
+TARGETS = {
+    "params": ("params", 1.0),
+    "macs": ("macs", 1.0),
+    "size_kib": ("size", 1024.0),
+    "latency_ms": ("latency", 1.0),
+}
 
 #: Share of zeros that a pattern of pruning makes.
 PATTERN_RATIOS = {"2:4": 0.5, "4:8": 0.5, "4:16": 0.75}
@@ -30,6 +41,31 @@ class DistillSpec(Trains):
     train: TrainSpec = Field(default_factory=TrainSpec, description="How the student is trained.")
 
 
+class PruneTarget(Block):
+    """What the pruned model may have at most, in absolute numbers; one of these."""
+
+    params: float | None = Field(default=None, gt=0, description="Parameters; `250k` and `1.5M` are numbers too.")
+    macs: float | None = Field(default=None, gt=0, description="Multiply-accumulates of one sample, such as `10M`.")
+    size_kib: float | None = Field(default=None, gt=0, description="KiB of the flatbuffer.")
+    latency_ms: float | None = Field(
+        default=None, gt=0, description="Milliseconds of one inference (p50) on the first of benchmark.runtimes."
+    )
+
+    @field_validator("params", "macs", mode="before")
+    @classmethod
+    def _with_unit(cls, value: Any) -> Any:
+        found = _COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
+        return float(found[1]) * _UNITS[found[2]] if found else value
+
+    @model_validator(mode="after")
+    def _one(self) -> PruneTarget:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            text = f"expected one of its keys, found {' and '.join(given) or 'none'}"
+            raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": ""})
+        return self
+
+
 class PruneSpec(Trains):
     """Removing weights or channels by importance, with fine-tuning to win the loss back."""
 
@@ -41,8 +77,13 @@ class PruneSpec(Trains):
         description="`structured` removes channels (smaller, faster); `unstructured` sets weights to zero.",
     )
     ratio: float = Field(default=0.5, gt=0, lt=1, description="The share REMOVED, of what `of` names.")
-    of: Literal["params", "macs", "weights"] = Field(
-        default="macs", description="`params` or `macs` (structured); `weights` (unstructured, its default)."
+    of: Literal["params", "macs", "size", "latency", "weights"] = Field(
+        default="macs",
+        description="structured: `params`, `macs`, `size` (bytes of the flatbuffer) or `latency` (p50 on the first of "
+        "benchmark.runtimes); unstructured: `weights` (its default).",
+    )
+    target: PruneTarget | None = Field(
+        default=None, description="structured: an absolute number in the place of `ratio` and `of`."
     )
     pattern: Literal["2:4", "4:8", "4:16", "1x4", "1x16"] | None = Field(
         default=None,
@@ -80,7 +121,7 @@ class PruneSpec(Trains):
     @model_validator(mode="after")
     def _method_fits(self) -> PruneSpec:
         if (self.method == "unstructured") != (self.of == "weights"):
-            expected = "`weights`" if self.method == "unstructured" else "`params` or `macs`"
+            expected = "`weights`" if self.method == "unstructured" else "`params`, `macs`, `size` or `latency`"
             text = f"method `{self.method}` counts {expected}, not `{self.of}`"
             raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": "of"})
         share = PATTERN_RATIOS.get(self.pattern or "", self.ratio)
@@ -88,6 +129,15 @@ class PruneSpec(Trains):
             text = f"pattern `{self.pattern}` makes a share of {share:g} zero, not {self.ratio:g}"
             raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": "ratio"})
         return self
+
+    @property
+    def goal(self) -> tuple[str, float | None]:
+        """What pruning counts (`params`, `macs`, `size` in bytes, `latency` in ms) and its absolute target, if any."""
+        for key, (kind, unit) in TARGETS.items():
+            value = getattr(self.target, key, None)
+            if value is not None:
+                return kind, value * unit
+        return self.of, None
 
 
 class QuantizeSpec(Trains):

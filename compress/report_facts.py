@@ -43,6 +43,13 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(values)
 
 
+def _target(target: dict[str, Any]) -> str:
+    """Returns what was asked of pruning and what came out, in the units it was asked in."""
+    unit = {"size": "bytes", "latency": "ms", "params": "parameters", "macs": "MACs"}[target["kind"]]
+    asked, reached, before = (significant(target[key]) for key in ("asked", "reached", "before"))
+    return f"{asked} {unit}; reached {reached}, {before} before"
+
+
 #: Block of the report -> its title and what is shown of it: key, how it reads, how its value is written.
 MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]] = {
     "distillation": (
@@ -61,6 +68,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("method", "Method", str),
             ("of", "Counted in", str),
             ("asked", "Share asked to go", _share),
+            ("target", "Target", _target),
             ("removed_macs", "MACs removed", _share),
             ("removed_params", "Parameters removed", _share),
             ("rounding_points", "Changed by rounding the widths", points),

@@ -24,8 +24,7 @@ from compress.models.count import count
 from compress.models.keras_models import KerasTeacher
 from compress.models.weights import load_weights, save_weights
 from compress.pruning.architecture import apply_architecture
-from compress.pruning.structured import StructuredPruner
-from compress.recipe import DistillSpec, ModelSpec, PruneSpec, Recipe, TrainSpec
+from compress.recipe import DistillSpec, ModelSpec, Recipe, TrainSpec
 from compress.stages.keras import require_known_range
 from compress.tasks import make_task
 from compress.tasks.base import Task
@@ -246,11 +245,3 @@ def save_model(model: nn.Module, curve: list[dict[str, Any]], work: Path) -> Non
     """Writes a model's weights and its training curve."""
     save_weights(model.to("cpu"), work / WEIGHTS)
     write_json(work / CURVE, curve)
-
-
-def make_pruner(bench: Workbench, model: nn.Module, spec: PruneSpec) -> StructuredPruner:
-    """Returns the structured pruner of a recipe; it refuses what cannot be pruned that far."""
-    if spec.of == "weights":
-        raise ModelError("structured pruning counts params or macs")
-    example = torch.zeros(1, *bench.dataset.input_shape)
-    return StructuredPruner(model, example, of=spec.of, ratio=spec.ratio, steps=spec.steps, round_to=spec.round_to)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from compress.errors import DataError
-from compress.stages.base import Workbench, make_pruner
+from compress.stages.base import Workbench
+from compress.stages.targets import find_aim, pruner_for
 from compress.tflite.runtimes import RUNTIMES
 
 
@@ -44,4 +45,5 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
             bench.build(recipe.teacher)
         compressed = bench.build(recipe.compressed)
         if recipe.prune is not None and "prune" in todo and recipe.prune.method == "structured":
-            make_pruner(bench, compressed, recipe.prune)
+            aim = find_aim(bench, compressed, recipe.prune, search=False)
+            pruner_for(bench, compressed, recipe.prune, aim, recipe.prune.steps)

@@ -16,7 +16,8 @@ from compress.pruning.architecture import architecture_of
 from compress.pruning.patterns import Pattern
 from compress.pruning.unstructured import MagnitudeMasks, cubic_share
 from compress.recipe import PruneSpec
-from compress.stages.base import ARCHITECTURE, Workbench, make_pruner, model_figures, save_model, validation_figures
+from compress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
+from compress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for, reached
 from compress.training.fit import fit
 
 #: Share of the fine-tuning in which pruning happens; the rest wins the loss back.
@@ -45,10 +46,15 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         "base_validation_accuracy": validation_figures(bench, model).get("validation_accuracy"),
         "method": spec.method,
         "asked": spec.ratio,
-        "of": spec.of,
+        "of": spec.goal[0],
     }
-    technique = _structured if spec.method == "structured" else _unstructured
-    step, after_step, describe = technique(bench, model, spec)
+    aim = None
+    if spec.method == "structured":
+        aim = find_aim(bench, model, spec)
+        metrics["asked"] = 1.0 - aim.target / aim.before
+        step, after_step, describe = _structured(bench, model, spec, aim)
+    else:
+        step, after_step, describe = _unstructured(bench, model, spec)
     lesson = bench.lesson(learn=spec.learn_from_teacher)
     curve: list[dict[str, Any]] = []
     for number, span in enumerate(phases(spec.steps), start=1):
@@ -66,7 +72,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         )
     metrics |= {**model_figures(bench, model), **validation_figures(bench, model), **describe()}
     metrics["distilled"] = lesson.teacher is not None
-    if spec.method == "structured":
+    if aim is not None:
+        metrics["target"] = check_reached(bench, base, model, spec, aim)
         write_json(work / ARCHITECTURE, architecture_of(base.to("cpu"), model.to("cpu")))
     save_model(model, curve, work)
     return metrics
@@ -75,17 +82,30 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
 Technique = tuple[Callable[[int], object], Callable[[torch.optim.Optimizer], None] | None, Callable[[], dict[str, Any]]]
 
 
-def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
-    pruner = make_pruner(bench, model, spec)
+def check_reached(bench: Workbench, base: nn.Module, model: nn.Module, spec: PruneSpec, aim: Aim) -> dict[str, Any]:
+    """Returns what the report says of the target; a warning where it is missed by more than the tolerance."""
+    value = reached(bench, base, model, spec)
+    tolerance = TOLERANCE[aim.kind]
+    if abs(value - aim.target) > tolerance * aim.target:
+        bench.ctx.warn(
+            f"Pruning left {value:,.5g} {UNITS[aim.kind]} of {aim.before:,.5g} where {aim.target:,.5g} was asked: "
+            f"widths go in steps of {spec.round_to} (prune.round_to), which this model's layers allow no closer."
+        )
+    if aim.kind == "latency" and value >= aim.before:
+        raise ModelError(
+            f"the pruned model is not faster: {value:.4g} ms, {aim.before:.4g} ms before. "
+            "Ask for more, or count in MACs or size."
+        )
+    return {
+        "kind": aim.kind, "before": aim.before, "asked": aim.target, "reached": value, "tries": aim.tries,
+    }  # fmt: skip
+
+
+def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim) -> Technique:
+    pruner = pruner_for(bench, model, spec, aim, spec.steps)
 
     def describe() -> dict[str, Any]:
         report = pruner.report()
-        reached = report.removed_macs if spec.of == "macs" else report.removed_params
-        if abs(reached - spec.ratio) > 0.05:  # noqa: PLR2004 - five points
-            bench.ctx.warn(
-                f"Pruning removed {100 * reached:.1f} % of the {spec.of} where {100 * spec.ratio:.1f} % was asked: "
-                f"widths go in steps of {spec.round_to} (prune.round_to), which this model's layers allow no closer."
-            )
         return {
             "removed_params": report.removed_params,
             "removed_macs": report.removed_macs,

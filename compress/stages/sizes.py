@@ -12,8 +12,9 @@ from compress.artifact import Store
 from compress.context import Context
 from compress.models.count import count
 from compress.models.keras_models import KerasTeacher
-from compress.stages.base import FLOAT, Workbench, make_pruner
+from compress.stages.base import FLOAT, Workbench
 from compress.stages.keras import keras_figures, matrix_weights
+from compress.stages.targets import find_aim, pruner_for
 
 #: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
 FIXED_BYTES = 1_500
@@ -37,7 +38,7 @@ def predict_sizes(ctx: Context, store: Store) -> list[dict[str, Any]]:
     if recipe.student is not None:
         rows.append(_row(bench, model, "student", recipe.student.model))
     if recipe.prune is not None and recipe.prune.method == "structured":
-        pruner = make_pruner(bench, model, recipe.prune)
+        pruner = pruner_for(bench, model, recipe.prune, find_aim(bench, model, recipe.prune), recipe.prune.steps)
         for step in range(1, recipe.prune.steps + 1):
             pruner.prune_step(step)
         rows.append(_row(bench, model, "pruned", recipe.compressed.model))

@@ -28,6 +28,9 @@ PRUNED_METRICS = {
     "validation_accuracy": 93.0, "validation_macro_f1": 93.0, "distilled": True, "whole": {"stem": "it is the input"},
     "prunable_weights": 1000, "masked_weights": 900, "masked_share": 0.9, "layer_shares": {"stem": 0.5},
     "dense": ["fc.weight"],
+    "target": {
+        "kind": "size", "before": 100.0, "asked": 50.0, "reached": 51.0, "tries": [{"ratio": 0.4, "value": 51.0}],
+    },
 }  # fmt: skip
 
 

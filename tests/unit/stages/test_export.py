@@ -13,7 +13,7 @@ import pytest
 from compress.data.base import Dataset, Normalization, Split
 from compress.recipe import Recipe
 from compress.stages import export
-from compress.stages.export import ends_in_probabilities, model_notes, raw_pixel_steps
+from compress.stages.notes import ends_in_probabilities, model_notes, raw_pixel_steps
 from compress.tflite.finish import finish, pack
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.metadata import ModelNotes, TensorNotes
