@@ -162,9 +162,20 @@ def _quantize(data: dict[str, Any]) -> Iterator[Finding]:
     if _has(given, "ranges") and given.get("mode", "ptq") == "ptq" and given.get("escalate") is None:
         message = "is used by `qat` only: `ptq` calibrates"
         yield ("quantize", "ranges"), message, "remove it, or choose `mode: qat`"
+    elif _has(given, "ranges") and given.get("activations") in ("dynamic", "float32"):
+        message = f"is not used: with `activations: {given['activations']}` there are no fixed ranges"
+        yield ("quantize", "ranges"), message, "remove it"
     if _has(given, "wide_macs") and not given.get("allow"):
         message = "is not used: no wider type is allowed"
         yield ("quantize", "wide_macs"), message, "add for example `allow: [int16]`, or remove it"
+    elif _has(given, "wide_macs") and given.get("max_drop_points") is None:
+        message = "is not used: only the repairs of `max_drop_points` keep layers wider"
+        yield ("quantize", "wide_macs"), message, _repairs_or_nothing(given)
+
+
+def _repairs_or_nothing(given: dict[str, Any]) -> str:
+    """Returns the hint for a key that only repairs use; QAT has none."""
+    return "remove it" if given.get("mode") == "qat" else "add for example `max_drop_points: 0.5`, or remove it"
 
 
 def _types(data: dict[str, Any]) -> Iterator[Finding]:
@@ -173,7 +184,8 @@ def _types(data: dict[str, Any]) -> Iterator[Finding]:
     activations = given.get("activations", "int8")
     if io in ("int8", "uint8", "int16") and not isinstance(data.get("quantize"), dict):
         message = f"`{io}` needs a quantized model"
-        yield ("export", "io"), message, "add `quantize: {mode: ptq}`, or choose `io: float32`"
+        example = "activations: int16" if io == "int16" else "mode: ptq"
+        yield ("export", "io"), message, f"add `quantize: {{{example}}}`, or choose `io: float32`"
     elif io in ("int8", "uint8", "int16") and activations in IO_BY_ACTIVATIONS:
         fitting = IO_BY_ACTIVATIONS[activations]
         if io not in fitting:
@@ -190,7 +202,7 @@ def _types(data: dict[str, Any]) -> Iterator[Finding]:
     if isinstance(allowed, list) and "int16" in allowed and activations == "int8":
         if given.get("max_drop_points") is None:
             message = "`int16` is not used: only the repairs of `max_drop_points` keep layers wider"
-            yield ("quantize", "allow"), message, "add for example `max_drop_points: 0.5`"
+            yield ("quantize", "allow"), message, _repairs_or_nothing(given)
     elif isinstance(allowed, list) and "int16" in allowed and activations == "int16":
         yield ("quantize", "allow"), "`int16` is what all activations are anyway", "remove it"
 
