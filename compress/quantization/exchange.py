@@ -60,13 +60,25 @@ def find_biases(graph: Graph) -> dict[int, tuple[int, int]]:
     }
 
 
-def find_dynamic(graph: Graph, group_of: Mapping[int, int]) -> frozenset[int]:
-    """Returns the indices of nodes with integer weights whose inputs are float: they quantize these on the fly."""
-    return frozenset(
-        node.index
+def find_dynamic(graph: Graph, group_of: Mapping[int, int]) -> dict[int, bool]:
+    """Returns nodes with integer weights and float inputs, which they quantize on the fly: index -> row by row.
+
+    A linear layer finds a range for each row, a convolution one for each picture; but XNNPACK takes convolutions that
+    look at one pixel alone for linear layers (those with weights of eight bits).
+    """
+    return {
+        node.index: node.op == "FULLY_CONNECTED" or _is_pointwise(graph, node)
         for node in graph.nodes
         if _has_weight(graph, node) and graph.tensors[node.inputs[1]].quantized and node.inputs[0] not in group_of
-    )
+    }
+
+
+def _is_pointwise(graph: Graph, node: Node) -> bool:
+    if node.op != "CONV_2D" or graph.tensors[node.inputs[1]].bits < 8:  # noqa: PLR2004
+        return False
+    _, height, width, channels = node.input_shapes[1]
+    alone = (height, width, node.options["strideH"], node.options["strideW"]) == (1, 1, 1, 1)
+    return alone and channels == node.input_shapes[0][3]
 
 
 def load_constants(

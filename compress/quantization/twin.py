@@ -58,7 +58,7 @@ class Twin(nn.Module):
     Attributes:
         graph: The flatbuffer's operators and tensors.
         groups: Activation ranges; each is shared by the tensors that carry one scale.
-        dynamic: Indices of nodes with integer weights and float inputs: they quantize their inputs on the fly.
+        dynamic: Indices of nodes that quantize their inputs on the fly -> whether row by row.
         has_narrow_stride: Whether it must be trained by `safe_kernels`.
         constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
@@ -185,8 +185,7 @@ class Twin(nn.Module):
         with self._sparing(node):
             found = [self._argument(n, values, device) for n in node.inputs if n >= 0]
             if node.index in self.dynamic and self.quantizing:
-                # A linear layer finds a range for each row, a convolution one for each picture.
-                found[0] = fake_dynamic(found[0], found[0].ndim - 1 if node.op == "FULLY_CONNECTED" else 1)
+                found[0] = fake_dynamic(found[0], found[0].ndim - 1 if self.dynamic[node.index] else 1)
         return found
 
     def _sparing(self, node: Node) -> contextlib.AbstractContextManager[None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
 
 from compress.quantization.compare import compare_answers, compare_layers
 from compress.quantization.fake import fake_dynamic
@@ -16,6 +18,7 @@ from compress.quantization.ranges import INT16, scale_and_zero_point
 from compress.quantization.scheme import Activations, Scheme, Weights
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
+from compress.tflite.convert import convert
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.views import dtype_name, op_name
 
@@ -175,3 +178,22 @@ def test_linear_layers_quantize_their_inputs_asymmetrically_in_every_runtime(con
         if op.builtinOptionsType == schema.BuiltinOptions.FullyConnectedOptions
     ]
     assert flags == [True]
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (1, 2, 1), (1, 1, 2), (3, 1, 1)])
+def test_convolutions_quantize_their_inputs_by_picture_or_by_pixel_as_xnnpack_does(
+    tmp_path: Path, weights: Weights, kernel: int, stride: int, groups: int
+) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 8, kernel, stride, groups=groups)
+    module, path = nn.Sequential(conv, nn.Flatten()).eval(), tmp_path / "float.tflite"
+    convert(module, (4, 6, 6), path)
+    made = Converted(module, path, quantized_structure(path.read_bytes(), Scheme(weights, "dynamic")))
+    twin = made.twin()
+    content, _ = shipped(made, twin, "float32")
+    x = torch.randn(6, 4, 6, 6)
+    assert np.abs(run_flatbuffer(content, x) - outputs(twin, x)).max() < 1e-5
+    samples = x[:2].permute(0, 2, 3, 1).numpy()
+    (found, *_) = compare_layers(twin, read_model(content), content, samples)  # without XNNPACK
+    assert (found.op, found.max_steps < 0.5) == ("CONV_2D", True)
