@@ -119,13 +119,19 @@ def verification_facts(report: Report) -> list[Fact]:
             ("Same answer as the quantized twin", f"{percent(twin['same'])} of {number(twin['samples'])} samples"),
             ("The same where the answer is clear by a step", percent(twin["clear_same"])),
             ("Accuracy of the twin", percent(twin.get("accuracy"))),
-            ("Outputs differ from the twin's by", f"{steps} (a step is the output's scale)"),
+            ("Outputs differ from the twin's by", f"{steps} (a step is {_step(report)})"),
             ("First layer that differs from the twin", found["first_differing_layer"] or "none"),
         ]
     rows.append(("Same answer as the float model", percent(found["float_agreement"])))
     if report["sparsity"] is not None:
         rows.append(("Zeros", sparsity_sentence(report["sparsity"])))
     return rows
+
+
+def _step(report: Report) -> str:
+    """Returns what outputs are compared in; those of `compress.stages.verify.check_twin`."""
+    floating = (report["quantization"] or {}).get("activations") in ("dynamic", "float32")
+    return "1/255 of what its outputs span" if floating else "the output's scale"
 
 
 def bytes_table(report: Report) -> Table:

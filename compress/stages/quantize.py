@@ -67,16 +67,18 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
 
 
 def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any]:
-    """Sets the twin's ranges from the calibration set and returns the figures of plain PTQ."""
-    batches = calibration_batches(bench, spec)
-    samples = sum(len(batch) for batch in batches)
-    if samples < spec.calibration_samples:
-        bench.ctx.note(f"calibrating on {samples} samples: there are no more than that")
+    """Sets the twin's ranges, where it has any, from the calibration set and returns the figures of plain PTQ."""
     twin.eval()
-    twin.calibrate(batches, bench.task.input_range())
+    used: dict[str, Any] = {}
+    if twin.groups:
+        batches = calibration_batches(bench, spec)
+        used["calibration_samples"] = samples = sum(len(batch) for batch in batches)
+        if samples < spec.calibration_samples:
+            bench.ctx.note(f"calibrating on {samples} samples: there are no more than that")
+        twin.calibrate(batches, bench.task.input_range())
     with twin.floating():
         figures = validation_figures(bench, twin, "float_validation_")
-    return {"calibration_samples": samples, **figures, **validation_figures(bench, twin, "ptq_validation_")}
+    return {**used, **figures, **validation_figures(bench, twin, "ptq_validation_")}
 
 
 def calibration_batches(bench: Workbench, spec: QuantizeSpec) -> list[torch.Tensor]:

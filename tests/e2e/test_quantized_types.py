@@ -35,7 +35,11 @@ def test_a_run_in_other_integers(cook: Callable[..., Outcome], kitchen: Path, we
     # Weights weigh a quarter, or an eighth, of what they do in float32.
     parts = result["flatbuffer"]["parts"]
     assert parts["weights"] <= result["params"] * (0.8 if weights == "int4" else 1.0)
-    assert f"INT{weights[3:]} weights" in (kitchen / "run" / "report.md").read_text()
+    told = (kitchen / "run" / "report.md").read_text()
+    assert f"INT{weights[3:]} weights" in told
+    fixed = activations in ("int8", "int16")
+    assert ("calibration_samples" in report["quantization"]) == fixed
+    assert ("a step is the output's scale" in told) == fixed
 
 
 def test_four_bits_can_be_trained(cook: Callable[..., Outcome], kitchen: Path) -> None:
