@@ -73,7 +73,8 @@ class Trains(Block):
         if isinstance(train, TrainSpec) or not isinstance(train, dict):
             return data
         filled = cls.filled_train(train)
-        if data.get("weights") is not None and "learning_rate" not in train and "learning_rate" in filled:
+        pretrained = data.get("weights") is not None and "model" in cls.model_fields  # not the type of quantized ones
+        if pretrained and "learning_rate" not in train and "learning_rate" in filled:
             filled["learning_rate"] *= PRETRAINED_SHARE
         return {**data, "train": filled}
 

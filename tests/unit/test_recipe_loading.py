@@ -303,3 +303,15 @@ def test_names_of_models(write: Write, model: str) -> None:
 
 def test_without_a_student_the_teacher_is_compressed(write: Write) -> None:
     assert load_recipe(write(SMALL)).compressed.model == "resnet9"
+
+
+@pytest.mark.parametrize("weights", ["", "weights: int8, ", "weights: int4, "])
+def test_the_type_of_quantized_weights_leaves_the_learning_rate_as_it_is(write: Write, weights: str) -> None:
+    """A model's `weights` are a file to start from, at a tenth of the rate; those of `quantize` are a type."""
+    recipe = load_recipe(write(f"{SMALL}quantize: {{{weights}mode: qat}}\n"))
+    assert recipe.quantize is not None
+    assert recipe.quantize.train.learning_rate == pytest.approx(1e-4)
+    recipe = load_recipe(write("version: 1\nteacher: {model: resnet9, weights: a.safetensors, train: {epochs: 3}}\n"))
+    assert recipe.teacher is not None
+    assert recipe.teacher.train is not None
+    assert recipe.teacher.train.learning_rate == pytest.approx(0.01)
