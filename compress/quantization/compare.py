@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compress.quantization.graph import Node, tensor_values
 from compress.quantization.ranges import INT8
 from compress.quantization.twin import Twin
+from compress.quantization.writing import float_constants
 from compress.tflite.quiet import quiet
 
 #: An operator computes what the twin computes when its outputs are within this many steps ...
@@ -193,7 +194,7 @@ def _step(twin: Twin, node: Node, n: int, expected: torch.Tensor) -> float:
 
 def _constants_differ(twin: Twin, shipped: schema.ModelT, numbers: dict[int, int]) -> set[int]:
     """Returns the operators whose stored weights, biases or scales are not what the twin holds."""
-    expected = twin.quantized_constants()
+    expected, floats = twin.quantized_constants(), float_constants(twin)
     tensors = shipped.subgraphs[0].tensors
     bad: set[int] = set()
     for node in twin.graph.nodes:
@@ -203,6 +204,10 @@ def _constants_differ(twin: Twin, shipped: schema.ModelT, numbers: dict[int, int
                 stored = tensor_values(shipped, tensors[numbers[n]])
                 same_scale = np.array_equal(np.asarray(tensors[numbers[n]].quantization.scale, np.float32), scale)
                 if stored is None or not np.array_equal(stored, integers) or not same_scale:
+                    bad.add(node.index)
+            elif n in floats and n in numbers:
+                stored = tensor_values(shipped, tensors[numbers[n]])
+                if stored is None or not np.array_equal(stored, floats[n]):
                     bad.add(node.index)
         for n in node.outputs:
             if n in twin.group_of and n in numbers:

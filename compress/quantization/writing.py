@@ -49,6 +49,15 @@ def quantized_constants(twin: Twin) -> dict[int, tuple[NDArray[Any], NDArray[np.
     return result
 
 
+def float_constants(twin: Twin) -> dict[int, NDArray[np.float32]]:
+    """Returns the weights and biases that stay float: of operators kept wider, or with float activations."""
+    return {
+        int(key): values.detach().cpu().numpy().astype(np.float32)
+        for key, values in twin.weights.items()
+        if not twin.graph.tensors[int(key)].quantized
+    }
+
+
 def write_into(twin: Twin, model: schema.ModelT) -> None:
     """Writes the twin's ranges, weights and biases into the flatbuffer it was built from.
 
@@ -66,3 +75,7 @@ def write_into(twin: Twin, model: schema.ModelT) -> None:
         offset = twin.groups[twin.group_of[n]].zero_point if n in twin.group_of else 0
         set_quantization(subgraph.tensors[n], scale, np.full(len(scale), offset, np.int64))
         replace_values(model, subgraph.tensors[n], integers)
+    for n, values in float_constants(twin).items():
+        before = twin.graph.tensors[n].constant
+        if before is None or not np.array_equal(values, before):  # training and repairs change them too
+            replace_values(model, subgraph.tensors[n], values)

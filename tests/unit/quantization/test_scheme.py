@@ -15,7 +15,7 @@ from compress.quantization.compare import compare_answers, compare_layers
 from compress.quantization.fake import fake_dynamic
 from compress.quantization.graph import pack_int4, unpack_int4
 from compress.quantization.ranges import INT16, scale_and_zero_point
-from compress.quantization.scheme import Activations, Scheme, Weights
+from compress.quantization.scheme import Activations, Scheme, Weights, Wide
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.tflite.convert import convert
@@ -197,3 +197,26 @@ def test_convolutions_quantize_their_inputs_by_picture_or_by_pixel_as_xnnpack_do
     samples = x[:2].permute(0, 2, 3, 1).numpy()
     (found, *_) = compare_layers(twin, read_model(content), content, samples)  # without XNNPACK
     assert (found.op, found.max_steps < 0.5) == ("CONV_2D", True)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "float32", "wide"])
+def test_float_weights_and_biases_that_training_changed_are_written(converted: Converted, kind: str) -> None:
+    kept: dict[str, Wide] = dict.fromkeys(names(converted)[-1:], "float32")
+    scheme = Scheme(wide=kept) if kind == "wide" else Scheme(activations=kind)  # type: ignore[arg-type]
+    made = with_scheme(converted, scheme)
+    twin = calibrated(made)
+    with torch.no_grad():
+        for weight in twin.weights.values():
+            weight.mul_(1.25).add_(0.01)
+    twin.calibrate([images(64)])
+    content, _ = shipped(made, twin, "int8" if kind == "wide" else "float32")
+    x = images(40, 1)
+    step = 1.0 if kind != "wide" else twin.groups[twin.group_of[twin.graph.output]].scale
+    found = compare_answers(run_flatbuffer(content, x).astype(np.float32), outputs(twin, x), step)
+    assert found.max_steps <= (2.01 if kind == "wide" else 0.05)
+    samples = x[:4].permute(0, 2, 3, 1).numpy()
+    assert not [layer for layer in compare_layers(twin, read_model(content), content, samples) if layer.differs]
+    with torch.no_grad():
+        twin.weights[str(next(n for n in twin.biases if not twin.graph.tensors[n].quantized))][0] += 0.001
+    (planted,) = [one for one in compare_layers(twin, read_model(content), content, samples) if one.weights_differ]
+    assert planted.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
