@@ -78,9 +78,7 @@ def main() -> None:
         if not table.done(case, 0):
             table.append(case, 0, **run_case(case, Store(options.store)))
             print(table.rows()[-1], flush=True)
-    print("| case | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
-    for row in table.rows():
-        print(f"| {row['case']} | " + " | ".join(row[name] for name in COLUMNS) + " |")
+    table.show("case", COLUMNS)
 
 
 if __name__ == "__main__":

@@ -121,9 +121,7 @@ def main() -> None:
                 table.append(case, seed, **run_case(case, seed, Store(options.store)))
                 print(table.rows()[-1], flush=True)
     names = COLUMNS[1:]
-    print("| case | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1))
-    for row in table.rows():
-        print(f"| {row['case']} | " + " | ".join(row[name] for name in names) + " |")
+    table.show("case", names)
 
 
 if __name__ == "__main__":

@@ -131,9 +131,7 @@ def main() -> None:
         "clear_same",
         "size_bytes",
     )
-    print("| case | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1))
-    for row in table.rows():
-        print(f"| {row['case']} | " + " | ".join(row[name] for name in names) + " |")
+    table.show("case", names)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,7 @@ def main() -> None:
             for runtime, row in run_case(name, Store(options.store)).items():
                 table.append(f"{name} {runtime}", 0, **row)
                 print(table.rows()[-1], flush=True)
-    print("| recipe and runtime | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
-    for row in table.rows():
-        print(f"| {row['case']} | " + " | ".join(row[name] for name in COLUMNS) + " |")
+    table.show("recipe and runtime", COLUMNS)
 
 
 if __name__ == "__main__":

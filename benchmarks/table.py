@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -37,6 +37,12 @@ class Table:
             if new:
                 writer.writeheader()
             writer.writerow({"case": case, "seed": seed, **values})
+
+    def show(self, what: str, names: Sequence[str]) -> None:
+        """Prints the finished rows as a Markdown table: the case, headed `what`, and some columns."""
+        print(f"| {what} | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 1))
+        for row in self.rows():
+            print(f"| {row['case']} | " + " | ".join(row[name] for name in names) + " |")
 
     def column(self, case: str, column: str) -> list[float]:
         """Returns the numbers of one case."""
