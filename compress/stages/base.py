@@ -30,7 +30,8 @@ from compress.tasks import make_task
 from compress.tasks.base import Task
 from compress.tflite.convert import convert
 from compress.training.evaluate import outputs_of
-from compress.training.fit import Lesson, fit
+from compress.training.fit import fit
+from compress.training.loss import Lesson
 from compress.training.precision import pick_device, pick_threads
 from compress.training.soft_targets import OnlineTeacher, StoredTargets
 

@@ -9,7 +9,7 @@ from compress.artifact import write_bytes, write_json
 from compress.keras_source import PREFIX
 from compress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_figures
 from compress.stages.keras import keras_figures
-from compress.training.fit import Lesson
+from compress.training.loss import Lesson
 
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:

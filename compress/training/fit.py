@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,35 +17,11 @@ from compress.errors import ModelError
 from compress.recipe import TrainSpec
 from compress.tasks.base import Task
 from compress.training.evaluate import outputs_of
-from compress.training.precision import autocast, safe_kernels
+from compress.training.loss import Lesson, batch_loss
+from compress.training.precision import safe_kernels
 from compress.training.schedules import make_optimizer, rate_at
 
 PROGRESS_INTERVAL_S = 0.25
-
-
-class Teacher(Protocol):
-    """Where soft targets come from."""
-
-    #: How many augmented views there are; None for any number.
-    views: int | None
-
-    def targets(self, index: NDArray[np.int64], view: int, inputs: torch.Tensor) -> torch.Tensor:
-        """Returns the teacher's raw outputs for a batch: (N, classes) on the inputs' device."""
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What a model learns from beside the labels.
-
-    Attributes:
-        teacher: Gives the soft targets; None for labels alone.
-        temperature: Softens both sides (Hinton, Vinyals, Dean 2015).
-        alpha: Weight of the soft targets.
-    """
-
-    teacher: Teacher | None = None
-    temperature: float = 4.0
-    alpha: float = 0.0
 
 
 def stage_seed(seed: int, name: str, part: int = 0) -> int:
@@ -147,36 +122,13 @@ def _step(
     optimizer: torch.optim.Optimizer,
     where: str,
 ) -> float:
-    train = task.dataset.train
-    views = lesson.teacher.views if lesson.teacher is not None else None
-    view = epoch if views is None else epoch % views
-    x = task.augmented(train.inputs[index], index, view).to(device)
-    labels = torch.from_numpy(train.labels[index]).to(device)
-    targets = lesson.teacher.targets(index, view, x) if lesson.teacher is not None else None
-    with autocast(device, task.dataset.input_shape):
-        outputs = model(x)
-    if not isinstance(outputs, torch.Tensor):
-        raise ModelError(
-            f"in training the model returns a {type(outputs).__name__} ({where}); one tensor of scores was expected. "
-            "Auxiliary outputs have to be switched off, often by an argument such as aux_logits: false."
-        )
-    outputs = outputs.float()
-    if targets is None:
-        loss = task.loss(outputs, labels, spec.label_smoothing)
-    else:
-        loss = task.distillation_loss(outputs, targets, labels, lesson.temperature, lesson.alpha)
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise ModelError(
-            f"the loss is {value} ({where}): training has diverged. "
-            f"Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1."
-        )
+    loss = batch_loss(model, spec, task, lesson, device=device, index=index, epoch=epoch, where=where)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if spec.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
     optimizer.step()
-    return value
+    return float(loss.detach())
 
 
 def _close_epoch(

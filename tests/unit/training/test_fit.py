@@ -15,7 +15,8 @@ from compress.context import Context, Event
 from compress.errors import ModelError, ResourceError
 from compress.recipe import Recipe, TrainSpec
 from compress.training.evaluate import outputs_of
-from compress.training.fit import Lesson, fit, steps_per_epoch
+from compress.training.fit import fit, steps_per_epoch
+from compress.training.loss import Lesson
 from compress.training.precision import autocast, pick_device, pick_threads
 from compress.training.schedules import make_optimizer, rate_at
 from compress.training.soft_targets import OnlineTeacher, StoredTargets
