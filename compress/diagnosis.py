@@ -40,6 +40,7 @@ LIBRARIES: tuple[tuple[str, str, bool], ...] = (
     ("safetensors", "", True),
     ("scikit-learn", "", True),
     ("matplotlib", "", True),
+    ("zstandard", "", True),
 )
 #: Runtime -> the distributions that bring it. Only `litert` is needed for a run.
 RUNTIMES: dict[str, tuple[str, ...]] = {

@@ -20,13 +20,14 @@ from compress.recipe import DistillSpec, ModelSpec, Recipe
 STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
 _TRAINING = ("torch", "numpy")
 _CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
+FRESH = "asked to be made again (--fresh)"
 #: Libraries whose version can change a stage's result.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "teacher": _TRAINING,
     "distill": _TRAINING,
     "prune": (*_TRAINING, "torch-pruning"),
     "quantize": (*_TRAINING, *_CONVERSION),
-    "export": _CONVERSION,
+    "export": (*_CONVERSION, "zstandard"),
     "verify": ("ai-edge-litert",),
     "benchmark": ("ai-edge-litert", "tensorflow-cpu", "tensorflow"),
 }
@@ -49,6 +50,11 @@ class Step:
     parts: dict[str, Any]
     result: StageResult | None
     reason: str
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is made again because that was asked for, checkpoints and all."""
+        return self.reason == FRESH
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def make_plan(
         prints[stage] = fingerprint
         result, reason = store.load(stage, fingerprint)
         if fresh:
-            result, reason = None, "asked to be made again (--fresh)"
+            result, reason = None, FRESH
         elif result is None and made_before is not None and reason == "not made yet":
             reason = f"follows {made_before}"
         if result is None:

@@ -24,7 +24,7 @@ class Comparison:
     Attributes:
         rows: One entry per run, plain JSON values: folder, name, verdict, accuracy, accuracy_points (against the first
             run), teacher_accuracy_points (against its own FP32 teacher, below 0 is a loss), size_bytes, gzip_bytes,
-            p50_ms, runtime, ratios against its FP32 teacher and student, budget_passed.
+            zstd_bytes, p50_ms, runtime, ratios against its FP32 teacher and student, budget_passed.
         differences: One entry per key in which the recipes differ: key, and one value per run.
         notes: What to know before comparing, in sentences.
         table: The rows for people.
@@ -65,6 +65,7 @@ def _row(folder: str, report: Report, first: float | None) -> dict[str, Any]:
         "teacher_accuracy_points": accuracy - teacher["accuracy"] if known and teacher is not None else None,
         "size_bytes": result["flatbuffer"]["size_bytes"],
         "gzip_bytes": result["flatbuffer"]["gzip_bytes"],
+        "zstd_bytes": result["flatbuffer"].get("zstd_bytes"),
         "p50_ms": p50_of(report, result),
         "runtime": first_runtime(report),
         "against_teacher": _ratios(report["ratios"]["against_teacher"]),
@@ -73,12 +74,12 @@ def _row(folder: str, report: Report, first: float | None) -> dict[str, Any]:
 
 
 def _ratios(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if entry is None else {key: entry[key] for key in ("reference", "size", "gzip", "latency")}
+    return None if entry is None else {key: entry.get(key) for key in ("reference", "size", "gzip", "zstd", "latency")}
 
 
 def _table(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Table:
     headers = (
-        "Run", "Test accuracy", "Against first", "Against teacher", "Flatbuffer", "gzip", "Latency p50",
+        "Run", "Test accuracy", "Against first", "Against teacher", "Flatbuffer", "gzip", "zstd", "Latency p50",
         "Smaller than teacher", "Faster than teacher", "Smaller than student", "Faster than student", "Budget",
     )  # fmt: skip
     cells = []
@@ -88,7 +89,8 @@ def _table(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Table:
             (
                 folder, accuracy_cell(report["models"][-1]), points(row["accuracy_points"]) if place else MISSING,
                 points(row["teacher_accuracy_points"]), kib(row["size_bytes"]), kib(row["gzip_bytes"]),
-                milliseconds(row["p50_ms"]), ratio(teacher.get("size")), ratio(teacher.get("latency")),
+                kib(row["zstd_bytes"]), milliseconds(row["p50_ms"]),
+                ratio(teacher.get("size")), ratio(teacher.get("latency")),
                 ratio(student.get("size")), ratio(student.get("latency")), _budget(report),
             )
         )  # fmt: skip

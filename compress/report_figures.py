@@ -60,6 +60,7 @@ def ratios_against(key: str, models: Sequence[ModelRow], benchmark: BenchmarkSum
         "file": base.flatbuffer.file,
         "size": _divide(base.flatbuffer.size_bytes, result.flatbuffer.size_bytes),
         "gzip": _divide(base.flatbuffer.gzip_bytes, result.flatbuffer.gzip_bytes),
+        "zstd": _divide(base.flatbuffer.zstd_bytes, result.flatbuffer.zstd_bytes),
         "latency": _divide(before, after),
         "runtime": benchmark.runtimes[0],
         "params": _divide(base.params, result.params),

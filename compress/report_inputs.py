@@ -34,6 +34,7 @@ LIBRARIES = (
     "tensorflow-cpu",
     "tensorflow",
     "keras",
+    "zstandard",
 )
 #: The models in the order they are made; the last one is the result.
 ROWS = ("teacher", "student", "pruned", "quantized")

@@ -31,6 +31,7 @@ class FlatbufferSummary:
         overhead_bytes: Bytes beside weights, biases, scales, one zero vector per length, and metadata.
         overhead_allowance_bytes: What the overhead may come to for its operators and tensors.
         parts: Where its bytes go; they add up to its size.
+        zstd_bytes: Its size after zstd -19. None where it was not weighed.
     """
 
     file: str
@@ -41,6 +42,7 @@ class FlatbufferSummary:
     overhead_bytes: int | None = None
     overhead_allowance_bytes: int | None = None
     parts: Mapping[str, int] = field(default_factory=dict)
+    zstd_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,8 @@ def models_table(report: Report) -> Table:
     latency_headers = [name for pair in zip(*timed, strict=True) for name in pair]
     reference = report["models"][0]["key"]
     headers = (
-        "Model", "Parameters", "MACs", "Flatbuffer", "gzip", "Test accuracy", "Macro F1", f"Agrees with {reference}",
-        *latency_headers,
+        "Model", "Parameters", "MACs", "Flatbuffer", "gzip", "zstd", "Test accuracy", "Macro F1",
+        f"Agrees with {reference}", *latency_headers,
     )  # fmt: skip
     rows = []
     for row in report["models"]:
@@ -150,8 +150,8 @@ def models_table(report: Report) -> Table:
         rows.append(
             (
                 row["label"], _parameters(row), compact(row["macs"]), kib(row["flatbuffer"]["size_bytes"]),
-                kib(row["flatbuffer"]["gzip_bytes"]), accuracy_cell(row), percent(row["macro_f1"]),
-                percent(row["agreement_with_reference"]), *times,
+                kib(row["flatbuffer"]["gzip_bytes"]), kib(row["flatbuffer"].get("zstd_bytes")), accuracy_cell(row),
+                percent(row["macro_f1"]), percent(row["agreement_with_reference"]), *times,
             )
         )  # fmt: skip
     return Table(headers, tuple(rows), headers[1:])
@@ -166,11 +166,11 @@ def _parameters(row: dict[str, Any]) -> str:
 
 def ratios_table(report: Report) -> Table:
     """Returns how many times smaller and faster the result is, per reference."""
-    headers = ("The result against", "Size", "gzip", "Latency", "Parameters", "MACs", "Accuracy")
+    headers = ("The result against", "Size", "gzip", "zstd", "Latency", "Parameters", "MACs", "Accuracy")
     rows = tuple(
         (
-            entry["reference"], ratio(entry["size"]), ratio(entry["gzip"]), ratio(entry["latency"]),
-            ratio(entry["params"]), ratio(entry["macs"]), points(entry["accuracy_points"]),
+            entry["reference"], ratio(entry["size"]), ratio(entry["gzip"]), ratio(entry.get("zstd")),
+            ratio(entry["latency"]), ratio(entry["params"]), ratio(entry["macs"]), points(entry["accuracy_points"]),
         )
         for entry, _ in references(report)
     )  # fmt: skip

@@ -37,7 +37,8 @@ def inspect(
 
 
 def _show(found: dict[str, Any]) -> None:
-    render.line(f"{found['file']}: {kib(found['size_bytes'])}, {kib(found['gzip_bytes'])} with gzip", style="bold")
+    packed = f"{kib(found['gzip_bytes'])} with gzip, {kib(found['zstd_bytes'])} with zstd"
+    render.line(f"{found['file']}: {kib(found['size_bytes'])}, {packed}", style="bold")
     for title in ("inputs", "outputs"):
         for end in found[title]:
             render.line(f"{title[:-1]:<7} {end['name'] or 'unnamed'}  {end['dtype']}{end['shape']}  {end['how']}")

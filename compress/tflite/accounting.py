@@ -28,8 +28,8 @@ _SHAPE_TYPES = frozenset({"int32", "int64", "bool"})
 def account(path: Path) -> dict[str, Any]:
     """Returns the sizes of a file as the report has them.
 
-    Keys: `size_bytes`, `gzip_bytes`, `metadata_bytes`, `overhead_bytes`, `overhead_allowance_bytes`, and `parts`
-    (see `breakdown`).
+    Keys: those of `sizes`, `metadata_bytes`, `overhead_bytes`, `overhead_allowance_bytes`, and `parts` (see
+    `breakdown`).
 
     Raises:
         ResourceError: It cannot be read, or is no flatbuffer.

@@ -122,7 +122,8 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
     }  # fmt: skip
     fault = {"op": "MEAN", "op_index": 3, "layer": "pool;x", "why": "it writes float32 values"}
     found = {
-        "file": "x.tflite", "size_bytes": 2048, "gzip_bytes": 1024, "inputs": [], "metadata": ["min_runtime_version"],
+        "file": "x.tflite", "size_bytes": 2048, "gzip_bytes": 1024, "zstd_bytes": 768, "inputs": [],
+        "metadata": ["min_runtime_version"],
         "outputs": [{"name": "", "dtype": "float32", "shape": [1, 10], "how": "real numbers as they are"}],
         "layers": [layer], "ops": {"CONV_2D": {"count": 1, "dtypes": {"int8": 1}}}, "tensors": {"int8": 2},
         "macs": 9216,

@@ -30,7 +30,7 @@ def test_one_run_is_shown(write_run: Write, capsys: pytest.CaptureFixture[str]) 
         "Flatbuffer           53.2 KiB  122x smaller than FP32 teacher resnet9 (6,479.0 KiB)",
         "                               5.84x smaller than FP32 student resnet8 (310.8 KiB)",
         "Latency p50, litert  0.171 ms  28.2x faster than FP32 teacher resnet9 (4.82 ms)",
-        "FP32 teacher resnet9   122x   122x    28.2x       40.2x  16.3x  -1.01 points",
+        "FP32 teacher resnet9   122x   122x   122x    28.2x       40.2x  16.3x  -1.01 points",
         "  kept    flatbuffer size: 53.2 KiB, at most 64 KiB allowed",
         "Before you rely on this",
         "run/model.tflite",

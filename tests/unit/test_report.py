@@ -41,6 +41,7 @@ def test_ratios_are_reference_over_result() -> None:
     assert (student["reference"], student["file"]) == ("FP32 student resnet8", "student.tflite")
     assert teacher["size"] == pytest.approx(6_634_512 / 54_488)
     assert teacher["gzip"] == pytest.approx((6_634_512 * 92 // 100) / (54_488 * 92 // 100))
+    assert teacher["zstd"] == pytest.approx((6_634_512 * 90 // 100) / (54_488 * 90 // 100))
     assert teacher["latency"] == pytest.approx(4.817 / 0.171)
     assert teacher["params"] == pytest.approx(1_654_890 / 41_202)
     assert teacher["macs"] == pytest.approx(91_234_816 / 5_612_288)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ResourceError
@@ -181,7 +182,7 @@ def pack_with_offset(model: schema.ModelT, offset: int) -> bytes:
     return pack(model)
 
 
-def test_sizes_are_those_of_the_file_and_of_its_gzip(content: bytes, tmp_path: Path) -> None:
+def test_sizes_are_those_of_the_file_and_of_what_gzip_and_zstd_make_of_it(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.tflite"
     path.write_bytes(content)
     found = sizes(path)
@@ -189,6 +190,10 @@ def test_sizes_are_those_of_the_file_and_of_its_gzip(content: bytes, tmp_path: P
     assert 0 < found["gzip_bytes"] < len(content)
     assert found == sizes(path)  # no time in the gzip header
     assert found["gzip_bytes"] == len(gzip.compress(content, 9, mtime=5))
+    assert 0 < found["zstd_bytes"] < len(content)
+    packed = zstandard.compress(content, 19)
+    assert found["zstd_bytes"] == len(packed)
+    assert zstandard.decompress(packed) == content
 
 
 def test_zeros_of_weights_are_counted_and_biases_are_not() -> None:
