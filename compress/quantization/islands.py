@@ -12,12 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from compress.quantization.exchange import set_quantization
+from compress.quantization.ops import PASS_THROUGH
 from compress.tflite.views import op_name, text
 
 #: Operators with an INT8 kernel whose output has a scale of its own.
 OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})
 #: Operators whose INT8 kernel only selects values, so that input and output carry one scale.
 SAME_SCALE = frozenset({"MINIMUM", "REDUCE_MAX"})
+#: Operators whose INT8 kernel demands one grid for its output -> scale and zero point (Prepare in
+#: tensorflow/lite/kernels/activations.cc refuses any other).
+FIXED_GRID = {"LOG_SOFTMAX": (16.0 / 256.0, 127)}
 #: Copies rows of a table: with an INT8 table they are INT8, on the table's scale.
 EMBEDDING = "EMBEDDING_LOOKUP"
 
@@ -39,7 +44,7 @@ def remove_islands(model: schema.ModelT, kept: frozenset[str] = frozenset()) -> 
             continue
         if name == EMBEDDING:
             count += graph.store_table(operator)
-        elif name in OWN_SCALE | SAME_SCALE and graph.free(operator, same_scale=name in SAME_SCALE):
+        elif name in {*OWN_SCALE, *SAME_SCALE, *FIXED_GRID} and graph.free(operator, same_scale=name in SAME_SCALE):
             count += 1
     if count:
         graph.drop_unused()
@@ -108,16 +113,24 @@ class _Graph:
         """Replaces an operator's float output by an INT8 one."""
         graph, floating = self._graph, int(operator.outputs[0])
         users = [op for op in graph.operators if floating in [int(n) for n in op.inputs]]
+        fixed = FIXED_GRID.get(self.name(operator))
         if len(users) == 1 and self.name(users[0]) == "QUANTIZE" and not same_scale:
-            operator.outputs = users[0].outputs
-            graph.operators.remove(users[0])
-            return
+            target = int(users[0].outputs[0])
+            # Behind a fixed grid the conversion stays where a reader passes values on with the scale it was given.
+            if fixed is None or not self._passed_on(target):
+                operator.outputs = users[0].outputs
+                graph.operators.remove(users[0])
+                if fixed is not None:
+                    self._set_grid(target, *fixed)
+                return
         tensor = copy.deepcopy(graph.tensors[floating])
         tensor.name = bytes(tensor.name) + b"_int8"
         tensor.type = schema.TensorType.INT8
         tensor.quantization = copy.deepcopy(graph.tensors[source].quantization)
         graph.tensors.append(tensor)
         number = len(graph.tensors) - 1
+        if fixed is not None:
+            self._set_grid(number, *fixed)
         operator.outputs = np.array([number], np.int32)
         for user in users:
             if self.name(user) == "QUANTIZE":  # from one scale to another, without a detour through float
@@ -131,6 +144,14 @@ class _Graph:
         graph = self._graph
         read = {int(n) for op in graph.operators for n in op.inputs} | {int(n) for n in graph.outputs}
         graph.operators = [op for op in graph.operators if self.name(op) != "DEQUANTIZE" or int(op.outputs[0]) in read]
+
+    def _passed_on(self, number: int) -> bool:
+        return any(
+            self.name(op) in PASS_THROUGH for op in self._graph.operators if number in [int(n) for n in op.inputs]
+        )
+
+    def _set_grid(self, number: int, scale: float, zero_point: int) -> None:
+        set_quantization(self._graph.tensors[number], np.array([scale], np.float32), np.array([zero_point], np.int64))
 
     def _is_float(self, number: int) -> bool:
         return bool(self._graph.tensors[number].type == schema.TensorType.FLOAT32)

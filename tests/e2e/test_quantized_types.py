@@ -71,6 +71,47 @@ def test_an_operator_without_an_int16_kernel_is_named_with_the_way_out(
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
 
 
+ENDS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, channels, end):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(channels, 8, 3, 2, 1), nn.Linear(8, num_classes)
+        self.end = {"log_softmax": nn.LogSoftmax(1), "softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid()}[end]
+
+    def forward(self, x):
+        return self.end(self.head(torch.relu(self.conv(x)).mean((2, 3))))
+
+
+def net(num_classes, input_shape, end):
+    return Net(num_classes, input_shape[0], end)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "mode"), [("log_softmax", "ptq"), ("log_softmax", "qat"), ("softmax", "ptq"), ("sigmoid", "qat")]
+)
+def test_a_model_may_end_in_probabilities_or_their_logarithms(
+    cook: Callable[..., Outcome], kitchen: Path, end: str, mode: str
+) -> None:
+    (kitchen / "ends.py").write_text(ENDS)
+    student = f"student={{model: 'python:ends:net', args: {{end: {end}}}, train: {{epochs: 3, batch_size: 32}}}}"
+    training = ", train: {epochs: 1}" if mode == "qat" else ""
+    outcome = cook(
+        "teacher=null", "distill=null", "prune=null", student,
+        f"quantize={{mode: {mode}, calibration_samples: 64{training}}}", trust=True,
+    )  # fmt: skip
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    report = json.loads((kitchen / "run" / "report.json").read_text())
+    operators = report["verification"]["census"]["ops"]
+    assert operators[{"sigmoid": "LOGISTIC"}.get(end, end.upper())]["dtypes"] == {"int8": 1}
+    assert report["verification"]["twin"]["same"] >= 99.8
+    assert report["models"][-1]["accuracy"] >= report["models"][-2]["accuracy"] - 5
+
+
 HIDDEN = """
 import torch
 from torch import nn

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from compress.quantization.compare import compare_answers
-from compress.quantization.islands import OWN_SCALE, remove_islands
+from compress.quantization.islands import FIXED_GRID, OWN_SCALE, remove_islands
 from compress.quantization.structure import quantized_structure
 from compress.tflite.census import census
 from compress.tflite.convert import convert
@@ -68,6 +69,72 @@ def test_an_operator_with_a_scale_of_its_own_keeps_the_one_it_was_given(op: str)
     assert remove_islands(model) == 1
     (operator,) = model.subgraphs[0].operators
     assert (list(operator.inputs), list(operator.outputs)) == ([0], [3])
+
+
+LOG_PROBABILITIES = (1 / 16, 127)
+
+
+def grid_of(model: schema.ModelT, number: int) -> tuple[float, int]:
+    q = model.subgraphs[0].tensors[number].quantization
+    return float(q.scale[0]), int(q.zeroPoint[0])
+
+
+def test_log_softmax_gets_the_one_grid_that_its_kernel_takes() -> None:
+    assert FIXED_GRID == {"LOG_SOFTMAX": LOG_PROBABILITIES}
+    model = make_model([int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), int8(1, 4)], island("LOG_SOFTMAX"))
+    assert remove_islands(model) == 1
+    (operator,) = model.subgraphs[0].operators
+    assert (list(operator.inputs), list(operator.outputs)) == ([0], [3])
+    assert grid_of(model, 3) == LOG_PROBABILITIES
+    assert grid_of(model, 0) == (0.5, 3)
+
+
+def test_what_passes_log_probabilities_on_keeps_the_grid_it_was_given() -> None:
+    tensors = [int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), int8(1, 4), int8(4, scale=0.5)]
+    model = read_model(make_bytes(tensors, [*island("LOG_SOFTMAX"), Op("RESHAPE", (3,), (4,))]))
+    assert remove_islands(model) == 1
+    softmax, converts, reshape = model.subgraphs[0].operators
+    assert grid_of(model, int(softmax.outputs[0])) == LOG_PROBABILITIES
+    assert list(converts.inputs) == list(softmax.outputs)
+    assert grid_of(model, 3) == grid_of(model, 4) == (0.5, 3)
+    assert list(reshape.inputs) == list(converts.outputs) == [3]
+
+
+class Chances(nn.Module):
+    """Ends in log-probabilities, which may then be reshaped."""
+
+    def __init__(self, *, reshaped: bool) -> None:
+        super().__init__()
+        self.conv, self.head, self.reshaped = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 6), reshaped
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.head(torch.relu(self.conv(x)).mean((2, 3)))
+        return torch.log_softmax(x.reshape(-1, 2, 3), -1).reshape(-1, 6) if self.reshaped else torch.log_softmax(x, -1)
+
+
+@pytest.mark.parametrize("reshaped", [False, True])
+@pytest.mark.parametrize("gain", [1.0, 300.0])
+def test_log_probabilities_are_the_twins(tmp_path: Path, reshaped: bool, gain: float) -> None:
+    """With the larger gain most of them lie below the least that the grid holds."""
+    torch.manual_seed(0)
+    module, path = Chances(reshaped=reshaped).eval(), tmp_path / "float.tflite"
+    with torch.no_grad():
+        module.head.weight.mul_(gain)
+    convert(module, (3, 12, 12), path)
+    converted = Converted(module, path, quantized_structure(path.read_bytes()))
+    twin = converted.twin()
+    twin.calibrate([images(64)])
+    content, labels = shipped(converted, twin)
+    assert census(read_model(content), labels=labels).as_dict()["not_int8"] == []
+    x = images(200, seed=1)
+    with torch.no_grad():
+        expected = twin(x).numpy()
+    outputs = run_flatbuffer(content, x).astype(np.float32)
+    found = compare_answers(outputs, expected, twin.groups[twin.group_of[twin.graph.output]].scale)
+    assert found.same == 100.0
+    # From one grid to the next the kernel is off in rare ties.
+    assert found.mean_steps < (0.02 if reshaped else 1e-3)
+    assert ((outputs < -15.9).mean() > 0.1) == (gain > 1)
 
 
 def test_what_has_no_int8_kernel_stays(tmp_path: Path) -> None:

@@ -93,6 +93,22 @@ def test_leaky_relu_is_the_kernels_for_every_value(
     assert np.abs(steps - found).max() <= (0 if exact else 1)
 
 
+@pytest.mark.parametrize("scale", [0.01, 0.0823, 0.4])
+def test_log_softmax_is_rounded_once_and_clipped_at_the_least_that_its_grid_holds(scale: float) -> None:
+    """So the twin needs no kernel for it."""
+    made = [int8(200, 10, scale=scale, zero_point=-7), int8(200, 10, scale=1 / 16, zero_point=127)]
+    raw = np.random.default_rng(0).integers(-128, 128, (200, 10)).astype(np.int8)
+    found = run_kernel(make_bytes(made, [Op("LOG_SOFTMAX", (0,), (1,))]), raw)
+    assert "LOG_SOFTMAX" not in KERNELS
+    target = RangeGroup(tensors=(0,), observed=(0,), fixed=True, scale=1 / 16, zero_point=127)
+    x = torch.from_numpy((raw.astype(np.float32) + 7) * np.float32(scale))
+    steps = target.integers(torch.log_softmax(x, -1).numpy())
+    off = np.abs(steps.astype(int) - found)
+    assert off.max() <= 1  # the last bit of a float decides a tie
+    assert (off > 0).mean() < 0.005
+    assert ((found == -128).mean() > 0.3) == (scale == 0.4)
+
+
 @pytest.mark.parametrize("zero_point", [-128, -3, 0, 40])
 def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     made = [int8(1, 2, 256, 1, scale=0.1, zero_point=zero_point), int8(1, 1, 256, 1, scale=0.1, zero_point=zero_point)]
