@@ -14,6 +14,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from compress.quantization.exchange import set_quantization
 from compress.quantization.ops import PASS_THROUGH
+from compress.quantization.ranges import scale_and_zero_point
+from compress.tflite.finish import operator_code
 from compress.tflite.views import op_name, text
 
 #: Operators with an INT8 kernel whose output has a scale of its own.
@@ -43,7 +45,7 @@ def remove_islands(model: schema.ModelT, kept: frozenset[str] = frozenset()) -> 
         if graph.output_name(operator) in kept:
             continue
         if name == EMBEDDING:
-            count += graph.store_table(operator)
+            count += graph.store_table(operator) or graph.widen_behind_table(operator)
         elif name in {*OWN_SCALE, *SAME_SCALE, *FIXED_GRID} and graph.free(operator, same_scale=name in SAME_SCALE):
             count += 1
     if count:
@@ -85,7 +87,10 @@ class _Graph:
         return True
 
     def store_table(self, operator: schema.OperatorT) -> bool:
-        """Stores an embedding's table as INT8, on the scale of what is read from it; returns whether it was float."""
+        """Stores an embedding's table as INT8, on the scale of what is read from it; returns whether it was float.
+
+        Where that is INT16 the table has a scale of its own, and its rows are converted behind it.
+        """
         graph, (_, table), output = self._graph, map(int, operator.inputs), int(operator.outputs[0])
         users = [op for op in graph.operators if output in [int(n) for n in op.inputs]]
         quantizes = [op for op in users if self.name(op) == "QUANTIZE"]
@@ -93,21 +98,54 @@ class _Graph:
             return False
         stored = copy.deepcopy(graph.tensors[table])
         target = int(quantizes[0].outputs[0])
+        floats = np.frombuffer(bytes(self.model.buffers[stored.buffer].data), np.float32)
         stored.type = schema.TensorType.INT8
         stored.quantization = copy.deepcopy(graph.tensors[target].quantization)
-        floats = np.frombuffer(bytes(self.model.buffers[stored.buffer].data), np.float32)
-        scale, zero_point = self._grid(target)
+        graph.tensors.append(stored)
+        number = len(graph.tensors) - 1
+        narrow = graph.tensors[target].type == schema.TensorType.INT8
+        if not narrow:
+            self._set_grid(number, *scale_and_zero_point(float(floats.min()), float(floats.max())))
+        scale, zero_point = self._grid(number)
         buffer = schema.BufferT()
         buffer.data = np.clip(np.rint(floats / scale) + zero_point, -128, 127).astype(np.int8).view(np.uint8)
         self.model.buffers.append(buffer)
         stored.buffer = len(self.model.buffers) - 1
-        graph.tensors.append(stored)
-        operator.inputs = np.array([operator.inputs[0], len(graph.tensors) - 1], np.int32)
-        operator.outputs = quantizes[0].outputs
-        graph.operators.remove(quantizes[0])
-        for other in quantizes[1:]:  # from one scale to another
-            other.inputs = np.array([target], np.int32)
+        operator.inputs = np.array([operator.inputs[0], number], np.int32)
+        if narrow:
+            operator.outputs = quantizes[0].outputs
+            graph.operators.remove(quantizes[0])
+        else:
+            operator.outputs = np.array([self._rows_of(number, output)], np.int32)
+        for other in quantizes[1:] if narrow else quantizes:  # from one scale to another
+            other.inputs = operator.outputs
         return True
+
+    def widen_behind_table(self, operator: schema.OperatorT) -> bool:
+        """Lets an embedding write INT8 rows of its INT8 table, which then become INT16; returns whether it wrote INT16.
+
+        The kernel copies rows without a look at the types: INT16 rows of an INT8 table are whatever lies in memory.
+        """
+        graph, table, output = self._graph, int(operator.inputs[1]), int(operator.outputs[0])
+        types = graph.tensors[table].type, graph.tensors[output].type
+        if types != (schema.TensorType.INT8, schema.TensorType.INT16):
+            return False
+        operator.outputs = np.array([self._rows_of(table, output)], np.int32)
+        widens = schema.OperatorT()
+        widens.opcodeIndex = operator_code(self.model, schema.BuiltinOperator.QUANTIZE)
+        widens.inputs, widens.outputs = operator.outputs, np.array([output], np.int32)
+        widens.builtinOptionsType = 0
+        graph.operators.insert(graph.operators.index(operator) + 1, widens)
+        return True
+
+    def _rows_of(self, table: int, output: int) -> int:
+        """Returns the number of a new tensor, for rows of a table in place of another output."""
+        rows = copy.deepcopy(self._graph.tensors[output])
+        rows.name = bytes(rows.name) + b"_int8"
+        rows.type = schema.TensorType.INT8
+        rows.quantization = copy.deepcopy(self._graph.tensors[table].quantization)
+        self._graph.tensors.append(rows)
+        return len(self._graph.tensors) - 1
 
     def _give_output(self, operator: schema.OperatorT, source: int, *, same_scale: bool) -> None:
         """Replaces an operator's float output by an INT8 one."""

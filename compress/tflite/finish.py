@@ -126,7 +126,7 @@ def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
         operator = schema.OperatorT()
         to_float = wanted == schema.TensorType.FLOAT32 and end == "output"
         code = schema.BuiltinOperator.DEQUANTIZE if to_float else schema.BuiltinOperator.QUANTIZE
-        operator.opcodeIndex = _operator_code(model, code)
+        operator.opcodeIndex = operator_code(model, code)
         operator.inputs = np.array([inner if end == "output" else number], np.int32)
         operator.outputs = np.array([number if end == "output" else inner], np.int32)
         operator.builtinOptionsType = 0
@@ -156,7 +156,8 @@ def _outer_tensor(inner: schema.TensorT, wanted: int, end: str) -> schema.Tensor
     return outer
 
 
-def _operator_code(model: schema.ModelT, builtin: int) -> int:
+def operator_code(model: schema.ModelT, builtin: int) -> int:
+    """Returns the number of an operator's code in a flatbuffer, which gains one where there is none."""
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == builtin:
             return index

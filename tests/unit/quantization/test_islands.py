@@ -13,10 +13,12 @@ from torch import nn
 
 from compress.quantization.compare import compare_answers
 from compress.quantization.islands import FIXED_GRID, OWN_SCALE, remove_islands
+from compress.quantization.scheme import Activations, Scheme
 from compress.quantization.structure import quantized_structure
 from compress.tflite.census import census
 from compress.tflite.convert import convert
 from compress.tflite.flatbuffer import read_model
+from compress.tflite.views import op_name
 
 from ..converted_net import Converted, images, run_flatbuffer, shipped
 from ..made_flatbuffer import Made, Op, int8, make_bytes, make_model
@@ -181,35 +183,44 @@ def test_unused_tensors_and_codes_are_not_shipped() -> None:
 
 
 class Words(nn.Module):
-    """A table of words, the largest value of each column, a linear layer."""
+    """A table of words, the largest value or the mean of each column, a linear layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: str) -> None:
         super().__init__()
-        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 4)
+        self.table, self.head, self.pool = nn.Embedding(50, 8), nn.Linear(8, 4), pool
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.table(x).amax(1))
+        x = self.table(x)
+        return self.head(x.amax(1) if self.pool == "max" else x.mean(1))
 
 
-def test_an_embedding_and_a_maximum_become_int8(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", ["max", "mean"])
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+def test_an_embedding_has_an_int8_table_and_gives_what_it_holds(
+    tmp_path: Path, activations: Activations, pool: str
+) -> None:
     import litert_torch
     from ai_edge_litert.interpreter import Interpreter
 
     torch.manual_seed(0)
-    module = Words().eval()
+    module = Words(pool).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = bytes(litert_torch.convert(module, (torch.zeros(1, 12, dtype=torch.int32),)).model_content())
     path = tmp_path / "words.tflite"
     path.write_bytes(content)
-    converted = Converted(module, path, quantized_structure(content))
+    converted = Converted(module, path, quantized_structure(content, Scheme(activations=activations)))
     twin = converted.twin()
     words = torch.randint(0, 50, (200, 12), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     twin.calibrate([words])
-    content, labels = shipped(converted, twin)
-    found = census(read_model(content), labels=labels).as_dict()
+    content, labels = shipped(converted, twin, activations)
+    model = read_model(content)
+    found = census(model, labels=labels, activations=activations, allow=["float32"]).as_dict()
     assert found["not_int8"] == []
-    assert {"EMBEDDING_LOOKUP", "REDUCE_MAX"} <= set(found["ops"])
+    wide = activations == "int16"
+    floats = {item["op"] for item in found["allowed"] if item["dtype"] == "float32"}
+    assert floats == ({"DEQUANTIZE", "REDUCE_MAX"} if wide and pool == "max" else set())
+    assert {"EMBEDDING_LOOKUP", {"max": "REDUCE_MAX", "mean": "MEAN"}[pool]} <= set(found["ops"])
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
     source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -225,7 +236,14 @@ def test_an_embedding_and_a_maximum_become_int8(tmp_path: Path) -> None:
         floats = module(words).numpy()
     answers = compare_answers(np.array(outputs), expected, scale)
     assert answers.same == 100.0
-    assert answers.max_steps <= 1.01
-    assert float(np.abs(expected - floats).max()) < 8 * scale
+    assert answers.max_steps <= (16.0 if wide else 1.01)
+    assert float(np.abs(expected - floats).max()) < (0.02 * np.ptp(floats) if wide else 8 * scale)
+    graph = model.subgraphs[0]
+    lookup = next(op for op in graph.operators if op_name(model, op) == "EMBEDDING_LOOKUP")
+    assert {graph.tensors[n].type for n in (lookup.inputs[1], lookup.outputs[0])} == {schema.TensorType.INT8}
+    assert grid_of(model, lookup.inputs[1]) == grid_of(model, lookup.outputs[0])
+    readers = [op for op in graph.operators if lookup.outputs[0] in op.inputs]
+    written = {op_name(model, op): graph.tensors[op.outputs[0]].type for op in readers}
+    assert written == ({"QUANTIZE": schema.TensorType.INT16} if wide else {"RESHAPE": schema.TensorType.INT8})
     table = twin.weights[str(next(node for node in twin.graph.nodes if node.op == "EMBEDDING_LOOKUP").inputs[1])]
     assert table.requires_grad
