@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -41,12 +41,14 @@ class Counts:
         nonzero_params: Those that are not zero.
         macs: Multiply-accumulates of convolutions, linear layers and matrix products, functional ones included.
         layers: One entry per convolution or linear layer, in the order of execution.
+        modules: Path of any module -> the multiply-accumulates within it.
     """
 
     params: int
     nonzero_params: int
     macs: int
     layers: tuple[LayerCount, ...] = ()
+    modules: Mapping[str, int] = field(default_factory=dict)
 
 
 def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
@@ -77,7 +79,20 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
         nonzero_params=sum(int(torch.count_nonzero(parameter)) for parameter in parameters),
         macs=counter.get_total_flops() // 2,
         layers=tuple(seen.values()),
+        modules=_by_module(model, counter),
     )
+
+
+def _by_module(model: nn.Module, counter: FlopCounterMode) -> dict[str, int]:
+    """Returns the multiply-accumulates within each module; those that were not run, or multiply nothing, have none."""
+    counts = counter.get_flop_counts()
+    root = type(model).__name__
+    macs = {name: sum(operators.values()) // 2 for name, operators in counts.items()}
+    return {
+        path: macs[name]
+        for path, _ in model.named_modules()
+        if (name := f"{root}.{path}" if path else root) in macs
+    }  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from compress.errors import ModelError
+from compress.models.attention import replace_attention, replaced, with_attention
+from compress.pruning.recurrent import renew
 
 VERSION = 1
 
@@ -31,13 +33,15 @@ def architecture_of(base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
 
     Returns:
         `version`, and `modules`: path -> `attributes` (the integers and tuples of integers that differ, such as
-        in_channels or normalized_shape), `parameters` and `buffers` (the shape of each).
+        in_channels or normalized_shape), `parameters` and `buffers` (the shape of each), and `class` where the layer
+        became one of ours (see `compress.models.attention`).
 
     Raises:
         ModelError: The two are not the same module tree, or a layer grew.
     """
     theirs = dict(pruned.named_modules(remove_duplicate=False))
-    ours = dict(base.named_modules(remove_duplicate=False))
+    classes = replaced(base, pruned)
+    ours = dict(with_attention(base, classes).named_modules(remove_duplicate=False))
     if ours.keys() != theirs.keys():
         odd = min(ours.keys() ^ theirs.keys())
         raise ModelError(f"the pruned model has other modules than the base model ({odd} is in one of them only)")
@@ -53,7 +57,9 @@ def architecture_of(base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
             if name in _sizes(module) and value != _sizes(module)[name]
         }
         entry = {"attributes": changed, "parameters": _shapes(other._parameters), "buffers": _shapes(other._buffers)}  # noqa: SLF001
-        if any(entry.values()):
+        if path in classes:
+            modules[path] = {"class": classes[path], **entry}
+        elif any(entry.values()):
             modules[path] = entry
     plan = {"version": VERSION, "modules": modules}
     _check(base, plan)
@@ -73,8 +79,9 @@ def apply_architecture(model: nn.Module, plan: Mapping[str, Any]) -> None:
         ModelError: The plan is not one, or does not fit the model; the model is then unchanged.
     """
     _check(model, plan)
+    replace_attention(model, _classes(plan))
     modules = dict(model.named_modules(remove_duplicate=False))
-    replaced: dict[int, torch.Tensor] = {}
+    renewed: dict[int, torch.Tensor] = {}
     done: set[int] = set()
     old_tensors: list[torch.Tensor] = []  # held, so that no id is given twice
     for path, entry in plan["modules"].items():
@@ -87,13 +94,14 @@ def apply_architecture(model: nn.Module, plan: Mapping[str, Any]) -> None:
                 old = store[name]
                 if old is None or id(old) in done or list(old.shape) == shape:
                     continue
-                if id(old) not in replaced:
+                if id(old) not in renewed:
                     old_tensors.append(old)
                     empty = torch.empty(shape, dtype=old.dtype, device=old.device)
                     is_parameter = isinstance(old, nn.Parameter)
-                    replaced[id(old)] = nn.Parameter(empty, requires_grad=old.requires_grad) if is_parameter else empty
-                    done.add(id(replaced[id(old)]))
-                store[name] = replaced[id(old)]
+                    renewed[id(old)] = nn.Parameter(empty, requires_grad=old.requires_grad) if is_parameter else empty
+                    done.add(id(renewed[id(old)]))
+                store[name] = renewed[id(old)]
+        renew(module)
 
 
 def _check(model: nn.Module, plan: Mapping[str, Any]) -> None:
@@ -103,7 +111,7 @@ def _check(model: nn.Module, plan: Mapping[str, Any]) -> None:
     if plan.get("version") != VERSION:
         found = repr(plan.get("version"))
         raise ModelError(f"the architecture plan has version {found}; this program reads version {VERSION}")
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(with_attention(model, _classes(plan)).named_modules(remove_duplicate=False))
     for path, entry in plan["modules"].items():
         where = path or "the root"
         if path not in modules:
@@ -118,6 +126,12 @@ def _check(model: nn.Module, plan: Mapping[str, Any]) -> None:
         missing = [name for name in _shapes(modules[path]._parameters) if name not in entry["parameters"]]  # noqa: SLF001
         if missing:
             raise ModelError(f"{MISFIT}: it says nothing of {where}.{missing[0]}")
+
+
+def _classes(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Returns path -> name of its class for the layers of a plan that are to become ours."""
+    entries = {path: entry for path, entry in plan["modules"].items() if isinstance(entry, Mapping)}
+    return {path: str(entry["class"]) for path, entry in entries.items() if "class" in entry}
 
 
 def _check_size(where: str, asked: object, ours: Size) -> None:
