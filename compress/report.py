@@ -14,7 +14,7 @@ from compress.budget import evaluate_budget
 from compress.errors import ResourceError
 from compress.recipe import Recipe
 from compress.report_analysis import conclusion
-from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of
+from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of, wider_layers
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
 from compress.report_picture import picture
@@ -28,7 +28,7 @@ NEEDED = ("schema_version", "name", "models", "budget", "stages")
 def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
     """Returns the report's document, plain JSON values; docs/report.md describes every key."""
     data, models, benchmark = inputs.data, inputs.models, inputs.benchmark
-    result = models[-1]
+    result, wider = models[-1], wider_layers(inputs)
     document = {
         "schema_version": SCHEMA_VERSION,
         "edgecompress": __version__,
@@ -38,7 +38,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         "created_at": inputs.created_at,
         "recipe": recipe.model_dump(mode="json"),
         "data": _data(inputs),
-        "models": [row_document(row, result=row is result, samples=data.test) for row in models],
+        "models": [row_document(row, result=row is result, samples=data.test, wider=wider) for row in models],
         "ratios": {
             "against_teacher": ratios_against("teacher", models, benchmark),
             "against_student": ratios_against("student", models, benchmark),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from compress.budget import BudgetFigures
 from compress.report_format import kib, milliseconds, percent, points, ratio
 from compress.report_schema import BenchmarkSummary, ModelRow, ReportInputs
+from compress.wording import counted
 
 #: Fewer test samples than this tell accuracies apart only roughly.
 SMALL_TEST = 1000
 #: Standard errors within which two accuracies are not told apart (about 95 % of the time).
 NOISE = 2.0
+#: Operators that only turn one type into another.
+CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 TITLES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned"}
 
 
@@ -26,12 +30,34 @@ def standard_error(accuracy: float | None, samples: int) -> float | None:
     return 100 * math.sqrt(max(share * (1 - share), 0.0) / samples)
 
 
-def title(row: ModelRow, *, result: bool) -> str:
-    """Returns a row's label, such as `Teacher resnet9` or, for the last one, `Result, INT8`."""
+def title(row: ModelRow, *, result: bool, wider: Mapping[str, int] | None = None) -> str:
+    """Returns a row's label, such as `Teacher resnet9` or, for the last one, `Result, INT8 with 2 layers in int16`.
+
+    Args:
+        row: The model.
+        result: Whether it is the last one.
+        wider: As `wider_layers` gave it, for the last one.
+    """
     if result:
         dtype = row.flatbuffer.dtype
-        return f"Result, {'FP32' if dtype == 'float32' else dtype.replace('int', 'INT')}"
+        listed = " and ".join(f"{counted(count, 'layer')} in {kind}" for kind, count in (wider or {}).items())
+        types = "FP32" if dtype == "float32" else dtype.replace("int", "INT")
+        return f"Result, {types}{' with ' if listed else ''}{listed}"
     return f"{TITLES.get(row.key, row.key.capitalize())} {row.model}"
+
+
+def wider_layers(inputs: ReportInputs) -> dict[str, int]:
+    """Returns in how many layers the result is wider than its activations are meant to be, by type."""
+    meant = (inputs.quantization or {}).get("activations")
+    if inputs.verification is None or meant not in ("int8", "int16"):
+        return {}
+    census = inputs.verification.census
+    found = {
+        (item["dtype"], item["layer"])
+        for item in (*census.get("allowed", ()), *census["not_int8"])
+        if item["op"] not in CONVERSIONS and item["dtype"] != meant
+    }
+    return dict(sorted(Counter(dtype for dtype, _ in found).items()))
 
 
 def base_row(models: Sequence[ModelRow], key: str) -> ModelRow | None:
@@ -156,11 +182,13 @@ def _about_accuracy(inputs: ReportInputs) -> list[str]:
     return found
 
 
-def row_document(row: ModelRow, *, result: bool, samples: int) -> Mapping[str, Any]:
+def row_document(
+    row: ModelRow, *, result: bool, samples: int, wider: Mapping[str, int] | None = None
+) -> Mapping[str, Any]:
     """Returns a row as report.json has it."""
     return {
         "key": row.key,
-        "label": title(row, result=result),
+        "label": title(row, result=result, wider=wider),
         "model": row.model,
         "params": row.params,
         "nonzero_params": row.nonzero_params,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from cli import render
 from compress.report_format import kib
+from compress.wording import counted
 
 #: Longer layer names are cut in the table; JSON has them whole.
 NAME_WIDTH = 40
@@ -138,12 +140,18 @@ def _show_faults(faults: list[dict[str, Any]]) -> None:
     if not faults:
         render.line("INT8 throughout.", style="green")
         return
+    dtypes = Counter(fault["dtype"] for fault in faults)
     render.line()
-    render.line(f"Not INT8: {len(faults)} tensors", style="yellow")
+    if set(dtypes) == {"int16"}:
+        render.line(f"Integers throughout: INT8, and INT16 in {counted(len(faults), 'tensor')}", style="green")
+    else:
+        listed = ", ".join(f"{count} {dtype}" for dtype, count in sorted(dtypes.items()))
+        render.line(f"Not INT8: {counted(len(faults), 'tensor')} ({listed})", style="yellow")
     for fault in faults[:SHOWN_FAULTS]:
         render.line(f"  {fault['op']} (#{fault['op_index']}, {fault['layer'].split(';')[0]}): {fault['why']}")
     if len(faults) > SHOWN_FAULTS:
         render.line(f"  and {len(faults) - SHOWN_FAULTS} more (--json lists all)")
+    render.line("A recipe may have asked for these types (quantize.activations, quantize.allow).", style="dim")
 
 
 def _arena(arena: dict[str, Any]) -> str:

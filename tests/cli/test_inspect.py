@@ -21,6 +21,8 @@ from compress.tflite.metadata import (
 )
 from compress.tflite.probe import build
 
+from ..unit.made_flatbuffer import Made, Op, int8, make_bytes
+
 NOTES = ModelNotes(
     "a net", "identity", "1a",
     inputs=(TensorNotes("image", content="image", color_space="RGB", mean=(1.0, 2.5, 3.0), std=(64.0,)),),
@@ -88,6 +90,23 @@ def test_runs_it_for_the_arena(model: str, capsys: Capture) -> None:
     assert any(line.startswith("arena:     ") and "by tflite-micro" in line for line in lines)
 
 
+def test_wider_types_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(tmp_path)
+    wide = {"scale": (0.5,), "zero_point": (0,)}
+    ops = [Op("QUANTIZE", (0,), (1,)), Op("RELU", (1,), (2,)), Op("DEQUANTIZE", (2,), (3,))]
+    tensors = [int8(1, 4), Made((1, 4), "int16", **wide), Made((1, 4), "int16", **wide), Made((1, 4))]
+    Path("wide.tflite").write_bytes(make_bytes(tensors[:3], ops[:2]))
+    assert invoke(["inspect", "wide.tflite", "--no-run"]) == 0
+    out = capsys.readouterr().out
+    assert "Integers throughout: INT8, and INT16 in 2 tensors\n" in out
+    assert "Not INT8" not in out
+    assert "A recipe may have asked for these types (quantize.activations, quantize.allow)." in out
+    ops.append(Op("SIN", (3,), (4,)))
+    Path("wide.tflite").write_bytes(make_bytes([*tensors, Made((1, 4))], ops))
+    assert invoke(["inspect", "wide.tflite", "--no-run"]) == 0
+    assert "Not INT8: 4 tensors (2 float32, 2 int16)\n" in capsys.readouterr().out
+
+
 def test_json_is_one_document(model: str, capsys: Capture) -> None:
     assert invoke(["inspect", model, "--no-run", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -120,7 +139,7 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
         "weight_shape": [16, 3, 3, 1], "weight_quantization": {"kind": "per channel"}, "output_scale": 0.0235294,
         "output_zero_point": -128, "sparsity": {"zeros": 14, "weights": 144, "share": 14 / 144},
     }  # fmt: skip
-    fault = {"op": "MEAN", "op_index": 3, "layer": "pool;x", "why": "it writes float32 values"}
+    fault = {"op": "MEAN", "op_index": 3, "layer": "pool;x", "dtype": "float32", "why": "it writes float32 values"}
     found = {
         "file": "x.tflite", "size_bytes": 2048, "gzip_bytes": 1024, "zstd_bytes": 768, "inputs": [],
         "metadata": ["min_runtime_version"],
@@ -140,7 +159,7 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
     for text in (
         cut, "int8 16x3x3x1, per channel", "9.7%", "0.023529, -128", "9,216", "metadata: min_runtime_version",
         "output  unnamed  float32[1, 10]", "LiteRT:    it was refused", "bytes:     weights 144\n",
-        "arena:     not available (tflite-micro is not installed)", "Not INT8: 12 tensors",
+        "arena:     not available (tflite-micro is not installed)", "Not INT8: 12 tensors (12 float32)",
         "  MEAN (#3, pool): it writes float32 values", "  and 2 more (--json lists all)",
         "  unreadable: it was cut short", "overhead:  9,000 bytes", "(more than the 8,408 that",
     ):  # fmt: skip

@@ -158,6 +158,8 @@ def test_layers_are_kept_wider_where_nothing_else_suffices(
     assert census["not_int8"] == []
     assert {item["dtype"] for item in census["allowed"]} == {kind}
     assert {item["layer"] for item in census["allowed"]} >= set(found["wide_layers"])
+    layers = len({item["layer"] for item in census["allowed"] if item["op"] not in ("QUANTIZE", "DEQUANTIZE")})
+    assert report["models"][-1]["label"] == f"Result, INT8 with {layers} layer{'s' * (layers > 1)} in {kind}"
     assert "Not INT8, as the recipe allows" in (kitchen / "run" / "report.html").read_text()
 
 

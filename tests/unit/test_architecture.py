@@ -16,7 +16,7 @@ PACKAGES = ("cli", "compress")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 #: From the bottom up: a module may import its own layer and those below. The first part of a name under `compress`.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "recipe", "artifact", "machine", "context", "python_source", "keras_source", "quiet"),
+    ("errors", "recipe", "artifact", "machine", "context", "python_source", "keras_source", "quiet", "wording"),
     ("tasks", "models", "data"),
     ("training", "tflite"),
     ("pruning", "quantization"),

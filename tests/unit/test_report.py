@@ -17,7 +17,7 @@ from compress.report import load_report, write_report
 from compress.report_figures import standard_error
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
-from compress.report_schema import LatencySummary
+from compress.report_schema import LatencySummary, VerificationSummary
 
 from . import report_sample as sample
 
@@ -105,6 +105,35 @@ def test_float_results_sparsity_and_small_test_splits_are_pointed_out() -> None:
     assert any(f"360 samples tell accuracies apart only roughly (here ±{spread:.2f}" in text for text in found)
     assert "2 pictures could not be read." in found
     assert found.count("It was neither trained nor loaded.") == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "activations", "types", "label"),
+    [
+        ("int8", "int8", (), "Result, INT8"),
+        ("int8", "int8", ("int16", "int16"), "Result, INT8 with 2 layers in int16"),
+        ("int8", "int8", ("float32", "int16"), "Result, INT8 with 1 layer in float32 and 1 layer in int16"),
+        (
+            "int8 weights, int16 activations", "int16", ("float32", "int16", "int16"),
+            "Result, INT8 weights, INT16 activations with 1 layer in float32",
+        ),
+        ("int4 weights, dynamic activations", "dynamic", ("float32",), "Result, INT4 weights, dynamic activations"),
+    ],
+)  # fmt: skip
+def test_the_result_is_called_by_the_types_it_has(
+    dtype: str, activations: str, types: tuple[str, ...], label: str
+) -> None:
+    census = {"ops": {}, "tensors": {}, "not_int8": [], "allowed": [
+        {"op": op, "layer": f"{op}{place}", "dtype": kind, "why": "it writes them"}
+        for place, kind in enumerate(types) for op in ("ADD", "QUANTIZE")
+    ]}  # fmt: skip
+    result = replace(sample.RESULT, flatbuffer=replace(sample.RESULT.flatbuffer, dtype=dtype))
+    report = sample.report(
+        models=(*sample.without("quantized"), result),
+        verification=VerificationSummary(True, census),
+        quantization={"mode": "ptq", "activations": activations},
+    )
+    assert report["models"][-1]["label"] == label
 
 
 def test_written_report_is_read_back(tmp_path: Path) -> None:
