@@ -94,6 +94,11 @@ class PruneSpec(Trains):
         default="global",
         description="unstructured: weights are ranked over all layers, or each layer loses the same share.",
     )
+    importance: Literal["l2", "l1", "bn", "taylor"] = Field(
+        default="l2",
+        description="structured: what a channel is worth: squared (`l2`) or absolute (`l1`) weights of all layers that "
+        "lose it, scales of its batch norms (`bn`), or what the loss would change by its gradients (`taylor`).",
+    )
     steps: int = Field(
         default=5,
         ge=1,

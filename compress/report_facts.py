@@ -66,6 +66,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
         "Pruning",
         (
             ("method", "Method", str),
+            ("importance", "Channels ranked by", str),
             ("of", "Counted in", str),
             ("asked", "Share asked to go", _share),
             ("target", "Target", _target),

@@ -11,8 +11,7 @@ Works on any module that torch-pruning's dependency graph can follow; needs no p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -21,8 +20,10 @@ from compress.errors import ModelError
 from compress.models.count import Counts, count
 from compress.pruning.channels import ROOT_TYPES, Root
 from compress.pruning.graph import ChannelGraph, clone, run, undisturbed
-from compress.pruning.importance import GroupMagnitude, Importance
+from compress.pruning.importance import GroupMagnitude, Importance, Unrated
+from compress.pruning.negligible import negligible
 from compress.pruning.probe import broken_roots
+from compress.pruning.results import PruningReport, StepReport
 from compress.pruning.widths import (
     CLOSE_ENOUGH,
     FAR_OFF,
@@ -42,61 +43,6 @@ TRIALS = 4
 NOUNS = {"params": "parameters", "macs": "multiply-accumulates"}
 #: A prediction that is off by less than this share counts as exact.
 EXACT = 1e-3
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step removed.
-
-    Attributes:
-        step: Its number, from 1.
-        steps: How many there are.
-        asked: Share of the original model to be gone after this step.
-        removed_params: Share of the original parameters that is gone.
-        removed_macs: Share of the original multiply-accumulates that is gone.
-        params: Parameters left.
-        macs: Multiply-accumulates left, for one sample.
-    """
-
-    step: int
-    steps: int
-    asked: float
-    removed_params: float
-    removed_macs: float
-    params: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class PruningReport:
-    """What all steps so far removed, against the original model.
-
-    Attributes:
-        of: What `ratio` counts: `params` or `macs`.
-        asked: Share to be gone after the last step.
-        removed_params: Share of the parameters that is gone.
-        removed_macs: Share of the multiply-accumulates that is gone.
-        params: Parameters before and now.
-        macs: Multiply-accumulates before and now, for one sample.
-        widths: Path of a conv or linear layer -> its output channels before and now.
-        whole: Path of a layer that kept its width by necessity -> why.
-        largest_share: The share of `of` that the smallest allowed widths would remove.
-        rounding_points: What rounding the widths changed in the last step: the removed share of `of` less the share
-            that the same ranking gives with widths of any size, in points.
-        steps: One report per step done.
-    """
-
-    of: Measure
-    asked: float
-    removed_params: float
-    removed_macs: float
-    params: tuple[int, int]
-    macs: tuple[int, int]
-    widths: dict[str, tuple[int, int]]
-    whole: dict[str, str]
-    largest_share: float
-    rounding_points: float
-    steps: tuple[StepReport, ...]
 
 
 class StructuredPruner:
@@ -124,7 +70,8 @@ class StructuredPruner:
             steps: In how many equal steps.
             round_to: Widths become multiples of this where they are larger; smaller ones are kept whole.
             protected: Modules (with all they hold) whose output widths stay.
-            importance: Rates channels; the group's magnitude by default.
+            importance: Rates channels; the group's magnitude by default. Gradients that it goes by are of the model
+                as it is now, and again before each step.
 
         Raises:
             ModelError: The model cannot be traced, nothing in it can be pruned, or `ratio` is out of reach.
@@ -148,16 +95,20 @@ class StructuredPruner:
         self._done: list[StepReport] = []
         self._rounding_points = 0.0
         graph = ChannelGraph(model, self._example, self._protected)
-        segments = self._segments(graph.roots)
+        segments, unrated = self._rated(graph.roots)
         #: Atoms of each segment at the start: floors and rounding are relative to them.
         self._original = {segment.key: len(segment.atoms) for segment in segments}
-        self._whole = self._kept_whole(graph, segments)
-        self._largest = self._reach()
+        self._whole = self._kept_whole(graph, segments, unrated)
+        roots = self._usable(graph)
+        segments = [segment for segment in segments if segment.root not in self._whole]
+        self._largest = self._share(self._trial(segments, self._most(segments)), of)
         if ratio > self._largest + REACH:
             raise ModelError(
                 f"cannot remove {ratio:.1%} of the {NOUNS[of]}: with every layer at least {round_to} channels and "
-                f"a tenth of its width, at most {self._largest:.1%} can go. Ask for a smaller ratio or `round_to`."
+                f"a tenth of its width, at most {self._largest:.1%} can go. "
+                f"Ask for a smaller ratio or `round_to`{_or_else(unrated)}."
             )
+        self._whole |= self._left_alone(roots, segments)
 
     def prune_step(self, step: int) -> StepReport:
         """Prunes to the share that is due after this step, `ratio * step / steps` of the original model.
@@ -209,7 +160,20 @@ class StructuredPruner:
             steps=tuple(self._done),
         )
 
-    def _kept_whole(self, graph: ChannelGraph, segments: Sequence[Segment]) -> dict[str, str]:
+    def _rated(self, roots: Sequence[Root]) -> tuple[list[Segment], dict[str, str]]:
+        """Returns the segments of the roots that the importance can rate; path of each other root -> why not."""
+        segments: list[Segment] = []
+        unrated: dict[str, str] = {}
+        for root in roots:
+            try:
+                segments += segments_of(root, self._importance(root))
+            except Unrated as reason:
+                unrated[root.name] = str(reason)
+        return segments, unrated
+
+    def _kept_whole(
+        self, graph: ChannelGraph, segments: Sequence[Segment], unrated: Mapping[str, str]
+    ) -> dict[str, str]:
         """Returns the layers that cannot be pruned and why, each tried on a copy.
 
         Raises:
@@ -222,7 +186,9 @@ class StructuredPruner:
         removed = [len(segment.atoms) - atoms for segment, atoms in zip(segments, kept, strict=True)]
         removals = _removals(segments, removed)
         for root in graph.roots:
-            if not removals.get(root.name):
+            if root.name in unrated:
+                whole.update(dict.fromkeys(root.members, unrated[root.name]))
+            elif not removals.get(root.name):
                 parts = f" in {root.channel_groups} groups" if root.channel_groups > 1 else ""
                 reason = f"its {root.width} channels{parts} allow no smaller multiple of {self._round_to}"
                 whole.update(dict.fromkeys(root.members, reason))
@@ -236,24 +202,37 @@ class StructuredPruner:
             reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in list(whole.items())[:10])
             raise ModelError(
                 f"{type(self.model).__name__} has no channels that can be pruned "
-                f"({reasons or 'it has no conv or linear layer'}). Use `method: unstructured`, or leave out `prune`."
+                f"({reasons or 'it has no conv or linear layer'}). "
+                f"Use `method: unstructured`{_or_else(unrated)}, or leave out `prune`."
             )
         return whole
 
-    def _reach(self) -> float:
-        """Returns the share of `of` that goes when every layer gets its smallest allowed width."""
-        segments = self._segments(self._usable(ChannelGraph(self.model, self._example, self._protected)))
-        return self._share(self._trial(segments, self._most(segments)), self._of)
+    def _left_alone(self, roots: Sequence[Root], segments: Sequence[Segment]) -> dict[str, str]:
+        """Returns the layers that are too small to matter, as far as the others can give the asked share."""
+        total = getattr(self._before, self._of)
+        shares = negligible(
+            segments, self._most(segments), self._costs(roots), self._of, total, self._largest - self._ratio
+        )
+        return {
+            member: f"at its smallest width only {shares[root.name]:.2%} of the model's {NOUNS[self._of]} would go"
+            for root in roots
+            if root.name in shares
+            for member in root.members
+        }
+
+    def _costs(self, roots: Sequence[Root]) -> CostModel:
+        """Returns what predicts the costs of the model as it is now."""
+        now = self._count(self.model)
+        macs: dict[str, int] = {}
+        for layer in now.layers:
+            macs[layer.name] = macs.get(layer.name, 0) + layer.macs
+        return CostModel(roots, macs, {"params": now.params, "macs": now.macs})
 
     def _search(
         self, roots: Sequence[Root], segments: Sequence[Segment], target: float, close_enough: float
     ) -> list[int]:
         """Returns how many atoms of each segment go so that about `target` parameters or MACs remain."""
-        now = self._count(self.model)
-        macs: dict[str, int] = {}
-        for layer in now.layers:
-            macs[layer.name] = macs.get(layer.name, 0) + layer.macs
-        costs = CostModel(roots, macs, {"params": now.params, "macs": now.macs})
+        costs = self._costs(roots)
         original = getattr(self._before, self._of)
         allowed = [self._allowed(segment, self._round_to) for segment in segments]
         tried: list[tuple[float, int, list[int]]] = []
@@ -297,6 +276,11 @@ class StructuredPruner:
     def _share(self, left: Counts, of: Measure) -> float:
         before, after = (int(getattr(counts, of)) for counts in (self._before, left))
         return 1 - after / max(before, 1)
+
+
+def _or_else(unrated: Mapping[str, str]) -> str:
+    """Returns a way out to name where the importance cannot rate some roots."""
+    return ", or another `importance`" if unrated else ""
 
 
 def _removals(segments: Sequence[Segment], removed: Sequence[int]) -> dict[str, list[int]]:

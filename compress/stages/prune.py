@@ -13,15 +13,21 @@ from torch import nn
 from compress.artifact import write_json
 from compress.errors import ModelError
 from compress.pruning.architecture import architecture_of
+from compress.pruning.graph import undisturbed
+from compress.pruning.importance import IMPORTANCES, Taylor
 from compress.pruning.patterns import Pattern
 from compress.pruning.unstructured import MagnitudeMasks, cubic_share
 from compress.recipe import PruneSpec
 from compress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
 from compress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for, reached
 from compress.training.fit import fit
+from compress.training.gradients import batch_gradients
+from compress.training.loss import Lesson
 
 #: Share of the fine-tuning in which pruning happens; the rest wins the loss back.
 PRUNING_SHARE = 0.5
+#: Training batches whose gradients rate the channels before a step.
+TAYLOR_BATCHES = 20
 
 
 def phases(steps: int) -> list[tuple[float, float]]:
@@ -48,14 +54,15 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         "asked": spec.ratio,
         "of": spec.goal[0],
     }
+    lesson = bench.lesson(learn=spec.learn_from_teacher)
     aim = None
     if spec.method == "structured":
-        aim = find_aim(bench, model, spec)
+        ranking = Ranking(bench, model, spec, lesson)
+        aim = find_aim(bench, model, spec, importance=ranking.importance)
         metrics["asked"] = 1.0 - aim.target / aim.before
-        step, after_step, describe = _structured(bench, model, spec, aim)
+        step, after_step, describe = _structured(bench, model, spec, aim, ranking)
     else:
         step, after_step, describe = _unstructured(bench, model, spec)
-    lesson = bench.lesson(learn=spec.learn_from_teacher)
     curve: list[dict[str, Any]] = []
     for number, span in enumerate(phases(spec.steps), start=1):
         step(number)
@@ -101,12 +108,53 @@ def check_reached(bench: Workbench, base: nn.Module, model: nn.Module, spec: Pru
     }  # fmt: skip
 
 
-def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim) -> Technique:
-    pruner = pruner_for(bench, model, spec, aim, spec.steps)
+class Ranking:
+    """The recipe's importance, with gradients of the model as it is where it goes by them.
+
+    Attributes:
+        importance: Ranks channels; of the model as it came until `renew` is called.
+    """
+
+    def __init__(self, bench: Workbench, model: nn.Module, spec: PruneSpec, lesson: Lesson) -> None:
+        """Takes the gradients of the unpruned model, from which a search's trials are pruned too."""
+        self._bench, self._model, self._spec, self._lesson = bench, model, spec, lesson
+        self.importance = IMPORTANCES[spec.importance]()
+        self.renew(1)
+
+    def renew(self, step: int) -> None:
+        """Takes the gradients again, for this step: the model has changed."""
+        taylor, bench = self.importance, self._bench
+        if not isinstance(taylor, Taylor):
+            return
+        taylor.clear()
+        gradients = batch_gradients(
+            self._model,
+            self._spec.train,
+            bench.task,
+            bench.ctx,
+            lesson=self._lesson,
+            device=bench.device,
+            name=f"importance-{step}",
+            batches=TAYLOR_BATCHES,
+        )
+        # In evaluation mode: training's batch norm would hide what a channel's scale does, and move its statistics.
+        with undisturbed(self._model):
+            for found in gradients:
+                taylor.observe(self._model, found)
+
+
+def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, ranking: Ranking) -> Technique:
+    pruner = pruner_for(bench, model, spec, aim, spec.steps, ranking.importance)
+
+    def step(number: int) -> None:
+        if number > 1:
+            ranking.renew(number)
+        pruner.prune_step(number)
 
     def describe() -> dict[str, Any]:
         report = pruner.report()
         return {
+            "importance": spec.importance,
             "removed_params": report.removed_params,
             "removed_macs": report.removed_macs,
             "rounding_points": report.rounding_points,
@@ -114,7 +162,7 @@ def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim) -
             "whole": report.whole,
         }
 
-    return pruner.prune_step, None, describe
+    return step, None, describe
 
 
 def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:

@@ -19,6 +19,7 @@ from torch import nn
 from compress.errors import ModelError
 from compress.models.count import count
 from compress.pruning.graph import clone
+from compress.pruning.importance import IMPORTANCES, Importance
 from compress.pruning.structured import StructuredPruner
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
@@ -66,7 +67,9 @@ class Aim:
     tries: list[dict[str, float]] = field(default_factory=list)
 
 
-def find_aim(bench: Workbench, model: nn.Module, spec: PruneSpec, *, search: bool = True) -> Aim:
+def find_aim(
+    bench: Workbench, model: nn.Module, spec: PruneSpec, *, search: bool = True, importance: Importance | None = None
+) -> Aim:
     """Returns what a recipe's structured pruning has to remove.
 
     Args:
@@ -74,6 +77,7 @@ def find_aim(bench: Workbench, model: nn.Module, spec: PruneSpec, *, search: boo
         model: The unpruned model.
         spec: The recipe's block.
         search: Whether sizes and latencies are searched for; without, only whether they can be reached is found out.
+        importance: Ranks the channels of the models tried, as in `pruner_for`.
 
     Raises:
         ModelError: The target cannot be reached, or the model meets it as it is.
@@ -85,13 +89,30 @@ def find_aim(bench: Workbench, model: nn.Module, spec: PruneSpec, *, search: boo
         target = (1.0 - spec.ratio) * before if absolute is None else absolute
         _require_less(kind, before, target)
         return Aim(counts, 1.0 - target / before, kind, before, target)
-    return _Search(bench, model, spec).run(search=search)
+    return _Search(bench, model, spec, importance).run(search=search)
 
 
-def pruner_for(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, steps: int) -> StructuredPruner:
-    """Returns the pruner that removes what was found; it refuses what cannot be pruned that far."""
+def pruner_for(
+    bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, steps: int, importance: Importance | None = None
+) -> StructuredPruner:
+    """Returns the pruner that removes what was found; it refuses what cannot be pruned that far.
+
+    Args:
+        bench: The run.
+        model: Pruned in place.
+        spec: The recipe's block.
+        aim: What to remove.
+        steps: In how many steps.
+        importance: Ranks channels, by default as the recipe says. Before anything is trained there are no gradients:
+            magnitudes stand in for `taylor` then, which is enough for what depends on widths alone, the reach and
+            the predicted sizes. They never choose the channels of a model that is kept.
+    """
     example = torch.zeros(1, *bench.dataset.input_shape)
-    return StructuredPruner(model, example, of=aim.counts, ratio=aim.ratio, steps=steps, round_to=spec.round_to)
+    if importance is None:
+        importance = IMPORTANCES["l2" if spec.importance == "taylor" else spec.importance]()
+    return StructuredPruner(
+        model, example, of=aim.counts, ratio=aim.ratio, steps=steps, round_to=spec.round_to, importance=importance
+    )
 
 
 def _require_less(kind: str, before: float, target: float) -> None:
@@ -162,8 +183,8 @@ class Yardstick:
 class _Search:
     """The search for a share to remove."""
 
-    def __init__(self, bench: Workbench, model: nn.Module, spec: PruneSpec) -> None:
-        self._bench, self._model, self._spec = bench, model, spec
+    def __init__(self, bench: Workbench, model: nn.Module, spec: PruneSpec, importance: Importance | None) -> None:
+        self._bench, self._model, self._spec, self._importance = bench, model, spec, importance
         self._kind, self._absolute = spec.goal
         self._counts = COUNTED[self._kind]
 
@@ -206,7 +227,8 @@ class _Search:
     def _try(self, aim: Aim, ratio: float) -> float:
         """Returns what a share leaves, in the units asked for."""
         pruned = clone(self._model)
-        pruner_for(self._bench, pruned, self._spec, Aim(self._counts, ratio, self._kind, 0.0, 0.0), 1).prune_step(1)
+        trial = Aim(self._counts, ratio, self._kind, 0.0, 0.0)
+        pruner_for(self._bench, pruned, self._spec, trial, 1, self._importance).prune_step(1)
         value = self._yardstick.value(pruned)
         aim.tries.append({"ratio": ratio, "value": value})
         asked = f"{aim.target:,.5g} {UNITS[self._kind]} asked"
@@ -215,4 +237,5 @@ class _Search:
 
     def _largest(self) -> float:
         tiny = Aim(self._counts, SMALLEST_SHARE, self._kind, 0.0, 0.0)
-        return pruner_for(self._bench, clone(self._model), self._spec, tiny, 1).report().largest_share
+        pruner = pruner_for(self._bench, clone(self._model), self._spec, tiny, 1, self._importance)
+        return pruner.report().largest_share
