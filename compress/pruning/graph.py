@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -18,7 +19,11 @@ from torch import nn
 from torch_pruning.dependency import Node
 
 from compress.errors import ModelError
-from compress.pruning.channels import ROOT_TYPES, Coupled, Root, parts_of, sharing, unfit
+from compress.pruning.channels import ROOT_TYPES, Coupled, Root, holders, parts_of, sharing, unfit
+from compress.pruning.cut import Channels, cut
+from compress.pruning.heads import find_attention
+from compress.pruning.recurrent import RECURRENT, stand_ins
+from compress.pruning.tracing import Barrier, Graph
 
 #: What a model raises that is given tensors it was not made for.
 FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
@@ -29,88 +34,94 @@ class ChannelGraph:
 
     Attributes:
         roots: What can be pruned, in a fixed order.
-        whole: Path of each conv or linear layer that must keep its width -> why.
+        whole: Path of each conv, linear, recurrent or attention layer that must keep its width -> why.
     """
 
-    def __init__(self, model: nn.Module, example: torch.Tensor, protected: Iterable[str] = ()) -> None:
+    def __init__(
+        self, model: nn.Module, example: torch.Tensor, protected: Iterable[str] = (), following: Iterable[str] = ()
+    ) -> None:
         """Traces the model.
 
         Args:
             model: Comes back as it was (mode, gradients).
             example: A batch the model takes, on the model's device.
             protected: Paths of modules whose output widths stay.
+            following: Roots whose width modules hold in attributes, which follow it.
 
         Raises:
             ModelError: The model cannot be run or traced.
         """
         self.model = model
         self._outputs: list[Any] = []
-        self._graph = torch_pruning.DependencyGraph()
         run(model, example)
         with undisturbed(model):
+            attention, self.whole = find_attention(model, example)
+        projections = [layer for each in attention for layer in each.projections(model)]
+        with undisturbed(model), stand_ins(model) as self._recurrent:
             try:
-                self._graph.build_dependency(
-                    model,
-                    # A tuple: a bare tensor would be tried as model(*tensor) first, sample by sample.
-                    example_inputs=(example,),
-                    output_transform=self._remember_outputs,
-                    unwrapped_parameters=[],
-                    customized_pruners={},
-                    ignored_layers=[],
-                    ignored_params=[],
-                    verbose=False,
-                )
-                _order_splits(self._graph)
-                groups = list(self._graph.get_all_groups(ignored_layers=[], root_module_types=list(ROOT_TYPES)))
-            except Exception as error:
-                # Anything can come out of the tracing of a model it was not written for; the cause is kept.
-                near = _layer_of(error.__traceback__)
-                raise ModelError(
-                    f"the channel dependencies of {type(model).__name__} cannot be followed{near}: "
-                    f"{type(error).__name__}: {error}. Use `method: unstructured`, or leave out `prune`."
-                ) from error
-        names = {module: name for name, module in model.named_modules()}
+                groups = self._groups(model, example, projections, careful=False)
+            except Exception:  # noqa: BLE001 - see there
+                groups = self._groups_with_care(model, example, projections)
+        names: dict[Any, str] = {module: name for name, module in model.named_modules()}
         self._ends = self._output_modules()
         shared = sharing(model)
         guarded = tuple(f"{name}." if name else "" for name in protected)
         roots: list[Root] = []
-        self.whole: dict[str, str] = {}
-        for group in groups:
-            root = self._read(group, names)
+        read = [(group, self._read(group, names)) for group in groups]
+        for group, root in [*read, *(((), each.root(model)) for each in attention)]:
             reason = self._reason(group, root, shared, guarded)
             if reason:
                 self.whole.update(dict.fromkeys(root.members, reason))
             else:
-                roots.append(root)
+                roots.append(replace(root, attributes=holders(model, root)) if root.name in following else root)
         self.roots = tuple(roots)
         seen = set(self.whole).union(*(root.members for root in roots))
         # The output projection of an attention layer goes with it.
         inner = {id(module.out_proj) for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
         for name, module in model.named_modules():
-            if isinstance(module, ROOT_TYPES) and name not in seen and id(module) not in inner:
+            if isinstance(module, (*ROOT_TYPES, *RECURRENT)) and name not in seen and id(module) not in inner:
                 self.whole[name] = "its output channels are not used, or belong to a layer that cannot be pruned"
 
-    def remove(self, removals: Mapping[str, Sequence[int]]) -> None:
-        """Cuts channels out of the model, in place.
+    def remove(self, removals: Mapping[str, Sequence[int]]) -> Channels:
+        """Cuts channels out of the model, in place, and returns those that were kept (see `cut`).
 
         Args:
             removals: Path of a root -> its channels to remove. After this the graph is out of date.
 
         Raises:
-            ModelError: torch-pruning fails on a layer.
+            ModelError: A layer cannot be cut.
         """
-        wanted = {name: sorted(channels) for name, channels in removals.items() if channels}
-        with undisturbed(self.model):
-            for name, channels in wanted.items():
-                module = self.model.get_submodule(name)
-                handler = self._graph.get_pruner_of_module(module).prune_out_channels
-                try:
-                    self._graph.get_pruning_group(module, handler, channels).prune(record_history=False)
-                except FAILURES as error:
-                    raise ModelError(
-                        f"channels of {name} cannot be removed: {type(error).__name__}: {error}. "
-                        "Use `method: unstructured`, or leave out `prune`."
-                    ) from error
+        return cut(self.model, self.roots, removals)
+
+    def _groups(
+        self, model: nn.Module, example: torch.Tensor, projections: list[nn.Module], *, careful: bool
+    ) -> list[Any]:
+        self._graph = Graph(careful=careful)
+        self._graph.build_dependency(
+            model,
+            # A tuple: a bare tensor would be tried as model(*tensor) first, sample by sample.
+            example_inputs=(example,),
+            output_transform=self._remember_outputs,
+            unwrapped_parameters=[],
+            customized_pruners={},
+            ignored_layers=list(self._recurrent.first),
+            ignored_params=[],
+            verbose=False,
+        )
+        kinds = list(ROOT_TYPES)
+        return list(self._graph.get_all_groups(ignored_layers=projections, root_module_types=kinds))
+
+    def _groups_with_care(self, model: nn.Module, example: torch.Tensor, projections: list[nn.Module]) -> list[Any]:
+        """Returns the groups of a model that torch-pruning fails on: channels end at whatever it may not understand."""
+        try:
+            return self._groups(model, example, projections, careful=True)
+        except Exception as error:
+            # Anything can come out of the tracing of a model it was not written for; the cause is kept.
+            near = _layer_of(error.__traceback__)
+            raise ModelError(
+                f"the channel dependencies of {type(model).__name__} cannot be followed{near}: "
+                f"{type(error).__name__}: {error}. Use `method: unstructured`, or leave out `prune`."
+            ) from error
 
     def _remember_outputs(self, outputs: Any) -> Any:
         self._outputs = [item.grad_fn for item in torch_pruning.utils.flatten_as_list(outputs)]
@@ -121,10 +132,10 @@ class ChannelGraph:
         return {id(module) for module, node in nodes if any(node.grad_fn is end for end in self._outputs)}
 
     def _read(self, group: Any, names: dict[nn.Module, str]) -> Root:
-        coupled = []
+        coupled: list[Coupled] = []
         groups = 1
         for position, (dependency, channels) in enumerate(group):
-            target = dependency.target.module
+            target = self._recurrent.real(dependency.target.module)
             if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
                 groups = max(groups, len(target.split_sizes))
             name = names.get(target) if isinstance(target, nn.Module) else self._graph._param_to_name.get(target)  # noqa: SLF001
@@ -132,6 +143,8 @@ class ChannelGraph:
                 continue  # an operation without weights, such as an addition
             # Layers that treat both sides alike (norms, depthwise convs) have one handler for both: `out`.
             axis: Literal["out", "in"] = "out" if self._graph.is_out_channel_pruning_fn(dependency.handler) else "in"
+            if isinstance(target, RECURRENT) and any(each.name == name and each.axis == axis for each in coupled):
+                continue  # its other direction
             coupled.append(Coupled(name, target, axis, tuple(channels), tuple(group[position].root_idxs)))
             groups = max(groups, parts_of(target))
         return Root(coupled[0].name, len(coupled[0].channels), groups, tuple(coupled))
@@ -141,6 +154,8 @@ class ChannelGraph:
         for dependency, _ in group:
             target = dependency.target.module
             is_out = self._graph.is_out_channel_pruning_fn(dependency.handler)
+            if isinstance(target, Barrier):
+                return f"its channels change places or are divided on the way to the next layer ({target.what})"
             if is_out and (id(target) in self._ends or isinstance(target, torch_pruning.ops._OutputOp)):  # noqa: SLF001
                 return "it makes the model's output"
             if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
@@ -185,20 +200,6 @@ def clone(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
         raise ModelError(f"{type(model).__name__} cannot be copied, which pruning needs: {error}") from error
-
-
-def _order_splits(graph: torch_pruning.DependencyGraph) -> None:
-    """Puts the consumers of each split into the order of its outputs.
-
-    torch-pruning gives them the split's parts in the order in which its trace met them, which is often the reverse.
-    """
-    for node in graph.module2node.values():
-        if node.type == torch_pruning.ops.OPTYPE.SPLIT:
-
-            def part(consumer: Any, split: Any = node.grad_fn) -> int:
-                return min(int(number) for origin, number in consumer.grad_fn.next_functions if origin is split)
-
-            node.outputs.sort(key=part)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -10,56 +11,74 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from compress.errors import ModelError
-from compress.pruning.channels import Root, is_depthwise
-from compress.pruning.graph import ChannelGraph, clone, run
+from compress.pruning.channels import Root, holders, is_depthwise, placed
+from compress.pruning.cut import cut
+from compress.pruning.graph import clone, run
+from compress.pruning.recurrent import RECURRENT, silence_units
 
 #: Largest difference, relative to the outputs' size, between a cut model and one with the same channels at zero.
 TOLERANCE = 1e-3
 #: Layers that treat channels one by one, so that a channel of zeros is the same as none.
-CHANNELWISE = (_ConvNd, nn.Linear, _BatchNorm, nn.PReLU)
+SLICED = (_ConvNd, nn.Linear, _BatchNorm, nn.PReLU)
+CHANNELWISE = (*SLICED, *RECURRENT)
 
 Removals = Mapping[str, Sequence[int]]
 
 
 def broken_roots(
-    model: nn.Module, example: torch.Tensor, protected: Iterable[str], roots: Sequence[Root], removals: Removals
-) -> dict[str, str]:
-    """Returns the roots whose channels cannot go -> why.
+    model: nn.Module, example: torch.Tensor, roots: Sequence[Root], removals: Removals
+) -> tuple[dict[str, str], set[str]]:
+    """Returns the roots whose channels cannot go -> why, and those that can if attributes follow their widths.
 
-    Cuts all of them on a copy; only where that fails, each on a copy of its own.
+    What is left has been tried together. Where a trial fails the roots are halved until the broken ones are found.
 
     Args:
         model: Left as it is.
         example: Gives the shape of the input; the values are drawn here.
-        protected: As the graph takes it.
         roots: What might be cut.
         removals: Path of each root -> channels to cut for the trial.
     """
-    protected = tuple(protected)
     sample = example
     if example.is_floating_point():
         sample = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
+    good: list[Root] = []
+    broken: dict[str, str] = {}
+    following: set[str] = set()
 
-    def trial(some: Sequence[Root]) -> str:
-        chosen = {root.name: removals[root.name] for root in some}
-        return _trial(model, sample, protected, chosen, compare=all(_channelwise(root) for root in some))
+    def settle(suspects: list[Root]) -> None:
+        reason = _trial(model, sample, [*good, *suspects], removals)
+        if not reason:
+            good.extend(suspects)
+        elif len(suspects) > 1:
+            middle = len(suspects) // 2
+            settle(suspects[:middle])
+            settle(suspects[middle:])
+        else:
+            (root,) = suspects
+            other = replace(root, attributes=holders(model, root))
+            if other.attributes and not _trial(model, sample, [*good, other], removals):
+                good.append(other)
+                following.add(root.name)
+            else:
+                broken[root.name] = reason
 
-    channelwise = [root for root in roots if _channelwise(root)]
-    if not trial(roots) and (len(channelwise) == len(roots) or not trial(channelwise)):
-        return {}
-    reasons = {root.name: trial([root]) for root in roots}
-    return {name: reason for name, reason in reasons.items() if reason}
+    # Apart, since the outputs of layers that treat channels one by one are compared as well.
+    for some in ([root for root in roots if _channelwise(root)], [root for root in roots if not _channelwise(root)]):
+        if some:
+            settle(some)
+    return broken, following
 
 
-def _trial(
-    model: nn.Module, sample: torch.Tensor, protected: Sequence[str], removals: Removals, *, compare: bool
-) -> str:
-    cut, silent = clone(model), clone(model)
-    _silence(ChannelGraph(silent, sample, protected), removals)
+def _trial(model: nn.Module, sample: torch.Tensor, roots: Sequence[Root], removals: Removals) -> str:
+    pruned = clone(model)
+    compare = all(_channelwise(root) for root in roots)
+    silent = clone(model) if compare else model
+    if compare:
+        _silence(placed(silent, roots), removals)
     expected = run(silent, sample)
     try:
-        ChannelGraph(cut, sample, protected).remove(removals)
-        actual = run(cut, sample)
+        cut(pruned, roots, {root.name: removals[root.name] for root in roots})
+        actual = run(pruned, sample)
     except ModelError as error:
         return f"the model does not run without some of its channels ({error.__cause__})"
     if [item.shape for item in actual] != [item.shape for item in expected]:
@@ -75,16 +94,18 @@ def _channelwise(root: Root) -> bool:
 
 
 @torch.no_grad()
-def _silence(graph: ChannelGraph, removals: Removals) -> None:
+def _silence(roots: Iterable[Root], removals: Removals) -> None:
     """Sets to zero, in place, every weight that cutting would remove."""
-    for root in graph.roots:
+    for root in roots:
         gone = set(removals.get(root.name, ()))
         for item in root.coupled:
             channels = [channel for channel, origin in zip(item.channels, item.roots, strict=True) if origin in gone]
             target = item.target
-            if isinstance(target, _ConvNd | nn.Linear) and item.axis == "in" and not is_depthwise(target):
+            if isinstance(target, RECURRENT):
+                silence_units(target, item.axis, channels)
+            elif isinstance(target, _ConvNd | nn.Linear) and item.axis == "in" and not is_depthwise(target):
                 _silence_inputs(target, channels)
-            elif isinstance(target, CHANNELWISE) and target.weight is not None:
+            elif isinstance(target, SLICED) and target.weight is not None:
                 transposed = isinstance(target, _ConvTransposeNd)
                 # A PReLU with one weight for all channels keeps it.
                 if not isinstance(target, nn.PReLU):

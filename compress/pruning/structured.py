@@ -17,12 +17,16 @@ import torch
 from torch import nn
 
 from compress.errors import ModelError
+from compress.models.attention import close_attention, open_attention
 from compress.models.count import Counts, count
 from compress.pruning.channels import ROOT_TYPES, Root
+from compress.pruning.cut import Channels, compose, cut
 from compress.pruning.graph import ChannelGraph, clone, run, undisturbed
+from compress.pruning.heads import heads_of
 from compress.pruning.importance import GroupMagnitude, Importance, Unrated
 from compress.pruning.negligible import negligible
 from compress.pruning.probe import broken_roots
+from compress.pruning.recurrent import RECURRENT, units_of
 from compress.pruning.results import PruningReport, StepReport
 from compress.pruning.widths import (
     CLOSE_ENOUGH,
@@ -32,6 +36,7 @@ from compress.pruning.widths import (
     Segment,
     allowed_atoms,
     choose,
+    item_macs,
     lowest,
     segments_of,
 )
@@ -90,18 +95,23 @@ class StructuredPruner:
         self._importance = importance or GroupMagnitude()
         self._protected = _paths(model, protected)
         run(model, self._example)  # first, so that a model that does not fit its input is a clear error
+        open_attention(model)
         self._before = self._count(model)
-        self._widths = _out_widths(model)
         self._done: list[StepReport] = []
         self._rounding_points = 0.0
-        graph = ChannelGraph(model, self._example, self._protected)
+        self._following: set[str] = set()
+        #: (layer, side) -> channels of the original model that are left; sides that lost none are absent.
+        self.kept: Channels = {}
+        graph = self._graph()
+        self._attention = [root.name for root in graph.roots if root.kind == "heads"]
+        self._widths = _widths(model, self._attention)
         segments, unrated = self._rated(graph.roots)
         #: Atoms of each segment at the start: floors and rounding are relative to them.
         self._original = {segment.key: len(segment.atoms) for segment in segments}
         self._whole = self._kept_whole(graph, segments, unrated)
-        roots = self._usable(graph)
+        roots = self._usable(self._graph() if self._following else graph)
         segments = [segment for segment in segments if segment.root not in self._whole]
-        self._largest = self._share(self._trial(segments, self._most(segments)), of)
+        self._largest = self._share(self._trial(roots, segments, self._most(segments)), of)
         if ratio > self._largest + REACH:
             raise ModelError(
                 f"cannot remove {ratio:.1%} of the {NOUNS[of]}: with every layer at least {round_to} channels and "
@@ -125,16 +135,18 @@ class StructuredPruner:
         if step != len(self._done) + 1 or step > self._steps:
             raise ValueError(f"step {step} is out of turn: {len(self._done)} of {self._steps} are done")
         asked = self._ratio * step / self._steps
-        graph = ChannelGraph(self.model, self._example, self._protected)
+        graph = self._graph()
         roots = self._usable(graph)
         segments = self._segments(roots)
         shapes = [item.shape for item in run(self.model, self._example)]
         target = (1 - asked) * getattr(self._before, self._of)
         # Only the last step has to hit the share; before it, the ranking matters more.
         removed = self._search(roots, segments, target, CLOSE_ENOUGH if step == self._steps else FAR_OFF)
-        graph.remove(_removals(segments, removed))
+        self.kept = compose(self.kept, graph.remove(_removals(segments, removed)))
         if [item.shape for item in run(self.model, self._example)] != shapes:
             raise ModelError("pruning changed the shape of the model's output; protect the layer that makes it")
+        if step == self._steps:
+            close_attention(self.model)
         after = self._count(self.model)
         report = StepReport(
             step, self._steps, asked, self._share(after, "params"), self._share(after, "macs"), after.params, after.macs
@@ -145,7 +157,7 @@ class StructuredPruner:
     def report(self) -> PruningReport:
         """Returns what has been removed so far, layer by layer."""
         now = self._count(self.model)
-        widths = {name: (self._widths[name], width) for name, width in _out_widths(self.model).items()}
+        widths = {name: (self._widths[name], width) for name, width in _widths(self.model, self._attention).items()}
         return PruningReport(
             of=self._of,
             asked=self._ratio,
@@ -194,7 +206,7 @@ class StructuredPruner:
                 whole.update(dict.fromkeys(root.members, reason))
         candidates = [root for root in graph.roots if removals.get(root.name)]
         if candidates:
-            broken = broken_roots(self.model, self._example, self._protected, candidates, removals)
+            broken, self._following = broken_roots(self.model, self._example, candidates, removals)
             for root in candidates:
                 if root.name in broken:
                     whole.update(dict.fromkeys(root.members, broken[root.name]))
@@ -223,10 +235,7 @@ class StructuredPruner:
     def _costs(self, roots: Sequence[Root]) -> CostModel:
         """Returns what predicts the costs of the model as it is now."""
         now = self._count(self.model)
-        macs: dict[str, int] = {}
-        for layer in now.layers:
-            macs[layer.name] = macs.get(layer.name, 0) + layer.macs
-        return CostModel(roots, macs, {"params": now.params, "macs": now.macs})
+        return CostModel(roots, item_macs(now, roots), {"params": now.params, "macs": now.macs})
 
     def _search(
         self, roots: Sequence[Root], segments: Sequence[Segment], target: float, close_enough: float
@@ -239,7 +248,7 @@ class StructuredPruner:
         aim = target
         for trial in range(TRIALS):
             removed = choose(segments, allowed, costs, self._of, aim, close_enough=close_enough)
-            left = getattr(self._trial(segments, removed), self._of)
+            left = getattr(self._trial(roots, segments, removed), self._of)
             tried.append((abs(left - target), trial, removed))
             if abs(left - costs.cost(self._of, segments, removed)) <= EXACT * original:
                 break
@@ -250,16 +259,20 @@ class StructuredPruner:
         self._rounding_points = 100 * (unrounded - rounded) / original
         return best
 
-    def _trial(self, segments: Sequence[Segment], removed: Sequence[int]) -> Counts:
+    def _trial(self, roots: Sequence[Root], segments: Sequence[Segment], removed: Sequence[int]) -> Counts:
         """Returns what is left when so much goes, counted on a copy."""
         copy = clone(self.model)
-        ChannelGraph(copy, self._example, self._protected).remove(_removals(segments, removed))
+        cut(copy, roots, _removals(segments, removed))
         run(copy, self._example)
         return self._count(copy)
 
     def _count(self, model: nn.Module) -> Counts:
         with undisturbed(model):
             return count(model, self._shape)
+
+    def _graph(self) -> ChannelGraph:
+        """Returns the channels of the model as it is now."""
+        return ChannelGraph(self.model, self._example, self._protected, self._following)
 
     def _usable(self, graph: ChannelGraph) -> list[Root]:
         return [root for root in graph.roots if root.name not in self._whole]
@@ -291,13 +304,15 @@ def _removals(segments: Sequence[Segment], removed: Sequence[int]) -> dict[str, 
     return channels
 
 
-def _out_widths(model: nn.Module) -> dict[str, int]:
-    """Returns the output channels of each conv and linear layer."""
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, ROOT_TYPES)}
-    return {
-        name: layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-        for name, layer in layers.items()
-    }
+def _widths(model: nn.Module, attention: Iterable[str]) -> dict[str, int]:
+    """Returns the output channels of each conv and linear layer, hidden units, and the heads of attention layers."""
+    widths = {}
+    for name, module in model.named_modules():
+        if isinstance(module, RECURRENT):
+            widths[name] = units_of(module, "out")
+        elif isinstance(module, ROOT_TYPES):
+            widths[name] = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+    return widths | {name: heads_of(model.get_submodule(name)) for name in attention}
 
 
 def _paths(model: nn.Module, modules: Iterable[nn.Module]) -> tuple[str, ...]:

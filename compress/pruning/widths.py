@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from compress.pruning.channels import Root, is_depthwise
+from compress.models.count import Counts
+from compress.pruning.channels import Root, Share, is_depthwise
+from compress.pruning.recurrent import RECURRENT, cost_of, units_of
 
 Measure = Literal["params", "macs"]
 
@@ -37,6 +39,7 @@ class Segment:
         atoms: The root's channels in each atom: one channel, or one from each part of a grouped layer.
         ratings: (atoms,) how much each matters.
         sides: (layer's path, axis) -> channels of it that an atom holds.
+        kind: `heads` where an atom is an attention head.
     """
 
     key: str
@@ -44,6 +47,7 @@ class Segment:
     atoms: tuple[tuple[int, ...], ...]
     ratings: torch.Tensor
     sides: Mapping[tuple[str, str], int]
+    kind: Literal["channels", "heads"] = "channels"
 
     @property
     def width(self) -> int:
@@ -69,9 +73,27 @@ def segments_of(root: Root, ratings: torch.Tensor) -> list[Segment]:
             tuple(atoms[place] for place in places),
             torch.stack([ratings[list(atoms[place])].mean() for place in places]),
             dict(used),
+            root.kind,
         )
         for number, (used, places) in enumerate(alike.items())
     ]
+
+
+def item_macs(counts: Counts, roots: Sequence[Root]) -> dict[str, int]:
+    """Returns the multiply-accumulates of each conv and linear layer and of what else the roots are coupled to.
+
+    Of an attention layer they are those of the products between positions.
+    """
+    macs: dict[str, int] = {}
+    for layer in counts.layers:
+        macs[layer.name] = macs.get(layer.name, 0) + layer.macs
+    for item in (item for root in roots for item in root.coupled):
+        if isinstance(item.target, (Share, *RECURRENT)):
+            inner = f"{item.name}." if item.name else ""
+            macs[item.name] = counts.modules.get(item.name, 0) - sum(
+                number for name, number in macs.items() if name.startswith(inner)
+            )
+    return macs
 
 
 @dataclass
@@ -82,11 +104,13 @@ class _Layer:
     other_params: float  # proportional to the output width
     macs: float
     widths: dict[str, float]  # axis -> channels now
+    square_params: float = 0.0  # proportional to the square of the output width
+    square_macs: float = 0.0
     removed: dict[str, float] = field(default_factory=dict)
 
 
 class CostModel:
-    """Predicts parameters and MACs from widths: exact for convs, linear layers and norms."""
+    """Predicts parameters and MACs from widths: exact for convs, linear and recurrent layers, norms and heads."""
 
     def __init__(self, roots: Sequence[Root], macs: Mapping[str, int], totals: Mapping[Measure, int]) -> None:
         """Reads the layers' sizes.
@@ -119,13 +143,19 @@ class CostModel:
         for layer in self._layers.values():
             out, into = (1 - layer.removed.get(axis, 0.0) / layer.widths[axis] for axis in ("out", "in"))
             if measure == "macs":
-                total += layer.macs * out * into
+                total += layer.macs * out * into + layer.square_macs * out * out
             else:
-                total += layer.dense_params * out * into + layer.other_params * out
+                total += layer.dense_params * out * into + layer.other_params * out + layer.square_params * out * out
         return total
 
 
-def _layer(target: nn.Module | nn.Parameter, macs: int) -> _Layer:
+def _layer(target: nn.Module | nn.Parameter | Share, macs: int) -> _Layer:
+    if isinstance(target, Share):
+        return _Layer(0, target.params, macs, {"out": target.width, "in": 1})
+    if isinstance(target, RECURRENT):
+        (dense, other, square), (dense_macs, square_macs) = cost_of(target, macs)
+        sizes: dict[str, float] = {"out": units_of(target, "out"), "in": units_of(target, "in")}
+        return _Layer(dense, other, dense_macs, sizes, square_params=square, square_macs=square_macs)
     if isinstance(target, _ConvNd | nn.Linear):
         bias = 0 if target.bias is None else target.bias.numel()
         if isinstance(target, nn.Linear):
@@ -149,9 +179,11 @@ def allowed_atoms(segment: Segment, original_atoms: int, round_to: int) -> list[
     """Returns how many atoms a segment may keep, ascending; the last is what it has now.
 
     Widths are multiples of `round_to` (and of the parts of a grouped layer), at least `round_to` and a tenth of the
-    original width. A segment that is no wider than `round_to` is kept whole.
+    original width. A segment that is no wider than `round_to` is kept whole. Attention heads go one by one; one stays.
     """
     now = len(segment.atoms)
+    if segment.kind == "heads":
+        return list(range(1, now + 1))
     parts = len(segment.atoms[0])
     original = original_atoms * parts
     if original <= round_to:

@@ -1,0 +1,156 @@
+"""torch-pruning's dependency graph of a model, with what it does not understand cut out instead of guessed at.
+
+torch-pruning follows channels through a reshape as if nothing happened to them. Where they are divided or change
+places (channel shuffles, attention heads, windows) that is wrong, or it fails. Here such a reshape is an end: the
+layers before it must keep their width, and what comes behind it begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch_pruning
+from torch import nn
+from torch_pruning.dependency import shape_infer
+from torch_pruning.dependency.node import Node
+
+OPTYPE = torch_pruning.ops.OPTYPE
+
+
+class Barrier(torch_pruning.ops._OutputOp):  # type: ignore[misc]  # noqa: SLF001
+    """An end for channels, where they are rearranged.
+
+    Attributes:
+        what: The operation, as a report names it.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Takes the operation."""
+        super().__init__(id=-1, shape=[])
+        self.what = what
+
+
+class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
+    """A dependency graph whose channels end at operations that rearrange them."""
+
+    def __init__(self, *, careful: bool) -> None:
+        """Takes whether channels also end at operations that torch-pruning mostly, but not always, understands."""
+        super().__init__()
+        self._careful = careful
+        self._attention: list[tuple[nn.Module, list[Any]]] = []
+
+    def _trace(self, model: nn.Module, *args: Any, **more: Any) -> dict[Any, Node]:
+        with self._watched(model):
+            traced: dict[Any, Node] = super()._trace(model, *args, **more)
+        return traced
+
+    def _build_dependency(self, module2node: dict[Any, Node]) -> None:
+        nodes = list(module2node.values())
+        for node in nodes:
+            _order_parts(node)
+        shape_infer.init_shape_information(self)
+        inner = self._inside_attention(module2node)
+        barriers = [(node, what) for node in nodes if node not in inner and (what := self._barrier(node))]
+        for node, what in barriers:
+            _interrupt(node, what)
+        super()._build_dependency(module2node)
+
+    def _barrier(self, node: Node) -> str:
+        """Returns what an operation does to channels that cannot be followed, "" where they can be."""
+        if node.type == OPTYPE.RESHAPE:
+            before, after = _sizes(node)
+            if before is None or after is None:
+                return ""
+            channels = None if self._careful else _channels(self, node)
+            if not _keeps_channels(before, after, channels):
+                return f"a reshape of {list(before[1:])} to {list(after[1:])}"
+        elif self._careful and node.type in (OPTYPE.UNBIND, OPTYPE.EXPAND, OPTYPE.SLICE):
+            return f"{OPTYPE(node.type).name.lower()}"
+        return ""
+
+    @contextlib.contextmanager
+    def _watched(self, model: nn.Module) -> Iterator[None]:
+        """Notes what goes into each attention layer."""
+
+        def note(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            given = [*inputs, *named.values()]
+            self._attention.append((module, [value.grad_fn for value in given if hasattr(value, "grad_fn")]))
+
+        hooks = [
+            module.register_forward_pre_hook(note, with_kwargs=True)
+            for module in model.modules()
+            if isinstance(module, nn.MultiheadAttention)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _inside_attention(self, module2node: dict[Any, Node]) -> set[Node]:
+        """Returns the operations that attention layers are made of: their reshapes are the layers' own business."""
+        inside: set[Node] = set()
+        for module, given in self._attention:
+            last = module2node.get(module)
+            waiting = list(last.inputs) if last is not None else []
+            while waiting:
+                node = waiting.pop()
+                if node not in inside and not any(node.grad_fn is one for one in given):
+                    inside.add(node)
+                    waiting += node.inputs
+        return inside
+
+
+def _order_parts(node: Node) -> None:
+    """Puts the consumers of a split into the order of its outputs.
+
+    torch-pruning gives them the split's parts in the order in which its trace met them, which is often the reverse.
+    """
+    if node.type == OPTYPE.SPLIT:
+        split = node.grad_fn
+
+        def part(consumer: Any) -> int:
+            return min(int(number) for origin, number in consumer.grad_fn.next_functions if origin is split)
+
+        node.outputs.sort(key=part)
+
+
+def _interrupt(node: Node, what: str) -> None:
+    """Lets the channels before an operation end there; those behind it have no beginning."""
+    end = Node(Barrier(what), node.grad_fn)
+    for before in node.inputs:
+        before.outputs = [end if one is node else one for one in before.outputs]
+    end.inputs, node.inputs = node.inputs, []
+
+
+def _sizes(node: Node) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Returns the shapes before and after a reshape, None where autograd has not kept them."""
+    before = getattr(node.grad_fn, "_saved_self_sym_sizes", None)
+    kept = getattr(node.grad_fn, "_input_metadata", None)
+    after = kept[0].shape if kept else None
+    return before and tuple(map(int, before)), after and tuple(map(int, after))
+
+
+def _channels(graph: Graph, node: Node) -> int | None:
+    """Returns how many channels come into an operation, None where that is unknown."""
+    for before in node.inputs:
+        found: int | None = shape_infer.infer_out_channels_recursively(graph, before, [0])
+        if found is not None:
+            return found
+    return None
+
+
+def _keeps_channels(before: Sequence[int], after: Sequence[int], channels: int | None) -> bool:
+    """Says whether a reshape leaves channels one beside the other, as one axis or with their places behind them."""
+    flat = tuple(after) == (before[0], math.prod(before[1:]))
+    first = len(before) > 1 and len(after) > 1 and before[1] == after[1]
+    last = before[-1] == after[-1]
+    if channels is None:
+        return flat or first or (last and min(len(before), len(after)) < 4)  # noqa: PLR2004 - pictures have four axes
+    in_front, behind = len(before) > 1 and before[1] == channels, before[-1] == channels
+    if not in_front and not behind:
+        return True  # something else has the channels, or they are flat already
+    return flat or (in_front and first) or (behind and last)
