@@ -67,6 +67,16 @@ def _umask() -> int:
     return mask
 
 
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A file a stage made.
@@ -128,6 +138,10 @@ class Store:
         """Returns where a step's files lie, or will lie."""
         return self.root / f"{stage}-{fingerprint[:20]}"
 
+    def checkpoints(self, stage: str, fingerprint: str) -> Path:
+        """Returns where a step's trainings save how far they are, until it is finished."""
+        return self.root / "checkpoints" / self.folder(stage, fingerprint).name
+
     def load(self, stage: str, fingerprint: str) -> tuple[StageResult | None, str]:
         """Returns a finished step, or None and why it has to be made (again)."""
         folder = self.folder(stage, fingerprint)
@@ -165,6 +179,9 @@ class Store:
         """Gives a fresh folder to work in; it is removed unless `finish` moved it to its place."""
         folder = self.folder(stage, fingerprint)
         work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        for left in folder.parent.glob(f".{folder.name}.*.partial"):
+            if not _is_alive(left.name.split(".")[-2]):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
         try:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)

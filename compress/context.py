@@ -39,6 +39,7 @@ class Context:
         listeners: Told of every event.
         stage: Name of the stage at work.
         warnings: Plain sentences of the stage at work, for the report.
+        checkpoints: Where the stage at work saves how far its trainings are; None: nowhere.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Context:
     listeners: list[Listener] = field(default_factory=list)
     stage: str = ""
     warnings: list[str] = field(default_factory=list)
+    checkpoints: Path | None = None
 
     def emit(self, kind: str, **data: Any) -> None:
         """Tells every listener."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from compress.artifact import StageResult, write_bytes, write_json
 from compress.models.weights import load_weights, save_weights
@@ -15,6 +16,22 @@ STRUCTURE = "structure.tflite"
 QUANTIZED = "quantized.tflite"
 RANGES = "ranges.json"
 LABELS = "labels.json"
+
+
+class TwinRanges:
+    """The activation ranges of a twin in training, which are no tensors of it."""
+
+    def __init__(self, twin: Twin) -> None:
+        """Takes the twin."""
+        self._twin = twin
+
+    def state(self) -> list[dict[str, Any]]:
+        """Returns the ranges."""
+        return self._twin.ranges()
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Takes ranges that `state` gave."""
+        self._twin.load_ranges(state)
 
 
 def save_twin(twin: Twin, structure: bytes, labels: list[str], work: Path) -> None:

@@ -16,6 +16,7 @@ from compress.context import Context
 from compress.errors import ModelError
 from compress.recipe import TrainSpec
 from compress.tasks.base import Task
+from compress.training.checkpoint import Checkpoint, Keeper, Progress, restore
 from compress.training.evaluate import outputs_of
 from compress.training.loss import Lesson, batch_loss
 from compress.training.precision import safe_kernels
@@ -46,8 +47,12 @@ def fit(
     span: tuple[float, float] = (0.0, 1.0),
     after_step: Callable[[torch.optim.Optimizer], None] | None = None,
     at_progress: Callable[[float], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> list[dict[str, Any]]:
     """Trains a model in place and returns its curve, one entry per epoch finished.
+
+    Within a run, checkpoints are written as it goes. The same call in a later run, on a model in the same state as at
+    the first call, goes on from the last one and ends with the same weights.
 
     Args:
         model: What learns; on `device`, left in evaluation mode.
@@ -56,13 +61,15 @@ def fit(
         ctx: Told of progress.
         lesson: Labels alone, or a teacher too.
         device: Where the model is.
-        name: Seeds the order of samples, apart from other trainings of the run.
+        name: Seeds the order of samples, apart from other trainings of the run; no two of a stage share one.
         span: Which part of the whole training to do, as shares of its steps: pruning alternates with training.
         after_step: Called after every optimizer step (masks are applied here).
         at_progress: Called before every step with the share of the whole training done (ranges freeze here).
+        keeper: What training changes beside the model's weights and buffers.
 
     Raises:
         ModelError: There is nothing to train on, or the loss is not finite.
+        ResourceError: A checkpoint cannot be written.
     """
     train = task.dataset.train
     if len(train) == 0:
@@ -75,28 +82,33 @@ def fit(
     first, last = round(span[0] * total), round(span[1] * total)
     torch.manual_seed(stage_seed(ctx.recipe.seed, name))
     optimizer = make_optimizer(model, spec)
-    curve: list[dict[str, Any]] = []
+    announce = at_progress or (lambda _share: None)
+    checkpoint = Checkpoint(ctx, name)
+    saved = checkpoint.load()
+    if saved is None:
+        done = Progress(first)
+    else:
+        announce((saved["step"] - 1) / total)  # ranges that had been frozen are frozen again
+        done = restore(saved, model, optimizer, keeper)
+        ctx.note(f"{name}: {done.step - first} of {last - first} steps were done before")
+    curve, losses = done.curve, done.losses
     order = np.zeros(0, np.int64)
-    losses: list[float] = []
     told = 0.0
     model.train()
-    for step in range(first, last):
+    for step in range(done.step, last):
         epoch, position = divmod(step, per_epoch)
-        if position == 0 or len(order) == 0:
+        if position == 0 or step == done.step:
             order = np.random.default_rng(stage_seed(ctx.recipe.seed, name, epoch + 1)).permutation(len(train))
-        if at_progress is not None:
-            at_progress(step / total)
+        announce(step / total)
         rate = rate_at(spec, (step + 0.5) / total)
         for group in optimizer.param_groups:
             group["lr"] = rate
         index = order[position * spec.batch_size : (position + 1) * spec.batch_size]
         where = f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"
-        with safe_kernels(model, device):
-            losses.append(
-                _step(
-                    model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where
-                )
-            )
+        loss = _step(
+            model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where
+        )
+        losses.append(loss)
         if after_step is not None:
             after_step(optimizer)
         now = time.monotonic()
@@ -106,6 +118,8 @@ def fit(
         if position + 1 == per_epoch or step + 1 == last:
             curve.append(_close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=losses, rate=rate))
             losses = []
+        if checkpoint.due() or (step + 1 == last and done.step < last):
+            checkpoint.save(Progress(step + 1, curve, losses), model, optimizer, keeper)
     model.eval()
     return curve
 
@@ -122,12 +136,13 @@ def _step(
     optimizer: torch.optim.Optimizer,
     where: str,
 ) -> float:
-    loss = batch_loss(model, spec, task, lesson, device=device, index=index, epoch=epoch, where=where)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if spec.clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
-    optimizer.step()
+    with safe_kernels(model, device):
+        loss = batch_loss(model, spec, task, lesson, device=device, index=index, epoch=epoch, where=where)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if spec.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
+        optimizer.step()
     return float(loss.detach())
 
 

@@ -1,0 +1,112 @@
+"""Is a run that is killed, at any moment, the same run? SIGKILL at points spread over all stages.
+
+    python benchmarks/kill_anywhere.py --points 30        # about an hour on two cores; finished rows are skipped
+
+One undisturbed run of the recipe sets the bytes to reach and how long it takes. For every point the run is started in
+an empty store, killed (the whole process group, SIGKILL) when that share of the time has passed, and started again by
+the same command until it ends; its flatbuffer must be the undisturbed one, byte for byte. Rows go to
+benchmarks/kill_anywhere.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from table import Table
+
+HERE = Path(__file__).parent
+COLUMNS = ("killed_after_s", "killed_in", "exit_code", "same_bytes", "steps_done_before", "rerun_s")
+RECIPE = HERE.parent / "recipes" / "digits.yaml"
+
+
+def command(output: Path, settings: list[str]) -> list[str]:
+    """Returns the command of a run."""
+    more = [part for setting in settings for part in ("--set", setting)]
+    return [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--output", str(output), "--quiet", *more]
+
+
+def digest(folder: Path) -> str:
+    """Returns the SHA-256 of a run's flatbuffer."""
+    return hashlib.sha256((folder / "model.tflite").read_bytes()).hexdigest()
+
+
+def start(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
+    """Starts a run in a process group of its own, its store beside its output."""
+    environment = {**os.environ, "EDGECOMPRESS_STORE": str(folder / "store")}
+    return subprocess.Popen(command(folder / "run", settings), env=environment, start_new_session=True)
+
+
+def last_stage(folder: Path) -> str:
+    """Returns the stage at work when a run ended."""
+    try:
+        lines = (folder / "run" / "events.jsonl").read_text().splitlines()
+        return str(json.loads(lines[-1])["stage"]) or "between stages"
+    except (OSError, ValueError, IndexError):
+        return "before the first stage"
+
+
+def resumed_steps(folder: Path) -> str:
+    """Returns what the last run said of steps done before."""
+    lines = (folder / "run" / "run.log").read_text().splitlines()
+    return "; ".join(line.split("message=")[1] for line in lines if "steps were done before" in line)
+
+
+def kill_once(folder: Path, after_s: float, expected: str, settings: list[str]) -> dict[str, object]:
+    """Returns a row: one run, killed after so many seconds and started again."""
+    process = start(folder, settings)
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    stage = last_stage(folder)
+    began = time.monotonic()
+    code = start(folder, settings).wait()
+    return {
+        "killed_after_s": round(after_s, 2),
+        "killed_in": stage,
+        "exit_code": code,
+        "same_bytes": code == 0 and digest(folder / "run") == expected,
+        "steps_done_before": resumed_steps(folder),
+        "rerun_s": round(time.monotonic() - began, 1),
+    }
+
+
+def main() -> None:
+    """Runs what is missing and prints a summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--points", type=int, default=30)
+    parser.add_argument("--set", dest="settings", action="append", default=["threads=1"], help="override a recipe key")
+    options = parser.parse_args()
+    table = Table(HERE / "kill_anywhere.csv", COLUMNS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "undisturbed")
+        began = time.monotonic()
+        if start(folder, options.settings).wait():
+            sys.exit("the undisturbed run failed")
+        whole = time.monotonic() - began
+        expected = digest(folder / "run")
+        for point in range(1, options.points + 1):
+            case = f"{point} of {options.points}"
+            if not table.done(case, 0):
+                folder = Path(name, f"killed-{point}")
+                row = kill_once(folder, whole * point / (options.points + 1), expected, options.settings)
+                table.append(case, 0, **row)
+                print(table.rows()[-1], flush=True)
+                shutil.rmtree(folder)
+    same = sum(row["same_bytes"] == "True" for row in table.rows())
+    print(f"{same} of {len(table.rows())} killed runs ended with the same bytes")
+
+
+if __name__ == "__main__":
+    main()
