@@ -43,7 +43,7 @@ def digest(folder: Path) -> str:
 def start(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
     """Starts a run in a process group of its own, its store beside its output."""
     environment = {**os.environ, "EDGECOMPRESS_STORE": str(folder / "store")}
-    return subprocess.Popen(command(folder / "run", settings), env=environment, start_new_session=True)
+    return subprocess.Popen(command(folder / "run", settings), env=environment, start_new_session=True)  # noqa: S603
 
 
 def last_stage(folder: Path) -> str:

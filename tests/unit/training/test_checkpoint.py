@@ -23,7 +23,7 @@ from .training_task import BlobTask
 STEPS = 32  # 4 epochs of 8 batches
 
 
-class Cut(Exception):
+class CutError(Exception):
     """Stands for a kill."""
 
 
@@ -35,7 +35,7 @@ class Counter:
 
     def after_step(self, _optimizer: torch.optim.Optimizer) -> None:
         if self.count == self.cut_after:
-            raise Cut
+            raise CutError
         self.count += 1
 
     def state(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_training_that_was_cut_off_ends_with_the_same_bits(tmp_path: Path, optimizer: str, cut_after: int) -> None:
     undisturbed = net()
     curve = train(undisturbed, None, Counter(), optimizer=optimizer)
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         train(net(), tmp_path, Counter(cut_after), optimizer=optimizer)
     torch.rand(100)  # the random state of another process
     again, counter, events = net(), Counter(), list[Event]()
@@ -108,7 +108,7 @@ def test_a_training_that_was_cut_off_twice_ends_with_the_same_bits(tmp_path: Pat
     undisturbed = net()
     train(undisturbed, None, Counter())
     for cut_after in (5, 19):
-        with pytest.raises(Cut):
+        with pytest.raises(CutError):
             train(net(), tmp_path, Counter(cut_after))
     again = net()
     train(again, tmp_path, Counter())
@@ -127,7 +127,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
 def test_parts_of_a_training_are_resumed_each(tmp_path: Path) -> None:
     undisturbed = net()
     train(undisturbed, None, Counter(), span=(0.25, 0.8))
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         train(net(), tmp_path, Counter(10), span=(0.25, 0.8))
     again = net()
     train(again, tmp_path, Counter(), span=(0.25, 0.8))
@@ -136,7 +136,7 @@ def test_parts_of_a_training_are_resumed_each(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("always")
 def test_what_happened_at_a_share_of_the_training_happens_again_before_it_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         train(net(), tmp_path, Counter(20))
     shares: list[float] = []
     train(net(), tmp_path, Counter(), at_progress=shares.append)
@@ -168,7 +168,7 @@ def test_checkpoints_come_by_the_clock(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(
     tmp_path: Path, harm: Callable[[bytes], bytes]
 ) -> None:
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         train(net(), tmp_path, Counter(12))
     path = tmp_path / "net.checkpoint"
     path.write_bytes(harm(path.read_bytes()))
