@@ -176,6 +176,18 @@ def _quantize(data: dict[str, Any]) -> Iterator[Finding]:
         yield ("quantize", "wide_macs"), message, _repairs_or_nothing(given)
 
 
+def _clusters(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "quantize")
+    if not _has(given, "clusters"):
+        return
+    if given.get("weights") == "int4":
+        message = "is for INT8 weights: those of four bits have 15 values anyway"
+        yield ("quantize", "clusters"), message, "remove it, or choose `weights: int8`"
+    if given.get("max_drop_points") is not None:
+        message = "does not go with the repairs of `max_drop_points`, which round weights to all 255 values"
+        yield ("quantize", "clusters"), message, "remove one of the two; `mode: qat` trains with clusters"
+
+
 def _repairs_or_nothing(given: dict[str, Any]) -> str:
     """Returns the hint for a key that only repairs use; QAT has none."""
     return "remove it" if given.get("mode") == "qat" else "add for example `max_drop_points: 0.5`, or remove it"
@@ -273,6 +285,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _prune,
     _prune_target,
     _quantize,
+    _clusters,
     _types,
     _training,
     _budget,

@@ -160,6 +160,13 @@ class QuantizeSpec(Trains):
         default="int8",
         description="Of convolutions and linear layers; depthwise convolutions keep `int8` with `int4` as well.",
     )
+    clusters: int | None = Field(
+        default=None,
+        ge=16,
+        le=64,
+        description="How many values the INT8 weights of a layer may have, zero among them (k-means; `qat` trains with "
+        "them): the file stays as large, but packs smaller. `null`: all 255.",
+    )
     activations: Literal["int8", "int16", "dynamic", "float32"] = Field(
         default="int8",
         description="`int8` | `int16` (finer; fewer operators, slower) | `dynamic` (float32 between operators, INT8 "

@@ -43,6 +43,15 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(values)
 
 
+def _clusters(clusters: dict[str, Any]) -> str:
+    """Returns how many values weights have, and what the file would pack to without that."""
+    gzip, zstd = (kib(clusters[f"unclustered_{kind}_bytes"]) for kind in ("gzip", "zstd"))
+    return (
+        f"at most {clusters['largest']} values in a layer ({clusters['asked']} asked); unclustered, the file would "
+        f"come to {gzip} with gzip, {zstd} with zstd"
+    )
+
+
 def _target(target: dict[str, Any]) -> str:
     """Returns what was asked of pruning and what came out, in the units it was asked in."""
     unit = {"size": "bytes", "latency": "ms", "params": "parameters", "macs": "MACs"}[target["kind"]]
@@ -87,6 +96,8 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("calibration_samples", "Calibration samples", number),
             ("float_validation_accuracy", "Validation accuracy in float32", percent),
             ("ptq_validation_accuracy", "Validation accuracy, calibrated only", percent),
+            ("clustered_validation_accuracy", "Validation accuracy, clustered but not trained", percent),
+            ("clusters", "Clustered weights", _clusters),
             ("rungs", "Repairs, and what was still lost", _rungs),
             ("wide_layers", "Layers kept wider", ", ".join),
             ("wide_macs_share", "Their share of the multiplications", _share),

@@ -86,7 +86,7 @@ def report_inputs(
         sparsity=verify.get("sparsity"),
         pruning=results["prune"].metrics if "prune" in results else None,
         distillation=_distillation(recipe, results),
-        quantization=results["quantize"].metrics if "quantize" in results else None,
+        quantization=_quantization(recipe, results),
         analysis=verify.get("analysis"),
         runtimes=tuple(results["benchmark"].metrics.get("runtimes", ())),
         plots=_json_file(results["verify"], "plots.json") or {},
@@ -142,6 +142,22 @@ def _distillation(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, 
     spec = recipe.distill or DistillSpec()
     found = {"temperature": spec.temperature, "alpha": spec.alpha, "views": spec.views, "stages": learners}
     return {**found, "teacher_outputs": results["teacher"].metrics.get("outputs")}
+
+
+def _quantization(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, Any] | None:
+    """Returns the quantize stage's figures, with what came of clustered weights where they were asked for."""
+    if "quantize" not in results:
+        return None
+    figures: dict[str, Any] = dict(results["quantize"].metrics)
+    if recipe.quantize is not None and recipe.quantize.clusters is not None:
+        without = results["export"].metrics["unclustered"]
+        figures["clusters"] = {
+            "asked": recipe.quantize.clusters,
+            "largest": results["verify"].metrics["most_values"],
+            "unclustered_gzip_bytes": without["gzip_bytes"],
+            "unclustered_zstd_bytes": without["zstd_bytes"],
+        }
+    return figures
 
 
 def environment() -> dict[str, Any]:

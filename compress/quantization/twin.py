@@ -21,6 +21,7 @@ from torch import nn
 
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
+from compress.quantization.clustering import codebooks_as_json, fake_clustered, restore_codebooks
 from compress.quantization.exchange import find_biases, find_dynamic, load_constants
 from compress.quantization.fake import (
     fake_bias,
@@ -34,14 +35,7 @@ from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
 from compress.quantization.learned import LearnedScales
 from compress.quantization.ops import is_narrow_stride, require_known
-from compress.quantization.ranges import (
-    INT8,
-    RangeGroup,
-    find_groups,
-    floor_scales,
-    ranges_as_json,
-    restore_ranges,
-)
+from compress.quantization.ranges import INT8, RangeGroup, find_groups, floor_scales, ranges_as_json, restore_ranges
 from compress.quantization.writing import quantized_constants, write_into
 
 #: An INT32 bias must leave room for the sum of products that is added to it.
@@ -59,6 +53,7 @@ class Twin(nn.Module):
         graph: The flatbuffer's operators and tensors.
         groups: Activation ranges; each is shared by the tensors that carry one scale.
         dynamic: Indices of nodes that quantize their inputs on the fly -> whether row by row.
+        codebooks: Weight tensor's number -> the only integers it may have; others are rounded to all there are.
         has_narrow_stride: Whether it must be trained by `safe_kernels`.
         constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
@@ -91,6 +86,7 @@ class Twin(nn.Module):
         self.learned: LearnedScales | None = None
         self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
+        self.codebooks: dict[int, torch.Tensor] = {}
         self.biases = find_biases(self.graph)
         weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
@@ -125,6 +121,8 @@ class Twin(nn.Module):
         spec = self.graph.tensors[n]
         if not self.quantizing or not spec.quantized:
             return weight
+        if n in self.codebooks:
+            return fake_clustered(weight, self.weight_scale(n), spec.axis, self.codebooks[n])
         if n not in self.biases:
             return fake_weight(weight, self.weight_scale(n), spec.axis, weight_qmax(spec))
         return fake_bias(weight, self.bias_scale(n)) if self.biases[n][1] in self.group_of else weight
@@ -336,13 +334,14 @@ class Twin(nn.Module):
     # -- the twin on disk ------------------------------------------------------------------------------------------
 
     def ranges(self) -> list[dict[str, Any]]:
-        """Returns the activation ranges as plain JSON values, one per group, named by their first tensor."""
-        return ranges_as_json(self.graph, self.groups)
+        """Returns activation ranges and codebooks as plain JSON values, one per group or weight, named by tensor."""
+        return ranges_as_json(self.graph, self.groups) + codebooks_as_json(self.graph, self.codebooks)
 
     def load_ranges(self, ranges: list[dict[str, Any]]) -> None:
-        """Takes ranges that `ranges` gave, matched by tensor name.
+        """Takes what `ranges` gave, matched by tensor name.
 
         Raises:
             ModelError: They are of another flatbuffer.
         """
         restore_ranges(self.graph, self.groups, ranges)
+        self.codebooks = restore_codebooks(self.graph, ranges)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compress.artifact import write_bytes, write_json
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.notes import metadata_of, raw_pixel_steps
-from compress.stages.twins import LABELS, QUANTIZED
+from compress.stages.twins import LABELS, QUANTIZED, STRUCTURE, load_twin
 from compress.tflite.accounting import account
 from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model
+from compress.tflite.flatbuffer import packed_sizes, read_model
 from compress.tflite.labels import operator_labels
+from compress.tflite.metadata import ModelNotes
 
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         model = read_model(bench.float_flatbuffer(final_stage(bench.recipe)))
         labels, io, dtype = operator_labels(model, bench.load(final_stage(bench.recipe))), "float32", "float32"
     notes, files = metadata_of(bench.recipe, bench.dataset, model)
+    if bench.recipe.quantize is not None and bench.recipe.quantize.clusters is not None:
+        metrics["unclustered"] = unclustered_sizes(bench, labels, notes, files)
     content, labels = finish(model, labels, io, notes, files)
     if notes is not None and io == "uint8" and notes.inputs[0].content == "image":
         steps = raw_pixel_steps(content, notes.inputs[0])
@@ -47,3 +51,15 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     metrics["flatbuffers"]["quantized"] = {"file": MODEL, "dtype": dtype, **account(work / MODEL)}
     metrics["io"] = bench.recipe.io
     return metrics
+
+
+def unclustered_sizes(
+    bench: Workbench, labels: list[str], notes: ModelNotes | None, files: Mapping[str, bytes] | None
+) -> dict[str, int]:
+    """Returns the bytes of the same flatbuffer with its weights rounded to all integers there are (`packed_sizes`)."""
+    quantized = bench.results["quantize"]
+    twin = load_twin(quantized, bench.float_flatbuffer(final_stage(bench.recipe)))
+    twin.codebooks = {}
+    model = read_model(quantized.path(STRUCTURE))
+    twin.write_into(model)
+    return packed_sizes(finish(model, labels, bench.recipe.io, notes, files)[0])

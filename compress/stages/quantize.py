@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from compress.artifact import write_json
 from compress.data.splits import calibration_inputs
 from compress.errors import ModelError
+from compress.quantization.clustering import CodebookSchedule, fit_codebooks
 from compress.quantization.ladder import Built, Ladder, Widening
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
@@ -42,6 +43,9 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     metrics = calibrate(bench, model.twin, spec)
     curve: list[dict[str, Any]] = []
     enough = True
+    if spec.clusters is not None:
+        fit_codebooks(model.twin, spec.clusters)
+        metrics |= validation_figures(bench, model.twin, "clustered_validation_")
     if spec.max_drop_points is not None:
         enough, model = repair(bench, model, scheme, spec, metrics)
     if spec.mode == "qat" or (not enough and spec.escalate == "qat"):
@@ -190,14 +194,20 @@ def yardstick(bench: Workbench, twin: Twin, batches: list[torch.Tensor]) -> Call
 
 
 def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Trains the twin with fake quantization: zeros of a sparse model stay, ranges follow the weights, then freeze."""
+    """Trains the twin with fake quantization: zeros of a sparse model stay, ranges follow the weights, then freeze.
+
+    Codebooks of clustered weights follow them as well, and freeze with the ranges.
+    """
     sparse = bench.recipe.prune is not None and bench.recipe.prune.method == "unstructured"
     if sparse:
         twin.hold_zeros()
 
     learned = twin.learn_scales() if spec.ranges == "lsq" else None
+    codebooks = CodebookSchedule(twin, spec.clusters, TRACKING_SHARE) if spec.clusters is not None else None
 
     def at_progress(progress: float) -> None:
+        if codebooks is not None:
+            codebooks.at(progress)
         if learned is None:
             twin.track_ranges(RANGE_MOMENTUM if progress < TRACKING_SHARE else None)
         elif progress >= TRACKING_SHARE:

@@ -25,6 +25,7 @@ from compress.tflite.census import Census, census
 from compress.tflite.flatbuffer import read_model, weight_zeros
 from compress.tflite.runtimes import RUNTIMES
 from compress.tflite.session import dequantize_output, quantize_input
+from compress.tflite.weights import most_values
 from compress.training.evaluate import outputs_of
 
 #: The flatbuffer must give its twin's answer on at least this share of the samples, in percent: all of them, and those
@@ -81,6 +82,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         metrics |= check_twin(bench, twin, path, outputs, reasons)
         metrics["analysis"] = analyse_run(bench, twin)
         reasons += census_reasons(found, spec)
+    if spec.clusters is not None:
+        metrics["most_values"] = most_values(model)
+        if metrics["most_values"] > spec.clusters:
+            reasons.append(
+                f"a weight tensor has {metrics['most_values']} values in the file, but {spec.clusters} at most were "
+                "asked (quantize.clusters)"
+            )
     zeros = metrics["sparsity"] = sparsity(bench, path)
     if zeros is not None and zeros["zeros_in_file"] < zeros["masked_weights"]:
         reasons.append(

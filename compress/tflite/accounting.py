@@ -28,7 +28,7 @@ _SHAPE_TYPES = frozenset({"int32", "int64", "bool"})
 def account(path: Path) -> dict[str, Any]:
     """Returns the sizes of a file as the report has them.
 
-    Keys: those of `sizes`, `metadata_bytes`, `overhead_bytes`, `overhead_allowance_bytes`, and `parts` (see
+    Keys: those of `packed_sizes`, `metadata_bytes`, `overhead_bytes`, `overhead_allowance_bytes`, and `parts` (see
     `breakdown`).
 
     Raises:

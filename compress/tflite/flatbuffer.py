@@ -83,14 +83,19 @@ def write_model(model: schema.ModelT) -> bytes:
 
 
 def sizes(path: Path) -> dict[str, int]:
-    """Returns a file's size, and what gzip at level 9 and zstd at level 19 make of it.
-
-    Keys: `size_bytes`, `gzip_bytes`, `zstd_bytes`.
+    """Returns a file's size, and what gzip and zstd make of it (see `packed_sizes`).
 
     Raises:
         ResourceError: It cannot be read.
     """
-    content = read_content(path)
+    return packed_sizes(read_content(path))
+
+
+def packed_sizes(content: bytes) -> dict[str, int]:
+    """Returns the size of some bytes, and what gzip at level 9 and zstd at level 19 make of them.
+
+    Keys: `size_bytes`, `gzip_bytes`, `zstd_bytes`.
+    """
     return {
         "size_bytes": len(content),
         "gzip_bytes": len(gzip.compress(content, 9, mtime=0)),

@@ -31,7 +31,7 @@ ARENA_LIMIT_BYTES = 1024**3
 def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
     """Returns what a flatbuffer holds and needs.
 
-    Keys: `file`, those of `sizes`, `sha256`, `description`, `signatures`, `metadata` (names of its entries),
+    Keys: `file`, those of `packed_sizes`, `sha256`, `description`, `signatures`, `metadata` (names of its entries),
     `tflite_metadata` (see `told_by_metadata`), `subgraphs`; `inputs` and `outputs` with how to feed and read them;
     `ops`, `tensors`, `not_int8` (see `Census`); `layers`, one entry per operator of the first graph; `macs`; `weights`
     (count, zeros, share); `quantization` (how many tensors have which kind); `bytes` (see `breakdown`),

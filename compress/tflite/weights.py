@@ -55,6 +55,20 @@ def weight_sparsity(model: schema.ModelT) -> list[WeightSparsity]:
     return found
 
 
+def most_values(model: schema.ModelT) -> int:
+    """Returns the largest number of different integers that a weight tensor of eight bits holds, 0 where there is none.
+
+    Raises:
+        ResourceError: Values cannot be read or do not fit their shape.
+    """
+    found = [0]
+    for subgraph, graph in enumerate(graph_views(model)):
+        weights = (graph.weight(op) for op in graph.ops)
+        numbers = {weight.index for weight in weights if weight is not None and weight.dtype == "int8"}
+        found += [len(np.unique(tensor_array(model, number, subgraph))) for number in numbers]
+    return max(found)
+
+
 def count_zeros(model: schema.ModelT, subgraph: int, op: OpInfo, weight: TensorInfo) -> WeightSparsity:
     """Returns the zeros of one operator's weights.
 

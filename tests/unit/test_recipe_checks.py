@@ -90,6 +90,8 @@ def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
         ({"teacher": TEACHER, "data": {"augment": ["flip", "crop", "flip"]}}, ["data.augment.2"]),
         ({"teacher": TEACHER, "benchmark": {"runtimes": ["litert", "litert"]}}, ["benchmark.runtimes.1"]),
         ({"teacher": TEACHER, "quantize": {"mode": "qat", "max_drop_points": 1}}, ["quantize.max_drop_points"]),
+        ({"teacher": TEACHER, "quantize": {"clusters": 16, "weights": "int4"}}, ["quantize.clusters"]),
+        ({"teacher": TEACHER, "quantize": {"clusters": 16, "max_drop_points": 1}}, ["quantize.clusters"]),
         ({"teacher": {"model": "keras/t.keras"}}, ["teacher.model"]),
         ({"teacher": TEACHER, "student": {"model": "keras/t.keras"}}, ["student.model"]),
         (

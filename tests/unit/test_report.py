@@ -199,6 +199,10 @@ def every_report() -> list[dict[str, Any]]:
         "rungs": [{"name": "plain", "accuracy": 92.0, "drop_points": 1.1, "detail": "least and largest values"}],
         "wide_layers": ["head"], "wide_macs_share": 0.02, "weights": "int8", "activations": "int8",
         "ptq_validation_macro_f1": 92.7, "validation_accuracy": 93.0, "validation_macro_f1": 93.0,
+        "clustered_validation_accuracy": 91.0, "clustered_validation_macro_f1": 91.0,
+        "clusters": {
+            "asked": 32, "largest": 32, "unclustered_gzip_bytes": 50000, "unclustered_zstd_bytes": 49000,
+        },
     }  # fmt: skip
     data = replace(full.data, notes=("a note",))
     steps = (*full.steps, sample.step("x", 1.0, warnings=("a warning",)))
