@@ -1,7 +1,9 @@
-"""A run that was cut off inside its trainings goes on there and makes the same file."""
+"""A run that was cut off inside its trainings goes on there and makes the same file; two runs never mix."""
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from compress.artifact import Store, sha256_file
 from compress.context import Event
-from compress.errors import ExitCode
+from compress.errors import ExitCode, ResourceError
+from compress.file_lock import exclusive
 from compress.pipeline import Outcome
 from compress.training import checkpoint
 
@@ -51,3 +54,41 @@ def test_the_flatbuffer_is_the_same_after_a_kill_in_every_training_stage(
     assert sha256_file(kitchen / "killed" / "model.tflite") == sha256_file(kitchen / "run" / "model.tflite")
     assert not list((store.root / "checkpoints").iterdir())
     assert not list(store.root.glob(".*.partial"))
+
+
+def test_a_second_run_in_one_folder_ends_with_a_clear_message(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    (kitchen / "run").mkdir()
+    with exclusive(kitchen / "run" / ".lock"), pytest.raises(ResourceError, match=r"run is in use: process \d+ is"):
+        cook()
+    assert list((kitchen / "run").iterdir()) == []
+
+
+def test_a_stage_that_another_run_is_making_is_waited_for(
+    cook: Callable[..., Outcome], kitchen: Path, shared_store: Store, tmp_path: Path
+) -> None:
+    """The second of two runs takes the teacher that the first one has made meanwhile."""
+    first = cook(until="teacher")
+    (step,) = first.plan.steps
+    made = shared_store.folder("teacher", step.fingerprint)
+    store = Store(tmp_path / "store")
+    lock = store.root / "locks" / made.name
+    waits, notes = threading.Event(), list[str]()
+
+    def listen(event: Event) -> None:
+        if event.kind == "note":
+            notes.append(event.data["message"])
+            waits.set()
+
+    outcomes: list[Outcome] = []
+    with exclusive(lock):
+        thread = threading.Thread(
+            target=lambda: outcomes.append(cook(store=store, output="second", until="teacher", listeners=[listen]))
+        )
+        thread.start()
+        assert waits.wait(60)
+        shutil.copytree(made, store.folder("teacher", step.fingerprint))
+    thread.join(60)
+    assert outcomes[0].exit_code == ExitCode.DONE
+    assert [note for note in notes if "is making this stage already" in note] == notes
+    assert not lock.exists()
+    assert not (kitchen / "second" / ".lock").exists()
