@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from compress.context import Event
 from compress.report_format import duration
+from compress.wording import counted
 
 TITLES = {
     "teacher": "Teacher",
@@ -23,19 +26,19 @@ TITLES = {
     "analyze": "Analyze",
 }
 #: Figures of a finished stage worth a line: key -> how it reads.
-FIGURES = {
-    "validation_accuracy": "validation {:.2f} %",
-    "ptq_validation_accuracy": "calibrated {:.2f} %",
-    "float_validation_accuracy": "float {:.2f} %",
-    "params": "{:,} parameters",
-    "macs": "{:,} MACs",
-    "test_samples": "{:,} test samples",
+FIGURES: dict[str, Callable[[Any], str]] = {
+    "validation_accuracy": "validation {:.2f} %".format,
+    "ptq_validation_accuracy": "calibrated {:.2f} %".format,
+    "float_validation_accuracy": "float {:.2f} %".format,
+    "params": functools.partial(counted, noun="parameter"),
+    "macs": "{:,} MACs".format,
+    "test_samples": functools.partial(counted, noun="test sample"),
 }
 
 
 def figures_line(metrics: dict[str, Any]) -> str:
     """Returns the figures of a stage in one line."""
-    return " · ".join(text.format(metrics[key]) for key, text in FIGURES.items() if metrics.get(key) is not None)
+    return " · ".join(form(metrics[key]) for key, form in FIGURES.items() if metrics.get(key) is not None)
 
 
 class PlainDisplay:

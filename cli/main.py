@@ -40,6 +40,7 @@ from compress.errors import (
     UsageError,
     VerificationError,
 )
+from compress.wording import counted
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     run,
@@ -139,7 +140,7 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, EdgecompressError) and error.exit_code != ExitCode.INTERNAL:
         kind = next(name for known, name in KINDS if isinstance(error, known))
         problems = error.problems if isinstance(error, RecipeError) else []
-        message = f"{_count(len(problems), 'problem')} in the recipe" if problems else str(error)
+        message = f"{counted(len(problems), 'problem')} in the recipe" if problems else str(error)
         return _answer(error.exit_code, kind, message, as_json=as_json, problems=problems)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -172,10 +173,6 @@ def _answer(code: int, kind: str, message: str, *, as_json: bool, problems: Sequ
     else:
         render.error(message, problems)
     return int(code)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def invoke(arguments: Sequence[str]) -> int:

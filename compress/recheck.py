@@ -15,6 +15,7 @@ from compress.errors import ResourceError
 from compress.pipeline import LOCK, MODEL, REJECTED, REPORT
 from compress.plan import Plan, make_plan
 from compress.recipe import Recipe
+from compress.wording import counted
 
 #: Accuracy is counted in samples; anything beyond float noise is another result.
 SAME_ACCURACY = 1e-6
@@ -143,17 +144,15 @@ def _score(
     outputs = score(bench, folder / MODEL)
     accuracy = bench.task.metrics(outputs, bench.dataset.test.labels)["accuracy"]
     expected = report["models"][-1]["accuracy"]
-    same = abs(accuracy - expected) <= SAME_ACCURACY * 100
-    checks.append(
-        Check("test accuracy", same, f"{accuracy:.2f} % on {len(outputs)} samples, the report says {expected:.2f} %")
-    )
+    same, tested = abs(accuracy - expected) <= SAME_ACCURACY * 100, counted(len(outputs), "sample")
+    checks.append(Check("test accuracy", same, f"{accuracy:.2f} % on {tested}, the report says {expected:.2f} %"))
     if recipe.quantize is not None:
         if "quantize" in bench.results and final_stage(recipe) in bench.results:
             reasons: list[str] = []
             twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
             found = check_twin(bench, twin, folder / MODEL, outputs, reasons)
             same, samples = found["twin"]["same"], found["twin"]["samples"]
-            detail = reasons[0] if reasons else f"the same answer on {same:.2f} % of {samples} samples"
+            detail = reasons[0] if reasons else f"the same answer on {same:.2f} % of {counted(samples, 'sample')}"
             checks.append(Check("agreement with the twin", not reasons, detail))
         else:
             checks.append(Check("agreement with the twin", None, "the twin is not in the store any more"))

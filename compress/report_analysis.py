@@ -10,6 +10,7 @@ from compress.report_format import MISSING, compact, number, percent, significan
 from compress.report_html_parts import details, section, table
 from compress.report_svg import esc
 from compress.report_tables import Report, Table
+from compress.wording import counted, verb
 
 #: Layers shown in the report beside those in the list of all.
 SHOWN_LAYERS = 10
@@ -116,16 +117,18 @@ def _cut(name: str, most: int) -> str:
 def analysis_sentence(analysis: dict[str, Any]) -> str:
     """Returns what was judged by what, in a sentence."""
     what = (
-        "score {after} quantized and {before} in float"
+        "{score} {after} quantized and {before} in float"
         if analysis["split"] == "validation"
-        else "have the float model's answer in {after} of the cases"
+        else "{have} the float model's answer in {after} of the cases"
     )
-    figures = what.format(after=percent(analysis["score"]), before=percent(analysis["float_score"]))
+    samples = analysis["samples"]
+    verbs = {"score": verb(samples, "scores", "score"), "have": verb(samples, "has", "have")}
+    figures = what.format(**verbs, after=percent(analysis["score"]), before=percent(analysis["float_score"]))
     tried = sum(entry["gained_db"] is not None for entry in analysis["layers"])
     return (
-        f"{number(analysis['samples'])} {analysis['split']} samples {figures}; differences of up to "
-        f"{analysis['noise_points']:.2f} points tell nothing. {number(tried)} of {number(len(analysis['layers']))} "
-        "operators were kept in float in turn."
+        f"{counted(samples, analysis['split'] + ' sample')} {figures}; differences of up to "
+        f"{analysis['noise_points']:.2f} points tell nothing. {number(tried)} of "
+        f"{counted(len(analysis['layers']), 'operator')} {verb(tried, 'was', 'were')} kept in float in turn."
     )
 
 

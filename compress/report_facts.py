@@ -7,6 +7,7 @@ from typing import Any
 
 from compress.report_format import duration, kib, milliseconds, number, percent, plain, points, significant
 from compress.report_tables import Report, Table
+from compress.wording import counted, verb
 
 #: With more classes than this a confusion matrix is no table for Markdown any more.
 TABLED_CLASSES = 20
@@ -20,6 +21,7 @@ Fact = tuple[str, str]
 #: Part of a flatbuffer -> how the table calls it.
 BYTE_PARTS = {
     "weights": "weights and other parameters",
+    "sparse_indices": "places of the weights that are not zero",
     "scales": "scales",
     "zero_vectors": "zero points, one vector of zeros per length",
     "metadata": "metadata, with labels",
@@ -59,6 +61,12 @@ def _target(target: dict[str, Any]) -> str:
     return f"{asked} {unit}; reached {reached}, {before} before"
 
 
+def _latency(latency: dict[str, Any]) -> str:
+    """Returns the latencies of pruned and unpruned model, measured while pruning."""
+    after, before = milliseconds(latency["after_ms"]), milliseconds(latency["before_ms"])
+    return f"{after}, {before} before ({percent(100 * latency['ratio'])}), on {latency['runtime']}"
+
+
 #: Block of the report -> its title and what is shown of it: key, how it reads, how its value is written.
 MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]] = {
     "distillation": (
@@ -79,6 +87,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("of", "Counted in", str),
             ("asked", "Share asked to go", _share),
             ("target", "Target", _target),
+            ("latency", "Latency beside the unpruned model", _latency),
             ("removed_macs", "MACs removed", _share),
             ("removed_params", "Parameters removed", _share),
             ("rounding_points", "Changed by rounding the widths", points),
@@ -128,7 +137,7 @@ def verification_facts(report: Report) -> list[Fact]:
     if twin is not None:
         steps = f"{significant(twin['mean_steps'])} steps on average, {significant(twin['max_steps'])} at most"
         rows += [
-            ("Same answer as the quantized twin", f"{percent(twin['same'])} of {number(twin['samples'])} samples"),
+            ("Same answer as the quantized twin", f"{percent(twin['same'])} of {counted(twin['samples'], 'sample')}"),
             ("The same where the answer is clear by a step", percent(twin["clear_same"])),
             ("Accuracy of the twin", percent(twin.get("accuracy"))),
             ("Outputs differ from the twin's by", f"{steps} (a step is {_step(report)})"),
@@ -164,9 +173,9 @@ def overhead_sentence(report: Report) -> str:
     if flatbuffer.get("overhead_bytes") is None:
         return ""
     return (
-        f"Overhead: {number(flatbuffer['overhead_bytes'])} bytes beside parameters, scales and metadata; "
+        f"Overhead: {counted(flatbuffer['overhead_bytes'], 'byte')} beside parameters, scales and metadata; "
         f"{number(flatbuffer['overhead_allowance_bytes'])} are allowed for its operators and tensors. "
-        f"Metadata: {number(flatbuffer['metadata_bytes'])} bytes."
+        f"Metadata: {counted(flatbuffer['metadata_bytes'], 'byte')}."
     )
 
 
@@ -260,11 +269,11 @@ def runtimes_table(report: Report) -> Table:
     rows = []
     for proof in report.get("runtimes") or []:
         latency = report["models"][-1]["latency"].get(proof["runtime"]) or {}
-        steps = "-" if proof["max_steps"] is None else f"{proof['max_steps']:.0f} steps"
+        steps = "-" if proof["max_steps"] is None else counted(round(proof["max_steps"]), "step")
         rows.append(
             (
                 proof["runtime"],
-                f"yes, {number(proof['samples'])} samples" if proof["runs"] else f"no: {proof['reason']}",
+                f"yes, {counted(proof['samples'], 'sample')}" if proof["runs"] else f"no: {proof['reason']}",
                 percent(proof["same_answer"]), percent(proof["bit_exact"]), steps, milliseconds(latency.get("p50_ms")),
                 kib(proof["arena_bytes"]) if proof["arena_bytes"] else "-",
                 kib(proof["flash_bytes"]) if proof["flash_bytes"] else "-",
@@ -295,10 +304,11 @@ def widths_table(pruning: dict[str, Any] | None) -> Table:
 
 def sparsity_sentence(sparsity: dict[str, Any]) -> str:
     """Returns how many weights are zero in the shipped file, in one sentence."""
+    zeros, masked = sparsity["zeros_in_file"], sparsity["masked_weights"]
     return (
-        f"{number(sparsity['zeros_in_file'])} weights are zero in the file "
-        f"({percent(100 * sparsity['share'])} of its weights); {number(sparsity['masked_weights'])} of "
-        f"{number(sparsity['prunable_weights'])} prunable weights were masked."
+        f"{counted(zeros, 'weight')} {verb(zeros, 'is', 'are')} zero in the file "
+        f"({percent(100 * sparsity['share'])} of its weights); {number(masked)} of "
+        f"{counted(sparsity['prunable_weights'], 'prunable weight')} {verb(masked, 'was', 'were')} masked."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from compress.budget import BudgetFigures
 from compress.report_format import kib, milliseconds, percent, points, ratio
 from compress.report_schema import BenchmarkSummary, ModelRow, ReportInputs
-from compress.wording import counted
+from compress.wording import counted, verb
 
 #: Fewer test samples than this tell accuracies apart only roughly.
 SMALL_TEST = 1000
@@ -165,7 +165,10 @@ def _about_accuracy(inputs: ReportInputs) -> list[str]:
     if samples < SMALL_TEST:
         error = standard_error(result.accuracy, samples)
         spread = f" (here ±{error:.2f} points, one standard error)" if error is not None else ""
-        found.append(f"The test split is small: {samples:,} samples tell accuracies apart only roughly{spread}.")
+        found.append(
+            f"The test split is small: {counted(samples, 'sample')} {verb(samples, 'tells', 'tell')} accuracies apart "
+            f"only roughly{spread}."
+        )
     for key in ("teacher", "student"):
         base = base_row(inputs.models, key)
         if base is None or base.accuracy is None or result.accuracy is None:
@@ -176,7 +179,8 @@ def _about_accuracy(inputs: ReportInputs) -> list[str]:
         if abs(difference) < spread_of_difference:
             found.append(
                 f"The accuracy differs from the FP32 {key}'s by {points(difference)} ({percent(result.accuracy)} "
-                f"against {percent(base.accuracy)}), which is within the noise of {samples:,} test samples "
+                f"against {percent(base.accuracy)}), which is within the noise of "
+                f"{counted(samples, 'test sample')} "
                 f"(±{spread_of_difference:.2f} points, {NOISE:g} standard errors)."
             )
     return found

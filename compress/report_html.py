@@ -21,6 +21,7 @@ from compress.report_tables import (
     ratios_table,
     verdict,
 )
+from compress.wording import counted
 
 #: With more classes than this only the worst ones are listed.
 LISTED_CLASSES = 20
@@ -52,7 +53,7 @@ def _header(report: Report) -> str:
     facts = [
         report["task"].replace("-", " "),
         f"{data['source']}: {samples}",
-        f"{len(data['classes'])} classes" if data["classes"] else "",
+        counted(len(data["classes"]), "class", "classes") if data["classes"] else "",
         f"seed {report['seed']}",
         report["created_at"].replace("T", " ").replace("+00:00", " UTC"),
     ]
@@ -107,10 +108,10 @@ def _models(report: Report) -> str:
         body += "".join(cell(text, right=place > 0, before="" if place else swatch) for place, text in enumerate(cells))
         body += "</tr>"
     benchmark = report["benchmark"]
-    threads = "one thread" if benchmark["threads"] == 1 else f"{benchmark['threads']} threads"
     note = (
         f"Accuracies are on the {report['data']['test']:,} test samples, ± one standard error. Latency is for one "
-        f"sample on {threads}, {benchmark['runs']:,} runs per flatbuffer, interleaved. "
+        f"sample on {counted(benchmark['threads'], 'thread')}, {counted(benchmark['runs'], 'run')} per flatbuffer, "
+        "interleaved. "
         "All but the result are float32 flatbuffers."
     )
     ratios = ratios_table(report)

@@ -15,6 +15,7 @@ from compress.report_format import (
     ratio,
     than,
 )
+from compress.wording import counted
 
 Report = dict[str, Any]
 
@@ -119,7 +120,7 @@ def headlines(report: Report) -> list[Headline]:
             accuracy.append(f"{points(ratios['accuracy_points'])} against {name} ({percent(base['accuracy'])})")
     p50 = p50_of(report, result)
     error = result.get("accuracy_standard_error")
-    noise = [f"±{error:.2f} points on {report['data']['test']:,} test samples"] if error is not None else []
+    noise = [f"±{error:.2f} points on {counted(report['data']['test'], 'test sample')}"] if error is not None else []
     found = [
         Headline("Flatbuffer", kib(result["flatbuffer"]["size_bytes"]), tuple(size)),
         Headline(f"Latency p50, {runtime}", milliseconds(p50), tuple(speed)),

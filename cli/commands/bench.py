@@ -9,6 +9,7 @@ import typer
 
 from cli import render
 from compress.report_format import significant
+from compress.wording import counted
 
 REPORT_EVERY_SHARE = 10
 
@@ -43,7 +44,7 @@ def bench(
         nonlocal told
         if done * REPORT_EVERY_SHARE // total > told:
             told = done * REPORT_EVERY_SHARE // total
-            render.note(f"{done} of {total} runs")
+            render.note(f"{done} of {counted(total, 'run')}")
 
     rows = measure(files, runtimes=runtimes or ["litert"], threads=threads or [1], runs=runs, on_progress=progress)
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import render
+from compress.wording import counted
 
 GIB = 1024**3
 MIB = 1024**2
@@ -50,7 +51,7 @@ def _show(found: dict[str, Any]) -> None:
     machine = found["machine"]
     render.line(f"edgecompress {found['edgecompress']}, Python {found['python']}, {found['platform']}")
     features = f" ({', '.join(machine['features'])})" if machine["features"] else ""
-    render.line(f"{machine['processor']}, {machine['cores']} cores{features}")
+    render.line(f"{machine['processor']}, {counted(machine['cores'], 'core')}{features}")
     total, free = machine["memory_bytes"] / GIB, machine["memory_available_bytes"] / GIB
     render.line(f"memory: {total:.1f} GiB, {free:.1f} GiB available" if total else "memory: unknown")
     render.line()

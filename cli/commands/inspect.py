@@ -68,14 +68,14 @@ def _show(found: dict[str, Any]) -> None:
     weights, q = found["weights"], found["quantization"]
     render.line(f"weights:   {weights['count']:,}, {weights['share']:.1%} of them zero")
     render.line(
-        f"quantized: {q['per_tensor']} tensors with one scale, {q['per_channel']} with one per channel, "
+        f"quantized: {counted(q['per_tensor'], 'tensor')} with one scale, {q['per_channel']} with one per channel, "
         f"{q['none']} with none"
     )
     render.line("bytes:     " + ", ".join(f"{part} {size:,}" for part, size in found["bytes"].items() if size))
     allowed = found["overhead_allowance_bytes"]
     within = found["overhead_bytes"] <= allowed
     render.line(
-        f"overhead:  {found['overhead_bytes']:,} bytes beside parameters, scales and metadata "
+        f"overhead:  {counted(found['overhead_bytes'], 'byte')} beside parameters, scales and metadata "
         f"({'within' if within else 'more than'} the {allowed:,} that its operators and tensors allow)",
         style="" if within else "yellow",
     )

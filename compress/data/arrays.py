@@ -12,6 +12,7 @@ from compress.data.base import Split
 from compress.data.labels import class_names_of, describe_classes, read_labels
 from compress.data.raw import RawData, empty_split, listing
 from compress.errors import DataError
+from compress.wording import counted, verb
 
 INPUTS = ("x_train", "x_test", "x_calibration")
 KEYS = ("x_train", "y_train", "x_test", "y_test", "x_calibration", "class_names")
@@ -124,9 +125,9 @@ def _as_float(array: NDArray[Any], where: str) -> NDArray[np.float32]:
         values = array.astype(np.float32)
     wrong = ~np.isfinite(values)
     if wrong.any():
-        index = np.argwhere(wrong)[0].tolist()
+        index, count = np.argwhere(wrong)[0].tolist(), int(wrong.sum())
         raise DataError(
-            f"{where} has {int(wrong.sum())} value(s) that are not finite (NaN, infinite, or too large for float32), "
-            f"the first at {index}"
+            f"{where} has {counted(count, 'value')} that {verb(count, 'is', 'are')} not finite (NaN, infinite, or too "
+            f"large for float32), the first at {index}"
         )
     return values

@@ -15,6 +15,7 @@ from compress.data.download import download
 from compress.data.raw import RawData, data_path, hash_files
 from compress.errors import DataError
 from compress.recipe import Recipe
+from compress.wording import counted
 
 #: Where it is looked for without a `path`: Debian's package, torchvision's layout in ./data, a plain folder.
 FOLDERS = (Path("/usr/share/datasets/fashion-mnist"), Path("data"), Path("data/fashion-mnist"))
@@ -56,19 +57,21 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({why}). Is the file whole? Fetch it again.") from error
     header = 4 * (1 + dimensions)
     if content[:4] != bytes((0, 0, UBYTE, dimensions)) or len(content) < header:
-        raise DataError(f"{path}: not an IDX file of unsigned bytes with {dimensions} dimension(s)")
+        raise DataError(f"{path}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")
     shape = [int(side) for side in np.frombuffer(content, ">u4", dimensions, 4)]
     expected = header + int(np.prod(shape, dtype=object))
     if len(content) != expected:
         problem = "truncated" if len(content) < expected else "too long"
-        raise DataError(f"{path}: {problem}: {len(content)} bytes, but its header says {expected}. Fetch it again.")
+        size = counted(len(content), "byte")
+        raise DataError(f"{path}: {problem}: {size}, but its header says {expected:,}. Fetch it again.")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()  # writable, as torch wants it
 
 
 def _split(images: Path, labels: Path) -> Split:
     pictures, classes = read_idx(images, 3), read_idx(labels, 1)
     if len(pictures) != len(classes):
-        raise DataError(f"{images} has {len(pictures)} pictures, but {labels} has {len(classes)} labels")
+        found = counted(len(pictures), "picture"), counted(len(classes), "label")
+        raise DataError(f"{images} has {found[0]}, but {labels} has {found[1]}")
     if not pictures.size:
         raise DataError(f"{images} is empty: no pictures")
     if classes.max() >= len(CLASSES):

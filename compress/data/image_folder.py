@@ -18,6 +18,7 @@ from compress.data.pictures import sides
 from compress.data.raw import RawData, empty_split, hash_files, listing, required_path
 from compress.errors import DataError
 from compress.recipe import Recipe
+from compress.wording import counted, verb
 
 EXPECTED = (
     "a folder with train/CLASS/*.png and test/CLASS/*.png, or with CLASS/*.png to be split; "
@@ -59,8 +60,14 @@ def load(recipe: Recipe, _trust: bool) -> RawData:
     splits = {part: Split(pictures[part], np.array(labels, np.int64)) for part, labels in found.labels.items()}
     notes = found.notes
     if found.skipped:
-        notes.append(f"{root}: {found.skipped} hidden or other file(s) that are no pictures were skipped.")
-    notes += [f"{root}: {count} picture(s) {what}." for what, count in sorted(seen.items())]
+        other = counted(found.skipped, "hidden or other file")
+        notes.append(
+            f"{root}: {other} that {verb(found.skipped, 'is no picture was', 'are no pictures were')} skipped."
+        )
+    notes += [
+        f"{root}: {counted(count, 'picture')} {what.format(verb(count, 'was', 'were'))}."
+        for what, count in sorted(seen.items())
+    ]
     notes += describe_classes({part: split.labels for part, split in splits.items()}, found.names, str(root))
     train = splits.get("train") or empty_split((*size, channels), np.dtype(np.uint8))
     return RawData(train, splits.get("test"), found.names, pictures.get(CALIBRATION), notes=tuple(notes))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compress.data.raw import listing
 from compress.errors import DataError
+from compress.wording import counted
 
 EXPECTED = "expected one integer per sample, 0 to K-1"
 #: More classes than this are a mistake (a regression target, an identifier) rather than a wish.
@@ -48,7 +49,8 @@ def read_labels(array: NDArray[Any], samples: int, where: str) -> Labels:
     if array.ndim != 1 and not one_hot:
         raise DataError(f"{where} has shape {array.shape}: {EXPECTED}")
     if len(array) != samples:
-        raise DataError(f"{where} has {len(array)} labels for {samples} pictures: {EXPECTED}")
+        found = f"{counted(len(array), 'label')} for {counted(samples, 'picture')}"
+        raise DataError(f"{where} has {found}: {EXPECTED}")
     if one_hot:
         return Labels(array.argmax(axis=1).astype(np.int64), array.shape[1])
     if array.dtype.kind == "f" and (wrong := np.flatnonzero(~(np.isfinite(array) & (array == np.round(array))))).size:
@@ -78,8 +80,8 @@ def class_names_of(given: NDArray[Any] | None, labels: Mapping[str, Labels], ori
         names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given.tolist())
         if len(names) < needed:
             raise DataError(
-                f"{origin}: {len(names)} class_names, but labels speak of {needed} classes (the largest label is "
-                f"{max(int(part.numbers.max()) for part in labels.values())}): expected one name per class"
+                f"{origin}: {counted(len(names), 'name')} in class_names, but labels for {needed} classes (the largest "
+                f"is {max(int(part.numbers.max()) for part in labels.values())}): expected one name per class"
             )
     if len(names) < TWO:
         raise DataError(f"{origin}: there is one class only; a classifier needs two or more")

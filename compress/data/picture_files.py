@@ -127,12 +127,12 @@ def _upright_8_bit(image: Image.Image, path: Path, seen: Counter[str]) -> Image.
         values: NDArray[Any] = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > LARGEST_16_BIT:
             raise DataError(f"{path}: values from {values.min()} to {values.max()}. Expected 8 or 16 bits per channel.")
-        seen["of 16 bits were brought to 8"] += 1
+        seen["of 16 bits {} brought to 8"] += 1
         return Image.fromarray(((values * OPAQUE + LARGEST_16_BIT // 2) // LARGEST_16_BIT).astype(np.uint8))
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         if np.asarray(layered)[..., 3].min() < OPAQUE:
-            seen["with transparency were blended over white"] += 1
+            seen["with transparency {} blended over white"] += 1
         white = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(white, layered).convert("RGB")
     return image

@@ -13,6 +13,7 @@ from compress.data.pictures import fitted, sides
 from compress.data.raw import RawData, listing
 from compress.data.splits import derived_seed, stratified, subset
 from compress.recipe import Recipe
+from compress.wording import counted, verb
 
 BYTE_SCALE = 1 / 255
 
@@ -25,8 +26,8 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
     if test is None:
         train, test = _hold_out(recipe, train, "test", raw.class_names, notes)
         notes.append(
-            f"The source has no test split: {len(test)} of {len(test) + len(train)} samples were held out for it, "
-            f"stratified by class, by seed {recipe.seed}."
+            f"The source has no test split: {len(test)} of {counted(len(test) + len(train), 'sample')} "
+            f"{verb(len(test), 'was', 'were')} held out for it, stratified by class, by seed {recipe.seed}."
         )
     train = _thinned(train, recipe.data.train_samples, recipe.seed, "train_samples", notes)
     test = _thinned(test, recipe.data.test_samples, recipe.seed, "test_samples", notes)
@@ -78,7 +79,7 @@ def _thinned(split: Split, count: int | None, seed: int, key: str, notes: list[s
     if count is None:
         return split
     if count > len(split):
-        notes.append(f"data.{key} asks for {count} samples; there are {len(split)}, and all are used.")
+        notes.append(f"data.{key} asks for {counted(count, 'sample')}; all {len(split):,} of the source are used.")
         return split
     index: NDArray[np.int64] = subset(split.labels, count, derived_seed(seed, key))
     return split.take(index)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from compress.errors import EdgecompressError, ModelError
 from compress.keras_source import EXPECTED, KerasSource
 from compress.quiet import quiet
+from compress.wording import counted
 
 #: Statistics that layers keep beside their parameters; torch counts them as buffers.
 _STATISTICS = ("moving_mean", "moving_variance")
@@ -125,8 +126,8 @@ def _sides(spec: Any) -> tuple[int | None, ...]:
 def _check_single(name: str, inputs: int, outputs: int) -> None:
     if inputs != 1 or outputs != 1:
         raise ModelError(
-            f"model {name} has {inputs} inputs and {outputs} outputs; expected one of each: pictures in, one score per "
-            "class out"
+            f"model {name} has {counted(inputs, 'input')} and {counted(outputs, 'output')}; expected one of each: "
+            "pictures in, one score per class out"
         )
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from compress.artifact import write_bytes
 from compress.errors import ModelError
 from compress.models.weight_files import State, read_safetensors, read_state, without_prefixes
+from compress.wording import counted
 
 #: How many names a message lists before it only counts.
 SHOWN = 8
@@ -79,8 +80,9 @@ def load_foreign_weights(
         if theirs.shape[1:] == ours.shape[1:]:
             if not fine_tune:
                 raise ModelError(
-                    f"weights {path} tell {theirs.shape[0]} classes apart, but the data has {ours.shape[0]}. Use data "
-                    "with the same classes, or give the model a `train` block: it is then fine-tuned with a new head."
+                    f"weights {path} are for {counted(theirs.shape[0], 'class', 'classes')}, but the data has "
+                    f"{ours.shape[0]}. Use data with the same classes, or give the model a `train` block: it is then "
+                    "fine-tuned with a new head."
                 )
             skip = {weight, f"{head}.bias"}
     _fit(model, state, path, skip)

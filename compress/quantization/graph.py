@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
+from compress.wording import counted
 
 #: Schema type number -> NumPy type, for the types the twin works with.
 DTYPES: dict[int, type[np.generic]] = {
@@ -159,11 +160,13 @@ def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
         ModelError: The flatbuffer has another shape.
     """
     if len(model.subgraphs) != 1:
-        raise ModelError(f"the flatbuffer has {len(model.subgraphs)} subgraphs; control flow cannot be simulated")
+        graphs = counted(len(model.subgraphs), "subgraph")
+        raise ModelError(f"the flatbuffer has {graphs}; control flow cannot be simulated")
     subgraph = model.subgraphs[0]
     if len(subgraph.inputs) != 1 or len(subgraph.outputs) != 1:
         raise ModelError(
-            f"the model has {len(subgraph.inputs)} inputs and {len(subgraph.outputs)} outputs; one of each is expected"
+            f"the model has {counted(len(subgraph.inputs), 'input')} and {counted(len(subgraph.outputs), 'output')}; "
+            "one of each is expected"
         )
     tensors = tuple(_spec(model, tensor) for tensor in subgraph.tensors)
 

@@ -25,6 +25,7 @@ from compress.quantization.estimation import ESTIMATORS, estimate, look
 from compress.quantization.scheme import Scheme, Wide
 from compress.quantization.twin import Twin
 from compress.quantization.wide import WideSet, carry_weights, wide_sets
+from compress.wording import counted
 
 #: Bytes of one activation for all samples that are walked through layer by layer.
 LARGEST_ACTIVATION_BYTES = 256 * 1024**2
@@ -216,13 +217,15 @@ class Ladder:
         pairs = equalize(self.twin)
         chosen = self._ranges()
         corrected = correct_biases(self.twin, self._samples())
-        return f"{pairs} pairs of layers equalised, {chosen}, {corrected} biases corrected"
+        biases = counted(corrected, "bias", "biases")
+        return f"{counted(pairs, 'pair')} of layers equalised, {chosen}, {biases} corrected"
 
     def _adaround(self) -> str:
         pairs = equalize(self.twin)
         chosen = self._ranges()
         rounded = learn_rounding(self.twin, self._samples(), iterations=self.iterations, seed=self.seed)
-        return f"{pairs} pairs of layers equalised, {chosen}, rounding of {rounded} layers learned"
+        layers = counted(rounded, "layer")
+        return f"{counted(pairs, 'pair')} of layers equalised, {chosen}, rounding of {layers} learned"
 
     def _samples(self) -> torch.Tensor:
         """Returns as many calibration samples as can be held layer by layer."""

@@ -20,10 +20,11 @@ from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.recipe import QuantizeSpec
 from compress.stages.base import CURVE, Workbench, final_stage, validation_figures
-from compress.stages.twins import save_twin
+from compress.stages.twins import TwinRanges, save_twin
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import operator_labels
 from compress.training.fit import fit
+from compress.wording import counted
 
 CALIBRATION_BATCH = 64
 #: Activation ranges follow the weights through this share of QAT, then freeze, so that the end trains what is shipped.
@@ -78,7 +79,7 @@ def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any
         batches = calibration_batches(bench, spec)
         used["calibration_samples"] = samples = sum(len(batch) for batch in batches)
         if samples < spec.calibration_samples:
-            bench.ctx.note(f"calibrating on {samples} samples: there are no more than that")
+            bench.ctx.note(f"calibrating on {counted(samples, 'sample')}: there are no more than that")
         twin.calibrate(batches, bench.task.input_range())
     with twin.floating():
         figures = validation_figures(bench, twin, "float_validation_")
@@ -171,9 +172,8 @@ def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict
     twin.eval()
     accuracy = yardstick(bench, twin, calibration_batches(bench, spec))(twin)
     drop = metrics["rungs"][0]["accuracy"] + metrics["rungs"][0]["drop_points"] - accuracy
-    metrics["rungs"].append(
-        {"name": "qat", "accuracy": accuracy, "drop_points": drop, "detail": f"{spec.train.epochs} epochs of training"}
-    )
+    detail = f"{counted(spec.train.epochs, 'epoch')} of training"
+    metrics["rungs"].append({"name": "qat", "accuracy": accuracy, "drop_points": drop, "detail": detail})
     if drop > (spec.max_drop_points or 0.0):
         bench.ctx.warn(f"After QAT the result still loses {drop:.2f} points, {spec.max_drop_points:g} were asked for.")
 
@@ -231,6 +231,7 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, A
             name="quantize",
             after_step=after_step,
             at_progress=at_progress,
+            keeper=TwinRanges(twin),
         )
     finally:
         twin.track_ranges(None)

@@ -27,6 +27,7 @@ from compress.tflite.runtimes import RUNTIMES
 from compress.tflite.session import dequantize_output, quantize_input
 from compress.tflite.weights import most_values
 from compress.training.evaluate import outputs_of
+from compress.wording import counted, verb
 
 #: The flatbuffer must give its twin's answer on at least this share of the samples, in percent: all of them, and those
 #: whose two largest outputs in the twin differ by more than one step. Accuracies then lie within 0.2 points as well.
@@ -91,8 +92,9 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
             )
     zeros = metrics["sparsity"] = sparsity(bench, path)
     if zeros is not None and zeros["zeros_in_file"] < zeros["masked_weights"]:
+        kept, masked = zeros["zeros_in_file"], zeros["masked_weights"]
         reasons.append(
-            f"only {zeros['zeros_in_file']} weights are zero in the file, but {zeros['masked_weights']} were masked"
+            f"only {counted(kept, 'weight')} {verb(kept, 'is', 'are')} zero in the file, but {masked:,} were masked"
         )
     write_json(work / PLOTS, bench.task.plots(outputs, split.labels))
     return {**metrics, "passed": not reasons, "reasons": reasons}
@@ -226,7 +228,7 @@ def _judge(
     first: LayerDifference | None,
     reasons: list[str],
 ) -> None:
-    same = f"{answers.same:.2f} % of {answers.samples} samples"
+    same = f"{answers.same:.2f} % of {counted(answers.samples, 'sample')}"
     if answers.same >= TWIN_GATE:
         same += f" ({answers.clear_same:.2f} % of those with a clear answer)"
     if first is not None:

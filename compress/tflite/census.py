@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError
 from compress.tflite.views import WEIGHTED_OPS, GraphView, OpInfo, TensorInfo, graph_views
+from compress.wording import counted
 
 #: Types of biases, shapes, axes and paddings, and of 4-bit weights: as constants they belong to an INT8 model.
 _CONSTANT_TYPES = frozenset({"int32", "int64", "bool", "int4"})
@@ -106,7 +107,8 @@ def census(
     views = graph_views(model)
     names = list(labels) if labels is not None else layer_names(views[0])
     if len(names) != len(views[0].ops):
-        raise ModelError(f"{len(names)} layer names were given for a flatbuffer of {len(views[0].ops)} operators")
+        given, held = counted(len(names), "layer name"), counted(len(views[0].ops), "operator")
+        raise ModelError(f"{given} for a flatbuffer of {held}: one for each is expected")
     kinds: dict[str, Counter[str]] = {}
     tensors: Counter[str] = Counter()
     found: list[NotInt8] = []

@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ResourceError
+from compress.wording import counted
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _DTYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -177,7 +178,7 @@ def tensor_array(model: schema.ModelT, index: int, subgraph: int = 0) -> NDArray
             raise ResourceError(f"{what} holds values of a type that cannot be read") from error
         values = raw.view(numpy_type) if len(raw) % numpy_type.itemsize == 0 else raw
     if values.size != count:
-        raise ResourceError(f"{what} has {len(raw)} bytes of values, which do not fit its shape")
+        raise ResourceError(f"{what} has {counted(len(raw), 'byte')} of values, which do not fit its shape")
     return values.reshape(shape)
 
 

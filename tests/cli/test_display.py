@@ -108,4 +108,5 @@ def test_the_display_fits_the_stream(terminal: bool, quiet: bool, kind: type) ->
 def test_figures_of_a_stage() -> None:
     metrics = {"macs": 9_437_184, "validation_accuracy": None, "ptq_validation_accuracy": 90.0, "test_samples": 360}
     assert figures_line(metrics) == "calibrated 90.00 % · 9,437,184 MACs · 360 test samples"
+    assert figures_line({"params": 1, "test_samples": 1}) == "1 parameter · 1 test sample"
     assert figures_line({}) == ""

@@ -101,6 +101,9 @@ def test_what_was_judged_by_what() -> None:
         "nothing. 10 of 11 operators were kept in float in turn."
     )
     agreeing = {**sample.ANALYSIS, "split": "calibration", "score": 98.4, "float_score": 100.0}
+    alone = {**sample.ANALYSIS, "samples": 1, "layers": sample.ANALYSIS["layers"][:1]}
+    assert analysis_sentence(alone).startswith("1 validation sample scores ")
+    assert analysis_sentence(alone).endswith("1 of 1 operator was kept in float in turn.")
     assert analysis_sentence(agreeing).startswith(
         "256 calibration samples have the float model's answer in 98.40 % of the cases; "
     )

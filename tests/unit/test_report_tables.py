@@ -51,7 +51,7 @@ def test_models_table_can_be_turned() -> None:
 def test_other_runtimes_are_held_against_litert() -> None:
     report = sample.report(runtimes=sample.RUNTIMES)
     found = runtimes_table(report)
-    assert found.rows[0][:5] == ("tflite-micro", "yes, 1,000 samples", "99.90 %", "97.50 %", "1 steps")
+    assert found.rows[0][:5] == ("tflite-micro", "yes, 1,000 samples", "99.90 %", "97.50 %", "1 step")
     assert found.rows[0][6:] == ("44.8 KiB", "59.9 KiB")
     assert found.rows[1] == ("tflite-runtime", "no: an operator it does not know", *["-"] * 6)
     assert runtimes_table(sample.report()).rows == ()

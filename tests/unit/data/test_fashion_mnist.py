@@ -87,7 +87,7 @@ def test_an_incomplete_folder_is_named_with_what_it_lacks(recipe_of, tmp_path: P
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 DAMAGE = {
-    "truncated": (IMAGES, lambda data: data[:-5], "truncated: 31371 bytes, but its header says 31376"),
+    "truncated": (IMAGES, lambda data: data[:-5], "truncated: 31,371 bytes, but its header says 31,376"),
     "too long": (LABELS, lambda data: data + b"x", "too long: 49 bytes"),
     "no header": (IMAGES, lambda data: data[:10], "not an IDX file"),
     "labels as images": (IMAGES, lambda _: idx(np.zeros(40, np.uint8)), "not an IDX file .* 3 dimension"),

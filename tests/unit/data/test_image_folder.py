@@ -83,7 +83,7 @@ def test_other_files_and_folders_are_counted(load, picture, tmp_path: Path) -> N
     data = load()
     assert data.notes == (
         f"{tmp_path}: only train, test and calibration are read, not val.",
-        f"{tmp_path}: 4 hidden or other file(s) that are no pictures were skipped.",
+        f"{tmp_path}: 4 hidden or other files that are no pictures were skipped.",
     )
 
 
@@ -129,14 +129,25 @@ def test_16_bits_become_8(load, tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 257, 65534, 65535]], np.uint16)
     pixels, notes = one(load, tmp_path, Image.fromarray(values))
     assert pixels[..., 0].tolist() == [[0, 0, 1, 1, 255, 255]]
-    assert notes == (f"{tmp_path}: 2 picture(s) of 16 bits were brought to 8.",)
+    assert notes == (f"{tmp_path}: 2 pictures of 16 bits were brought to 8.",)
+
+
+def test_one_picture_is_one_picture(load, tmp_path: Path) -> None:
+    for name, dtype in {"a": np.uint16, "b": np.uint8}.items():
+        path = tmp_path / "test" / name / "x.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((2, 2), dtype)).save(path)
+    (tmp_path / "test" / "a" / "note.txt").write_text("no picture")
+    notes = load().notes
+    assert f"{tmp_path}: 1 picture of 16 bits was brought to 8." in notes
+    assert f"{tmp_path}: 1 hidden or other file that is no picture was skipped." in notes
 
 
 def test_transparency_is_blended_over_white(load, tmp_path: Path) -> None:
     values = np.array([[[10, 20, 30, 255], [10, 20, 30, 0]]], np.uint8)
     pixels, notes = one(load, tmp_path, Image.fromarray(values))
     assert pixels.tolist() == [[[10, 20, 30], [255, 255, 255]]]
-    assert notes == (f"{tmp_path}: 2 picture(s) with transparency were blended over white.",)
+    assert notes == (f"{tmp_path}: 2 pictures with transparency were blended over white.",)
     values[..., 3] = 255
     assert one(load, tmp_path, Image.fromarray(values))[1] == ()
 

@@ -113,7 +113,7 @@ def test_without_a_train_split_the_calibration_set_gives_the_figures(recipe_of, 
 def test_more_samples_than_there_are_is_a_note(recipe_of, arrays) -> None:
     data = npz(recipe_of, arrays, train_samples=1000, test_samples=12)
     assert len(data.train) == 27
-    assert data.notes == ("data.train_samples asks for 1000 samples; there are 30, and all are used.",)
+    assert data.notes == ("data.train_samples asks for 1,000 samples; all 30 of the source are used.",)
 
 
 def test_a_class_of_one_sample_stays_in_train(recipe_of, arrays) -> None:

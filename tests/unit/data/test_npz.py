@@ -66,7 +66,7 @@ BAD = {
         lambda a: {**a, "y_train": a["y_train"] * 0, "y_test": a["y_test"] * 0},
         "one class only",
     ),
-    "too few names": (lambda a: {**a, "class_names": np.array(["a", "b"])}, "2 class_names, but labels speak of 3"),
+    "too few names": (lambda a: {**a, "class_names": np.array(["a", "b"])}, "2 names in class_names, but labels for 3"),
     "names in a table": (lambda a: {**a, "class_names": np.array([["a"], ["b"]])}, r"class_names has shape \(2, 1\)"),
     "other size in test": (
         lambda a: changed(a, "x_test", lambda x: x[:, :5]),
@@ -79,7 +79,7 @@ BAD = {
             "x_train": nan_at(a["x_train"], (4, 0, 2, 1), (5, 1, 1, 0)),
             "x_test": a["x_test"].astype(float),
         },
-        r"x_train has 2 value\(s\) that are not finite .* the first at \[4, 0, 2, 1\]",
+        r"x_train has 2 values that are not finite .* the first at \[4, 0, 2, 1\]",
     ),
     "beyond float32": (
         lambda a: {"x_train": a["x_train"] * 1e300, "y_train": a["y_train"]},

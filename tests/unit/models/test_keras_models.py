@@ -249,8 +249,8 @@ def two_ends(keras: Any, which: str) -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda k: two_ends(k, "inputs"), "has 2 inputs and 1 outputs; expected one of each"),
-        (lambda k: two_ends(k, "outputs"), "has 1 inputs and 2 outputs"),
+        (lambda k: two_ends(k, "inputs"), "has 2 inputs and 1 output; expected one of each"),
+        (lambda k: two_ends(k, "outputs"), "has 1 input and 2 outputs"),
         (lambda k: net(k, shape=(8, 7, 3)), "takes inputs of 8 x 7 x 3, but the data gives pictures of 8 x 6 x 3"),
         (lambda k: net(k, shape=(8, 6, 1)), r"takes inputs of 8 x 6 x 1.*Set data\.image_size and data\.channels"),
         (lambda k: net(k, k.layers.Dense(7)), "answers with 7 numbers a picture, but the data has 4 classes"),

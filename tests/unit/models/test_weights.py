@@ -174,7 +174,7 @@ def test_another_number_of_classes_needs_fine_tuning(build: Build, tmp_path: Pat
     trained = build("torchvision/squeezenet1_1", classes=12, seed=4)
     torch.save(trained.state_dict(), tmp_path / "w.pth")
     block = {"weights": "w.pth"}
-    with pytest.raises(ModelError, match=r"tell 12 classes apart, but the data has 5.*`train`"):
+    with pytest.raises(ModelError, match=r"are for 12 classes, but the data has 5.*`train`"):
         build("torchvision/squeezenet1_1", classes=5, **block)
     for how in ({"train": {"epochs": 1}}, {"fine_tune": True}):
         tuned = build("torchvision/squeezenet1_1", classes=5, **block, **how)

@@ -11,6 +11,7 @@ from compress.errors import ModelError
 from compress.quantization.graph import read_graph, tensor_values
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.views import tensor_array
+from compress.wording import counted
 
 from ..converted_net import Converted
 from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
@@ -55,7 +56,7 @@ def test_control_flow_cannot_be_simulated() -> None:
 def test_one_input_and_one_output_are_expected(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
     tensors = [int8(1, 4), int8(1, 4), int8(1, 4)]
     model = make_model(tensors, [Op("ADD", (0, 1), (2,))], inputs=inputs, outputs=outputs)
-    with pytest.raises(ModelError, match=rf"{len(inputs)} inputs and {len(outputs)} outputs"):
+    with pytest.raises(ModelError, match=f"{counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}"):
         read_graph(model, ["add"])
 
 

@@ -79,13 +79,13 @@ def test_a_differing_layer_without_harm_is_said() -> None:
 def test_ties_are_no_excuse() -> None:
     """Answers within a rounding step of each other count like all others, up to one in five hundred."""
     (reason,), _ = judge(agreement(99.79, 100.0), layer("a"))
-    assert "99.79 % of 5000 samples" in reason
+    assert "99.79 % of 5,000 samples" in reason
     assert "99.8 %" in reason
 
 
 def test_clear_answers_must_agree_more_often() -> None:
     (reason,), _ = judge(agreement(99.85, 99.89), layer("a"))
-    assert "99.85 % of 5000 samples (99.89 % of those with a clear answer)" in reason
+    assert "99.85 % of 5,000 samples (99.89 % of those with a clear answer)" in reason
     assert "99.9 % of the clear ones" in reason
 
 
@@ -131,4 +131,4 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
     found = verify.check_twin(bench, twin, path, outputs, reasons)
     assert found["second_opinion"] is None
     assert notes == ["no second opinion: tensorflow cannot run it"]
-    assert "80.00 % of 5000 samples" in reasons[0]
+    assert "80.00 % of 5,000 samples" in reasons[0]

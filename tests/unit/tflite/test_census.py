@@ -164,7 +164,7 @@ def test_labels_replace_guessed_names() -> None:
     tensors = [int8(1, 4), Made((1, 4))]
     model = read_model(make_bytes(tensors, [Op("DEQUANTIZE", (0,), (1,))]))
     assert census(model, labels=["head"]).not_int8[0].layer == "head"
-    with pytest.raises(ModelError, match="2 layer names were given for a flatbuffer of 1 operators"):
+    with pytest.raises(ModelError, match="2 layer names for a flatbuffer of 1 operator: one"):
         census(model, labels=["a", "b"])
 
 
