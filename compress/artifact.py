@@ -174,6 +174,14 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return None, f"its manifest cannot be read ({error})"
 
+    def finished(self, stage: str) -> list[dict[str, Any]]:
+        """Returns what the fingerprints of a stage's finished steps are made of, the newest first."""
+        found: list[tuple[float, dict[str, Any]]] = []
+        for path in self.root.glob(f"{stage}-*/{MANIFEST}"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                found.append((path.stat().st_mtime, dict(json.loads(path.read_bytes())["parts"])))
+        return [parts for _, parts in sorted(found, key=lambda entry: -entry[0])]
+
     @contextlib.contextmanager
     def workspace(self, stage: str, fingerprint: str) -> Iterator[Path]:
         """Gives a fresh folder to work in; it is removed unless `finish` moved it to its place."""
@@ -202,8 +210,12 @@ class Store:
         metrics: dict[str, Any],
         seconds: float,
         warnings: tuple[str, ...],
+        parts: dict[str, Any] | None = None,
     ) -> StageResult:
-        """Hashes the files in `work`, writes the manifest last and moves the folder to its place."""
+        """Hashes the files in `work`, writes the manifest last and moves the folder to its place.
+
+        `parts` is what the fingerprint is made of; see `finished`.
+        """
         files = {path.name: sha256_file(path) for path in sorted(work.iterdir()) if path.is_file()}
         manifest = {
             "stage": stage,
@@ -212,6 +224,7 @@ class Store:
             "metrics": metrics,
             "seconds": round(seconds, 3),
             "warnings": list(warnings),
+            **({} if parts is None else {"parts": parts}),
         }
         write_json(work / MANIFEST, manifest)
         folder = self.folder(stage, fingerprint)
