@@ -14,12 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compress import __version__
 from compress.artifact import StageResult, Store, sha256_file, sha256_json, write_bytes
 from compress.context import Context, Event, Listener
 from compress.errors import ExitCode, ResourceError
+from compress.lock import differences, lock_file
 from compress.plan import Plan, Step, make_plan
 from compress.recipe import Recipe
 
@@ -67,12 +66,15 @@ def run_pipeline(
     """
     started = time.monotonic()
     plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
+    changed = differences(recipe.locked, plan) if recipe.locked is not None else []
     _prepare(output)
     with _recorder(output) as record:
         ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
         )
+        for difference in changed:
+            ctx.warn(f"Not as in the lock file, so the bytes may differ: {difference}.")
         if plan.cached and until is None:
             report = _finished_report(output, recipe, plan)
             if report is not None:
@@ -87,6 +89,8 @@ def run_pipeline(
                 return Outcome(ExitCode.VERIFICATION, output, None, plan, time.monotonic() - started, reasons)
             return Outcome(ExitCode.DONE, output, None, plan, time.monotonic() - started)
         report = _write_results(recipe, plan, results, output, ctx)
+        if recipe.locked is not None:
+            _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
         return _outcome(report, output, plan, started)
 
 
@@ -146,7 +150,7 @@ def _write_results(
         (output / dropped).unlink()
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         write_bytes(output / kept, exported.path.read_bytes())
-    write_bytes(output / LOCK, lock_file(recipe, plan, results).encode())
+    write_bytes(output / LOCK, lock_file(recipe, plan, results, exported.sha256).encode())
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = report_inputs(recipe, plan, results, created_at=created_at, files={kept: exported.sha256})
     report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan)}
@@ -155,24 +159,13 @@ def _write_results(
     return report
 
 
-def lock_file(recipe: Recipe, plan: Plan, results: dict[str, StageResult]) -> str:
-    """Returns the YAML of all that a run resolved: recipe with defaults, versions, data hash, widths, fingerprints."""
-    widths = results["prune"].metrics.get("widths") if "prune" in results else None
-    libraries: dict[str, str | None] = {}
-    for step in plan.steps:
-        libraries |= step.parts["libraries"]
-    document = {
-        "edgecompress": __version__,
-        "recipe": recipe.model_dump(mode="json"),
-        "base_dir": recipe.base_dir,
-        "libraries": dict(sorted(libraries.items())),
-        "data_sha256": plan.data_sha256,
-        "widths": widths,
-        "steps": {step.stage: step.fingerprint for step in plan.steps},
-        "model_sha256": results["export"].artifacts[MODEL].sha256,
-    }
-    header = "# What this run resolved. `edgecompress verify` reads it; a run of the same recipe makes the same file.\n"
-    return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+def _compare(locked: dict[str, Any], model_sha256: str, ctx: Context) -> None:
+    """Tells whether a run from a lock file came to the same flatbuffer."""
+    theirs = locked.get("model_sha256")
+    if theirs == model_sha256:
+        ctx.note("the flatbuffer is that of the lock file, byte for byte")
+    elif theirs is not None:
+        ctx.warn(f"The flatbuffer is not that of the lock file: SHA-256 {model_sha256[:12]} here, {theirs[:12]} there.")
 
 
 def _run_key(recipe: Recipe, plan: Plan) -> str:

@@ -196,6 +196,9 @@ class Recipe(Block):
     base_dir: str = Field(
         default="", exclude=True, description="Folder the recipe's relative paths start from; set by the loader."
     )
+    locked: dict[str, Any] | None = Field(
+        default=None, exclude=True, description="What a lock file says of its run; set by the loader."
+    )
 
     @property
     def compressed(self) -> ModelSpec:

@@ -127,6 +127,9 @@ def _prune(data: dict[str, Any]) -> Iterator[Finding]:
     if given.get("method") == "unstructured" and _has(given, "round_to"):
         message = "is not used: `unstructured` pruning keeps every width"
         yield ("prune", "round_to"), message, "remove it, or choose `method: structured`"
+    if given.get("method") == "unstructured" and _has(given, "widths"):
+        message = "is used by `structured` only: `unstructured` keeps every width"
+        yield ("prune", "widths"), message, "remove it, or choose `method: structured`"
     if given.get("method") == "unstructured" and _has(given, "importance"):
         message = "is used by `structured` only: `unstructured` ranks weights by their size"
         yield ("prune", "importance"), message, "remove it, or choose `method: structured`"

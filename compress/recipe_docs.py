@@ -63,7 +63,8 @@ def json_schema() -> dict[str, Any]:
     """Returns the recipe's JSON Schema (draft 2020-12), with every default that a recipe's author would get."""
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]
-    schema["properties"].pop("base_dir")
+    for key in ("base_dir", "locked"):  # the loader's
+        schema["properties"].pop(key)
     for name, block in _blocks_by_definition().items():
         properties = definitions[name]["properties"]
         for key, field in keys_of(block).items():

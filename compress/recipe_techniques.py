@@ -108,6 +108,11 @@ class PruneSpec(Trains):
     round_to: int = Field(
         default=8, ge=1, le=256, description="Widths become multiples of this where they are large enough."
     )
+    widths: dict[str, Any] | None = Field(
+        default=None,
+        description="structured: layer -> its width after each step (or after the last one), in the place of a search; "
+        "`recipe.lock.yaml` has those that a run came to.",
+    )
     learn_from_teacher: bool = Field(
         default=True, description="Fine-tune on the teacher's soft targets where there is a teacher."
     )
@@ -134,6 +139,23 @@ class PruneSpec(Trains):
             text = f"pattern `{self.pattern}` makes a share of {share:g} zero, not {self.ratio:g}"
             raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": "ratio"})
         return self
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> PruneSpec:
+        for name, widths in self.steps_of_widths().items():
+            whole = all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in widths)
+            if not whole or len(widths) not in (1, self.steps):
+                expected = f"a width or a list of {self.steps} (prune.steps)" if self.steps > 1 else "a width"
+                text = f"`{name}` takes {expected}, in whole numbers above 0"
+                raise PydanticCustomError("wrong_combination", "{text}", {"text": text, "key": "widths"})
+        if self.widths == {}:
+            raise PydanticCustomError("wrong_combination", "{text}", {"text": "names no layer", "key": "widths"})
+        return self
+
+    def steps_of_widths(self) -> dict[str, tuple[int, ...]]:
+        """Returns `widths` with every layer's as a tuple."""
+        given = self.widths or {}
+        return {name: tuple(widths) if isinstance(widths, list) else (widths,) for name, widths in given.items()}
 
     @property
     def goal(self) -> tuple[str, float | None]:

@@ -14,6 +14,7 @@ from compress.errors import Problem, RecipeError
 from compress.recipe import Recipe
 from compress.recipe_checks import check
 from compress.recipe_fields import KeyPath, accepts_null, block_of, dotted, field_at
+from compress.recipe_lock import folder_of, is_lock, refuse_what_is_decided, unwrap, written
 from compress.recipe_messages import complain_about, empty_block, real_path
 from compress.recipe_source import MAX_BYTES, Document, parse
 
@@ -24,7 +25,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Returns the recipe in a YAML file, with `key=value` overrides laid over it.
 
     Args:
-        path: The file. Relative paths in the recipe start from its folder.
+        path: The file. Relative paths in the recipe start from its folder. The lock file of a run is a recipe too: the
+            run's, with the widths it came to.
         overrides: `prune.ratio=0.7`; the value is YAML, blocks that are missing are created, `null` removes a block.
 
     Raises:
@@ -38,9 +40,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             f"a recipe is a block of keys, found {'a list' if isinstance(document.data, list) else 'a single value'}"
         )
         raise RecipeError([Problem(message, "", str(path), 1, "begin with `version: 1`")])
+    facts = unwrap(document) if is_lock(document.data) else None
     for override in overrides:
         _lay_over(document, override)
-    recipe = _validated(document, path)
+    if facts is not None:
+        refuse_what_is_decided(document, list(overrides))
+    recipe = _validated(document, path, facts)
     if recipe is None:
         raise RecipeError(_in_order(document.problems))
     return recipe
@@ -127,25 +132,27 @@ def _forget(document: Document, path: KeyPath) -> None:
         known_paths.difference_update([known for known in known_paths if known[: len(path)] == path])
 
 
-def _validated(document: Document, path: Path) -> Recipe | None:
-    """Returns the recipe, or None and the document's problems."""
+def _validated(document: Document, path: Path, facts: dict[str, Any] | None) -> Recipe | None:
+    """Returns the recipe, or None and the document's problems; `facts` are what a lock file says beside."""
     data: dict[str, Any] = document.data
     for empty in sorted(document.empty, key=dotted):
         field = field_at(empty)
         if field is not None and block_of(field) is not None:
             document.complain(empty, *empty_block(empty))
             document.broken.add(empty)
-    if "base_dir" in data:
-        document.complain(
-            ("base_dir",), "no such key at the top level", "paths start from the recipe's folder", of_key=True
-        )
-        del data["base_dir"]
+    for key, hint in (("base_dir", "paths start from the recipe's folder"), ("locked", "only a lock file has it")):
+        if key in data:
+            document.complain((key,), "no such key at the top level", hint, of_key=True)
+            del data[key]
+    base_dir = str(path.absolute().parent) if facts is None else folder_of(document, facts, path)
     recipe = None
     try:
-        recipe = _typed({"name": _name_from(path), **data, "base_dir": str(path.absolute().parent)})
+        recipe = _typed({"name": _name_from(path), **data, "base_dir": base_dir}).model_copy(update={"locked": facts})
     except ValidationError as error:
         complain_about(error, document)
-    for problem_path, message, hint in check(data):
+    # A lock file holds every default: only what decides something can contradict something else.
+    given = data if facts is None else written(data)
+    for problem_path, message, hint in check(given) if given is not None else ():
         if not any(problem_path[: len(broken)] == broken for broken in document.broken):
             document.complain(problem_path, message, hint)
     return None if document.problems else recipe

@@ -13,7 +13,6 @@ from torch import nn
 
 from compress.errors import ModelError
 from compress.pruning.channels import Root
-from compress.pruning.graph import ChannelGraph
 from compress.pruning.importance import Importance
 from compress.pruning.structured import StructuredPruner
 from compress.pruning.widths import Measure, Segment
@@ -73,13 +72,10 @@ class WidthPruner(StructuredPruner):
             protected=protected, importance=importance,
         )  # fmt: skip
         self._ratio = ratio
-        if self._given:
-            self._check_given()
 
-    def _check_given(self) -> None:
+    def _check_given(self, prunable: Sequence[Segment]) -> None:
         """Raises ModelError where the widths do not fit the model."""
-        graph = ChannelGraph(self.model, self._example, self._protected)
-        segments = {name_of(segment): segment for segment in self._segments(self._usable(graph))}
+        segments = {name_of(segment): segment for segment in prunable}
         for name, widths in self._given.items():
             if name not in segments:
                 listed = ", ".join(sorted(segments)[:NAMED]) + (", ..." if len(segments) > NAMED else "")
@@ -99,7 +95,10 @@ class WidthPruner(StructuredPruner):
 
     def _left_alone(self, roots: Sequence[Root], segments: Sequence[Segment]) -> dict[str, str]:
         """Returns the layers that are too small to matter; with given widths those decide."""
-        return {} if self._given else super()._left_alone(roots, segments)
+        if self._given:
+            self._check_given(segments)
+            return {}
+        return super()._left_alone(roots, segments)
 
     def _search(
         self, roots: Sequence[Root], segments: Sequence[Segment], target: float, close_enough: float

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "tflite"),
     ("pruning", "quantization"),
     ("stages",),
-    ("plan", "pipeline", "report", "budget", "recheck", "diagnosis"),
+    ("plan", "lock", "pipeline", "report", "budget", "recheck", "diagnosis"),
 )
 STAGES = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
 #: Modules that import nothing heavy, so that `--help` and `validate` answer at once.

@@ -28,6 +28,8 @@ PRUNED_METRICS = {
     "validation_accuracy": 93.0, "validation_macro_f1": 93.0, "distilled": True, "whole": {"stem": "it is the input"},
     "prunable_weights": 1000, "masked_weights": 900, "masked_share": 0.9, "layer_shares": {"stem": 0.5},
     "dense": ["fc.weight"],
+    "step_widths": {"stack1.conv1": [12, 8]},
+    "latency": {"runtime": "litert", "before_ms": 0.5, "after_ms": 0.3, "ratio": 0.6},
     "target": {
         "kind": "size", "before": 100.0, "asked": 50.0, "reached": 51.0, "tries": [{"ratio": 0.4, "value": 51.0}],
     },
@@ -179,7 +181,7 @@ def paths(value: Any, path: str = "") -> set[str]:
     """Returns every key path of a document, as docs/report.md writes them."""
     free = re.compile(
         r"(files|environment\.versions|models\[\]\.latency|curves|verification\.census\.(ops|tensors|ops\.\*\.dtypes)"
-        r"|pruning\.(widths|whole|layer_shares))$"
+        r"|pruning\.(widths|step_widths|whole|layer_shares))$"
     )
     if isinstance(value, dict) and path not in {"recipe", "pruning.base"}:
         if free.fullmatch(path):

@@ -41,9 +41,8 @@ def bench(**prune: Any) -> tuple[Any, PruneSpec]:
 class Scales:
     """Weighs a model by a formula instead of converting it."""
 
-    def __init__(self, _bench: Any, kind: str, base: nn.Module) -> None:
-        self._kind = kind
-        self.before = self.value(base)
+    def __init__(self, _bench: Any, base: nn.Module, stage: str | None = None) -> None:
+        self._base, self.stage = base, stage
 
     def __enter__(self) -> Self:
         return self
@@ -51,9 +50,12 @@ class Scales:
     def __exit__(self, *_exc: object) -> None:
         pass
 
-    def value(self, model: nn.Module) -> float:
+    def before(self, kind: str) -> float:
+        return self.value(kind, self._base)
+
+    def value(self, kind: str, model: nn.Module) -> float:
         counts = count(model, SHAPE)
-        return 5000 + 1.1 * counts.params if self._kind == "size" else 0.05 + 1e-7 * counts.macs
+        return 5000 + 1.1 * counts.params if kind == "size" else 0.05 + 1e-7 * counts.macs
 
 
 @pytest.fixture(autouse=True)
@@ -87,14 +89,24 @@ def test_an_absolute_count_becomes_a_share() -> None:
     ],
 )  # fmt: skip
 def test_sizes_and_latencies_are_searched_for(prune: dict[str, Any], kind: str) -> None:
-    made, spec = bench(**prune, steps=1)
+    made, spec = bench(**prune, steps=3)
     model = net()
     aim = find_aim(made, model, spec)
     assert aim.kind == kind
     assert 2 <= len(aim.tries) <= 1 + targets.TRIALS
-    assert aim.before == Scales(None, kind, model).before
-    pruner_for(made, model, spec, aim, 1).prune_step(1)
-    value = reached(made, net(), model, spec)
+    scales = Scales(None, model)
+    assert aim.before == scales.before(kind)
+    best = min(aim.tries, key=lambda tried: abs(tried["value"] - aim.target))
+    pruned = net()
+    pruner = pruner_for(made, pruned, spec, aim, 3)
+    for step in (1, 2, 3):
+        pruner.prune_step(step)
+        with torch.no_grad():  # as training would: another ranking, the same widths
+            for parameter in pruned.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+    assert {name: widths[-1:] for name, widths in pruner.step_widths.items()} == aim.widths
+    value = reached(made, pruned, kind, scales)
+    assert value == best["value"]
     assert value == pytest.approx(aim.target, rel=targets.TOLERANCE[kind])
     assert f"{aim.target:,.5g}" in made.notes[0]
 
@@ -114,4 +126,38 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_had() -> None:
 def test_a_target_that_is_met_already_is_refused(target: dict[str, Any]) -> None:
     made, spec = bench(target=target)
     with pytest.raises(ModelError, match="nothing to prune"):
+        find_aim(made, net(), spec)
+
+
+def test_where_every_model_is_slower_a_latency_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = count(net(), SHAPE).params
+    monkeypatch.setattr(Scales, "value", lambda _, __, model: 1.0 if count(model, SHAPE).params == whole else 1.04)
+    made, spec = bench(of="latency", ratio=0.02)
+    with pytest.raises(ModelError, match=r"no pruned model is faster .*: 1\.04 ms at best, 1 ms before"):
+        find_aim(made, net(), spec)
+
+
+def test_widths_of_a_recipe_are_not_searched_for() -> None:
+    made, spec = bench(of="latency", ratio=0.5, steps=2, widths={"0": [40, 24], "3": 48})
+    model = net()
+    aim = find_aim(made, model, spec)
+    scales = Scales(None, model)
+    assert (aim.kind, aim.before, aim.tries) == ("latency", scales.before("latency"), [])
+    assert aim.target == pytest.approx(0.5 * aim.before)
+    pruner = pruner_for(made, model, spec, aim, 2)
+    pruner.prune_step(1)
+    pruner.prune_step(2)
+    assert pruner.step_widths == {"0": [40, 24], "3": [72, 48]}
+    assert pruner.report().removed_macs == pytest.approx(aim.ratio)
+    # Before training nothing needs to be weighed or timed, only whether they fit.
+    unmeasured = find_aim(made, net(), spec, search=False)
+    assert (unmeasured.before, unmeasured.widths) == (0.0, aim.widths)
+
+
+def test_widths_that_change_nothing_or_fit_no_layer_are_refused() -> None:
+    made, spec = bench(steps=1, widths={"0": 64})
+    with pytest.raises(ModelError, match=r"prune\.widths remove no channel"):
+        find_aim(made, net(), spec)
+    made, spec = bench(steps=1, widths={"conv": 8})
+    with pytest.raises(ModelError, match=r"prune\.widths: conv is no layer of this model"):
         find_aim(made, net(), spec)

@@ -1,0 +1,136 @@
+"""A pruned structure that is slower than its parent: other widths near the target, or a clear verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch import nn
+
+from compress.errors import ModelError
+from compress.models.count import count
+from compress.stages.backoff import back_off
+from compress.stages.prune import check_reached
+from compress.stages.targets import find_aim, pruner_for
+from compress.stages.yardstick import SLOWER, Timing, Yardstick
+
+from .test_targets import SHAPE, Scales, bench, net
+
+
+class Clock(Scales):
+    """Says by a model's widths how it compares with the unpruned one; answers in turn, the last one again and again."""
+
+    slower = Yardstick.slower
+
+    def __init__(self, base: nn.Module, ratios: Callable[[list[int]], list[float]]) -> None:
+        super().__init__(None, base)
+        self._ratios = ratios
+        self.timed: list[list[int]] = []
+
+    def time(self, model: nn.Module) -> Timing:
+        widths = [layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+        self.timed.append(widths)
+        answers = self._ratios(widths)
+        ratio = answers[min(self.timed.count(widths), len(answers)) - 1]
+        return Timing(2.0, 2.0 * ratio, ratio)
+
+
+def settle(ratios: Callable[[list[int]], list[float]], **prune: Any) -> tuple[Any, ...]:
+    made, spec = bench(**prune)
+    warnings: list[str] = []
+    made.ctx.warn = warnings.append
+    model = net()
+    clock = Clock(model, ratios)
+    aim = find_aim(made, model, spec, yardstick=clock)
+    return made, spec, aim, clock, lambda: back_off(made, model, spec, aim, clock), warnings
+
+
+@pytest.mark.parametrize("of", ["macs", "params", "size"])
+def test_what_is_no_slower_stays_as_it_was_asked_for(of: str) -> None:
+    _, _, aim, clock, run, warnings = settle(lambda _: [SLOWER], of=of, ratio=0.5)
+    assert run() is aim
+    assert len(clock.timed) == 1
+    assert warnings == []
+
+
+def test_noise_is_measured_away() -> None:
+    _, _, aim, clock, run, warnings = settle(lambda _: [1.2, 1.0], of="macs", ratio=0.5)
+    assert run() is aim
+    assert len(clock.timed) == 2
+    assert warnings == []
+
+
+@pytest.mark.parametrize(("of", "ratio"), [("macs", 0.58), ("params", 0.58), ("size", 0.56)])
+def test_widths_in_coarser_steps_take_the_place_of_slow_ones(of: str, ratio: float) -> None:
+    """As if kernels were fast on multiples of 16 only."""
+    made, spec, aim, clock, run, warnings = settle(
+        lambda widths: [0.8 if all(width % 16 == 0 for width in widths) else 1.1], of=of, ratio=ratio, steps=2
+    )
+    assert any(width % 16 for width in pruned_widths(made, spec, aim))
+    chosen = run()
+    widths = pruned_widths(made, spec, chosen)
+    assert all(width % 16 == 0 for width in widths)
+    assert clock.timed[-1] == widths
+    model = pruned_model(made, spec, chosen)
+    left = clock.value("size", model) if of == "size" else getattr(count(model, SHAPE), of)
+    assert left == pytest.approx(aim.target, rel=0.03)
+    assert len(warnings) == 1
+    assert "slower than the unpruned model (2.2 ms, 2 ms before)" in warnings[0]
+    assert "take 1.6 ms" in warnings[0]
+
+
+def pruned_model(made: Any, spec: Any, aim: Any) -> nn.Module:
+    model = net()
+    pruner = pruner_for(made, model, spec, aim, 2)
+    for step in (1, 2):
+        pruner.prune_step(step)
+    return model
+
+
+def pruned_widths(made: Any, spec: Any, aim: Any) -> list[int]:
+    return [layer.out_channels for layer in pruned_model(made, spec, aim).modules() if isinstance(layer, nn.Conv2d)]
+
+
+def test_where_everything_is_slower_the_run_ends_with_both_latencies() -> None:
+    _, _, _, clock, run, _ = settle(lambda _: [1.25], of="macs", ratio=0.5)
+    with pytest.raises(ModelError, match=r"slower than the unpruned one on litert: 2\.5 ms, 2 ms before") as refused:
+        run()
+    different = len({tuple(widths) for widths in clock.timed})
+    assert different >= 3
+    assert f"nor were {different - 1} other choices of widths within 3% of" in str(refused.value)
+    assert "count in latency (prune.of: latency), or leave the prune block out" in str(refused.value)
+
+
+def test_widths_of_a_lock_file_are_not_exchanged() -> None:
+    _, _, _, clock, run, _ = settle(lambda _: [1.25], steps=1, widths={"0": 32})
+    with pytest.raises(ModelError, match=r"run the recipe without `prune\.widths`"):
+        run()
+    assert [tuple(widths) for widths in clock.timed] == [(32, 96, 64)] * 2
+
+
+def test_a_share_out_of_reach_is_still_told() -> None:
+    made, spec = bench(of="macs", ratio=0.6, round_to=64)
+    model = net()
+    aim = find_aim(made, model, spec)
+    with pytest.raises(ModelError, match="cannot remove"):
+        back_off(made, model, spec, aim, Clock(model, lambda _: [1.0]))
+
+
+def test_the_final_widths_are_timed_again() -> None:
+    made, spec, aim, *_ = settle(lambda _: [1.0], of="macs", ratio=0.5, steps=2)
+    model = pruned_model(made, spec, aim)
+    found = check_reached(made, model, spec, aim, Clock(net(), lambda _: [1.2, 0.7]))
+    assert found["latency"] == {"runtime": "litert", "before_ms": 2.0, "after_ms": 1.4, "ratio": 0.7}
+    assert found["target"]["reached"] == count(model, SHAPE).macs
+    with pytest.raises(ModelError, match=r"slower than the unpruned one on litert: 2\.4 ms, 2 ms before\. The ways"):
+        check_reached(made, model, spec, aim, Clock(net(), lambda _: [1.1, 1.2]))
+
+
+def test_a_missed_target_is_warned_of() -> None:
+    made, spec, aim, _, _, warnings = settle(lambda _: [0.9], of="macs", ratio=0.5, steps=2)
+    check_reached(made, net(), spec, aim, Clock(net(), lambda _: [1.0]))
+    assert "widths go in steps of 8" in warnings[0]
+    fixed = spec.model_copy(update={"widths": {"0": 32}})
+    check_reached(made, net(), fixed, aim, Clock(net(), lambda _: [1.0]))
+    assert "prune.widths are as they were given" in warnings[1]
