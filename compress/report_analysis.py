@@ -23,6 +23,13 @@ LOST_DB = 3.0
 LARGE_WEIGHT_RATIO = 64.0
 LARGE_SATURATION = 0.005
 SMALL_RANGE_USE = 0.25
+#: Operators that can be INT8 but not INT16 (`compress.quantization.support` asks the quantizer).
+WITHOUT_INT16 = frozenset(
+    {
+        "ABS", "ELU", "EXP", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOG_SOFTMAX", "MINIMUM", "REDUCE_MAX", "RELU6",
+        "RELU_N1_TO_1", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE",
+    }
+)  # fmt: skip
 #: Their range is the kernel's: what is clipped there (the 1 of a probability) is clipped by a step.
 FIXED_RANGE = ("LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH")
 #: Characters between two columns of a table in the terminal.
@@ -160,7 +167,7 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
         fine = f"No accuracy is lost that these samples can tell ({figures}): nothing needs a repair."
         return " ".join([found, *causes, fine])
     unknown = "None of its figures says why: its values need finer steps."
-    return " ".join([found, *([*causes, *gone] or [unknown]), _remedy(quantize)])
+    return " ".join([found, *([*causes, *gone] or [unknown]), _remedy(quantize, worst["op"])])
 
 
 def _lost_signal(layers: Sequence[Entry]) -> list[str]:
@@ -192,8 +199,8 @@ def _causes(entry: Entry, *, calibrated: bool) -> list[str]:
     return found
 
 
-def _remedy(quantize: dict[str, Any]) -> str:
-    """Returns what to change in the recipe."""
+def _remedy(quantize: dict[str, Any], op: str) -> str:
+    """Returns what to change in the recipe, where most is lost in an operator of that name."""
     if quantize["mode"] == "qat":
         return "QAT has trained with this error: more `quantize.train.epochs` or a wider model leave less of it."
     if quantize.get("weights") == "int4":
@@ -207,7 +214,8 @@ def _remedy(quantize: dict[str, Any]) -> str:
         )
     steps = ["A smaller `quantize.max_drop_points` lets PTQ repair more"]
     if not quantize.get("allow"):
-        steps.append("`quantize.allow: [int16]` keeps the most sensitive layers wider")
+        kind = "float32" if quantize.get("activations") == "int16" or op in WITHOUT_INT16 else "int16"
+        steps.append(f"`quantize.allow: [{kind}]` keeps the most sensitive layers wider")
     if quantize["escalate"] is None:
         steps.append("`quantize.escalate: qat` trains where no repair suffices")
     return f"{'; '.join(steps)}."

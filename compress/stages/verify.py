@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from compress.artifact import write_json
 from compress.errors import ModelError, ResourceError
 from compress.quantization.compare import Agreement, LayerDifference, compare_answers, compare_layers, first_difference
+from compress.quantization.support import becomes_integer
 from compress.quantization.twin import Twin
 from compress.recipe import QuantizeSpec
 from compress.stages.analysis import analyse_run
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.twins import LABELS, load_twin
-from compress.tflite.census import Census, census
+from compress.tflite.census import Census, NotInt8, census
 from compress.tflite.flatbuffer import read_model, weight_zeros
 from compress.tflite.runtimes import RUNTIMES
 from compress.tflite.session import dequantize_output, quantize_input
@@ -106,14 +107,26 @@ def census_reasons(found: Census, spec: QuantizeSpec) -> list[str]:
     An operator in float has them around it, and they go with it.
     """
     blamed = [item for item in found.not_int8 if item.op not in CONVERSIONS] or found.not_int8
-    return [f"{item.op} (layer {item.layer}) holds {item.dtype}: {item.why}. {way_out(spec)}" for item in blamed]
+    return [f"{item.op} (layer {item.layer}) holds {item.dtype}: {item.why}. {way_out(item, spec)}" for item in blamed]
 
 
-def way_out(spec: QuantizeSpec) -> str:
-    """Returns what can be done about an operator that has no integer kernel."""
-    if spec.activations == "int16":
-        return "Fewer operators have INT16 kernels: use `quantize.activations: int8`, or `quantize.allow: [float32]`"
-    return "Build the layer from operators with an INT8 kernel, or allow it by `quantize.allow: [float32]`"
+def way_out(item: NotInt8, spec: QuantizeSpec) -> str:
+    """Returns what can be done about an operator that does not have the types it should; only what helps for this one.
+
+    Another choice of activations helps where the operator has a kernel for it, `allow` for the types it can name, and
+    for those only where activations are integers at all.
+    """
+    static: dict[str, Literal["int8", "int16"]] = {"int8": "int8", "int16": "int16"}
+    meant = static.get(spec.activations)
+    if meant is None:
+        return f"Build the layer from other operators than {item.op}"
+    if meant == "int16" and becomes_integer(item.op, "int8"):
+        first = f"{item.op} has an INT8 kernel but none for INT16: use `quantize.activations: int8`"
+    elif becomes_integer(item.op, meant):
+        first = f"{item.op} has an {meant.upper()} kernel, but not for what it gets here: build the layer otherwise"
+    else:
+        first = f"{item.op} has no {meant.upper()} kernel: build the layer from operators that have one"
+    return f"{first}, or allow it by `quantize.allow: [{item.dtype}]`" if item.dtype in ("int16", "float32") else first
 
 
 def data_summary(bench: Workbench) -> dict[str, Any]:

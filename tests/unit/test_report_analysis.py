@@ -53,6 +53,10 @@ def test_the_remedy_is_one_that_the_recipe_does_not_have() -> None:
     assert "A smaller `quantize.max_drop_points`" in found
     assert "`quantize.allow: [int16]`" in found
     assert "`quantize.escalate: qat`" in found
+    assert "`quantize.allow: [float32]`" in concluded({**climbing, "activations": "int16"})
+    worst = {**sample.ANALYSIS["layers"][0], "op": "HARD_SWISH"}
+    other = {**sample.ANALYSIS, "layers": [worst, *sample.ANALYSIS["layers"][1:]]}
+    assert "`quantize.allow: [float32]`" in conclusion(other, climbing)
     everything = concluded({**climbing, "allow": ["int16"], "escalate": "qat"})
     assert everything.endswith("A smaller `quantize.max_drop_points` lets PTQ repair more.")
 

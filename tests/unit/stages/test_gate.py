@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,8 @@ from compress.errors import ModelError
 from compress.quantization.compare import Agreement, LayerDifference
 from compress.recipe import QuantizeSpec
 from compress.stages import verify
-from compress.stages.verify import _judge, census_reasons
-from compress.tflite.census import census
+from compress.stages.verify import _judge, census_reasons, way_out
+from compress.tflite.census import NotInt8, census
 from compress.tflite.flatbuffer import read_model
 
 from ..made_flatbuffer import Made, Op, int8, make_bytes
@@ -99,6 +100,29 @@ def test_an_operator_in_float_is_named_and_the_conversions_around_it_are_not() -
     lonely = [Op("DEQUANTIZE", (0,), (1,)), Op("QUANTIZE", (1,), (3,))]
     (reason,) = census_reasons(census(read_model(make_bytes(tensors, lonely))), QuantizeSpec())
     assert reason.startswith("DEQUANTIZE")
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "activations", "told", "ways"),
+    [
+        ("SIN", "float32", "int8", "SIN has no INT8 kernel", {"allow: [float32]"}),
+        ("SIN", "float32", "int16", "SIN has no INT16 kernel", {"allow: [float32]"}),
+        (
+            "HARD_SWISH", "float32", "int16", "HARD_SWISH has an INT8 kernel but none for INT16",
+            {"activations: int8", "allow: [float32]"},
+        ),
+        ("MINIMUM", "float32", "int8", "MINIMUM has an INT8 kernel, but not for what", {"allow: [float32]"}),
+        ("CAST", "int32", "int8", "CAST has no INT8 kernel", set()),
+        ("CONV_2D", "float32", "dynamic", "other operators than CONV_2D", set()),
+    ],
+)  # fmt: skip
+def test_only_ways_out_that_help_this_operator_are_named(
+    op: str, dtype: str, activations: str, told: str, ways: set[str]
+) -> None:
+    item = NotInt8(0, 3, op, "gate", "t", dtype, "it writes them")
+    found = way_out(item, QuantizeSpec.model_validate({"activations": activations}))
+    assert told in found
+    assert set(re.findall(r"`quantize\.([^`]+)`", found)) == ways
 
 
 def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
