@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from compress import __version__
 from compress.artifact import StageResult, Store, sha256_file, sha256_json, write_bytes
 from compress.context import Context, Event, Listener
 from compress.errors import ExitCode, ResourceError
+from compress.file_lock import BusyError, exclusive
 from compress.lock import differences, lock_file
 from compress.plan import Plan, Step, make_plan
 from compress.recipe import Recipe
@@ -26,6 +28,8 @@ MODEL = "model.tflite"
 REJECTED = "rejected.tflite"
 REPORT = "report.json"
 LOCK = "recipe.lock.yaml"
+#: File in the run's folder -> what the prune stage calls it.
+PRUNED = {"model.safetensors": "weights.safetensors", "architecture.json": "architecture.json"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def run_pipeline(
     plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
     changed = differences(recipe.locked, plan) if recipe.locked is not None else []
     _prepare(output)
-    with _recorder(output) as record:
+    with _alone(output), _recorder(output) as record:
         ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
@@ -121,14 +125,30 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
 
 
 def _make(step: Step, bench: Any, store: Store) -> StageResult:
+    """Makes a step, unless another run does so just now: then waits for it."""
+
+    def waiting(holder: str) -> None:
+        bench.ctx.note(f"{holder} is making this stage already: waiting for it")
+
+    with exclusive(store.root / "locks" / store.folder(step.stage, step.fingerprint).name, waiting):
+        made, _ = store.load(step.stage, step.fingerprint)
+        return made if made is not None and not step.fresh else _make_alone(step, bench, store)
+
+
+def _make_alone(step: Step, bench: Any, store: Store) -> StageResult:
     from compress.stages import STAGES
 
     started = time.monotonic()
+    checkpoints = store.checkpoints(step.stage, step.fingerprint)
+    if step.fresh:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    bench.ctx.checkpoints = checkpoints
     with store.workspace(step.stage, step.fingerprint) as work:
         metrics = STAGES[step.stage](bench, work)
-        return store.finish(
-            work, step.stage, step.fingerprint, metrics, time.monotonic() - started, tuple(bench.ctx.warnings)
-        )
+        seconds, warnings = time.monotonic() - started, tuple(bench.ctx.warnings)
+        result = store.finish(work, step.stage, step.fingerprint, metrics, seconds, warnings, step.parts)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return result
 
 
 def _brief(result: StageResult) -> dict[str, Any]:
@@ -150,13 +170,36 @@ def _write_results(
         (output / dropped).unlink()
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         write_bytes(output / kept, exported.path.read_bytes())
+    files = {kept: exported.sha256, **_write_pruned(results.get("prune"), output)}
     write_bytes(output / LOCK, lock_file(recipe, plan, results, exported.sha256).encode())
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    inputs = report_inputs(recipe, plan, results, created_at=created_at, files={kept: exported.sha256})
+    inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
     report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan)}
     write_report(output, report)
     ctx.note(f"report written to {output}")
     return report
+
+
+def _write_pruned(result: StageResult | None, output: Path) -> dict[str, str]:
+    """Writes the pruned float model for `load_pruned`, and returns file -> SHA-256; what an earlier run left goes."""
+    former = _former_files(output)
+    files: dict[str, str] = {}
+    for name, source in PRUNED.items():
+        artifact = result.artifacts.get(source) if result is not None else None
+        if artifact is not None:
+            write_bytes(output / name, artifact.path.read_bytes())
+            files[name] = artifact.sha256
+        elif name in former:
+            (output / name).unlink(missing_ok=True)
+    return files
+
+
+def _former_files(output: Path) -> set[str]:
+    """Returns the files that the report in a folder lists, none where there is no report."""
+    try:
+        return set(json.loads((output / REPORT).read_bytes())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _compare(locked: dict[str, Any], model_sha256: str, ctx: Context) -> None:
@@ -205,6 +248,23 @@ def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float) -
         missed = tuple(line["text"] for line in budget["lines"] if not line["passed"])
         return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed)
     return Outcome(ExitCode.DONE, output, report, plan, seconds)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Holds the run's folder.
+
+    Raises:
+        ResourceError: Another run is at work in it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(output / ".lock"))
+        except BusyError as error:
+            raise ResourceError(
+                f"{output} is in use: {error}. Wait until that run ends, or choose another folder with --output."
+            ) from error
+        yield
 
 
 def _prepare(output: Path) -> None:
