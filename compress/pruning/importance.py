@@ -91,7 +91,7 @@ class Taylor:
 
     For each batch the products of gradient and value are summed over all parameters that go with the channel; that
     is the derivative of the loss by a common factor on them. Its square is the importance of a structure in Molchanov
-    et al. 2019 ("Importance Estimation for Neural Network Pruning", equations 8 and 9), averaged over the batches.
+    et al. 2019 ("Importance Estimation for Neural Network Pruning"), averaged over the batches.
     Biases of the layers that make the channel count, as they go with it.
     """
 

@@ -72,6 +72,7 @@ def test_blocks_decide_the_stages(tmp_path: Path, changes: dict[str, Any], stage
         ({"export": {"io": "float32"}}, ["export", "verify", "benchmark"]),
         ({"quantize": {"mode": "qat", "calibration_samples": 9}}, ["quantize", "export", "verify", "benchmark"]),
         ({"prune": {"ratio": 0.3}}, ["prune", "quantize", "export", "verify", "benchmark"]),
+        ({"prune": {"importance": "taylor"}}, ["prune", "quantize", "export", "verify", "benchmark"]),
         ({"distill": {"alpha": 0.1}}, ["distill", "prune", "quantize", "export", "verify", "benchmark"]),
         ({"teacher": {"model": "resnet20"}}, list(STAGE_ORDER)),
         ({"seed": 1}, list(STAGE_ORDER)),

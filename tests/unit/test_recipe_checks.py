@@ -67,6 +67,7 @@ def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
         ({"teacher": TEACHER, "data": {"download": True}}, ["data.download"]),
         ({"teacher": TEACHER, "data": {"args": {"x": 1}}}, ["data.args"]),
         ({"teacher": TEACHER, "prune": {"method": "unstructured", "round_to": 8}}, ["prune.round_to"]),
+        ({"teacher": TEACHER, "prune": {"method": "unstructured", "importance": "taylor"}}, ["prune.importance"]),
         ({"teacher": TEACHER, "quantize": {"train": {}}}, ["quantize.train"]),
         (
             {"teacher": TEACHER, "quantize": {"mode": "ptq", "learn_from_teacher": True}},

@@ -26,6 +26,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 PRUNED_METRICS = {
     "base": {"params": 10, "nonzero_params": 10, "macs": 100}, "params": 5, "nonzero_params": 5, "macs": 50,
     "validation_accuracy": 93.0, "validation_macro_f1": 93.0, "distilled": True, "whole": {"stem": "it is the input"},
+    "importance": "taylor",
     "prunable_weights": 1000, "masked_weights": 900, "masked_share": 0.9, "layer_shares": {"stem": 0.5},
     "dense": ["fc.weight"],
     "step_widths": {"stack1.conv1": [12, 8]},
