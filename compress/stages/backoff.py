@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from torch import nn
 
+from compress.artifact import write_json
 from compress.errors import ModelError
 from compress.models.count import count
 from compress.pruning.graph import clone
 from compress.pruning.importance import Importance
 from compress.recipe import PruneSpec
 from compress.stages.base import Workbench
-from compress.stages.targets import TOLERANCE, UNITS, Aim, pruner_for
+from compress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from compress.stages.yardstick import Timing, Yardstick
 
 #: Coarser widths that are tried, in multiples of `round_to`: kernels work on whole blocks of channels.
 COARSER = (1, 2, 4)
 #: Other targets that are tried, in shares of the tolerance: first less is left, then more.
 SHIFTS = (0.0, -0.8, 0.8)
+#: Beside the checkpoints: what was found before the fine-tuning.
+SETTLED = "widths.json"
+
+
+def settle(
+    bench: Workbench, model: nn.Module, spec: PruneSpec, yardstick: Yardstick, importance: Importance | None = None
+) -> Aim:
+    """Returns what structured pruning removes, found and timed before the fine-tuning.
+
+    A run that was interrupted goes on with what it had found: its checkpoints have those widths.
+
+    Args:
+        bench: The run.
+        model: The unpruned model.
+        spec: The recipe's block.
+        yardstick: Weighs and times pruned models beside the unpruned one.
+        importance: Ranks the channels of the models tried.
+
+    Raises:
+        ModelError: The target cannot be reached, or only by models that are slower than the unpruned one.
+    """
+    path = None if bench.ctx.checkpoints is None else bench.ctx.checkpoints / SETTLED
+    if path is not None and path.is_file():
+        found = json.loads(path.read_bytes())
+        bench.ctx.note("the widths were settled before")
+        for warning in found["warnings"]:
+            bench.ctx.warn(warning)
+        return Aim(**found["aim"])
+    aim = find_aim(bench, model, spec, importance=importance, yardstick=yardstick)
+    if aim.kind != "latency" or spec.widths is not None:  # a search for a latency has timed its widths already
+        aim = back_off(bench, model, spec, aim, yardstick, importance)
+    if path is not None:
+        write_json(path, {"aim": asdict(aim), "warnings": bench.ctx.warnings})
+    return aim
 
 
 def back_off(

@@ -19,9 +19,9 @@ from compress.pruning.importance import IMPORTANCES, Taylor
 from compress.pruning.patterns import Pattern
 from compress.pruning.unstructured import MagnitudeMasks, cubic_share
 from compress.recipe import PruneSpec
-from compress.stages.backoff import back_off, too_slow
+from compress.stages.backoff import settle, too_slow
 from compress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
-from compress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for, reached
+from compress.stages.targets import TOLERANCE, UNITS, Aim, pruner_for, reached
 from compress.stages.yardstick import Yardstick
 from compress.training.fit import fit
 from compress.training.gradients import batch_gradients
@@ -62,10 +62,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         aim = None
         if spec.method == "structured":
             ranking = Ranking(bench, model, spec, lesson)
-            aim = find_aim(bench, model, spec, importance=ranking.importance, yardstick=yardstick)
+            aim = settle(bench, model, spec, yardstick, ranking.importance)
             metrics["asked"] = 1.0 - aim.target / aim.before
-            if aim.kind != "latency" or spec.widths is not None:  # a search for a latency has timed its widths already
-                aim = back_off(bench, model, spec, aim, yardstick, ranking.importance)
             step, after_step, describe = _structured(bench, model, spec, aim, ranking)
         else:
             step, after_step, describe = _unstructured(bench, model, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from compress.errors import ModelError
 from compress.models.count import count
 from compress.stages.backoff import back_off
+from compress.stages.backoff import settle as settled
 from compress.stages.prune import check_reached
 from compress.stages.targets import find_aim, pruner_for
 from compress.stages.yardstick import SLOWER, Timing, Yardstick
@@ -125,6 +127,25 @@ def test_the_final_widths_are_timed_again() -> None:
     assert found["target"]["reached"] == count(model, SHAPE).macs
     with pytest.raises(ModelError, match=r"slower than the unpruned one on litert: 2\.4 ms, 2 ms before\. The ways"):
         check_reached(made, model, spec, aim, Clock(net(), lambda _: [1.1, 1.2]))
+
+
+def test_an_interrupted_run_goes_on_with_the_widths_it_had(tmp_path: Path) -> None:
+    """The second measurement would choose others."""
+    slow_first = settle(
+        lambda widths: [0.8 if all(width % 16 == 0 for width in widths) else 1.1], of="macs", ratio=0.58, steps=2
+    )
+    made, spec, _, clock, _, warnings = slow_first
+    made.ctx.checkpoints, made.ctx.warnings = tmp_path, warnings
+    aim = settled(made, net(), spec, clock)
+    assert aim.widths is not None
+    assert len(warnings) == 1
+    again, told = Clock(net(), lambda _: [0.5]), list(warnings)
+    warnings.clear()
+    assert settled(made, net(), spec, again) == aim
+    assert (again.timed, warnings) == ([], told)
+    made.ctx.checkpoints = None
+    assert settled(made, net(), spec, again).widths is None
+    assert len(again.timed) == 1
 
 
 def test_a_missed_target_is_warned_of() -> None:
