@@ -1,12 +1,12 @@
-"""The widths of a pruned model as plain JSON, so that it comes back without pickle and without a pruning library.
+"""A pruned model's architecture as plain JSON, so that it comes back without pickle and without a pruning library.
 
-Keep `architecture_of(base, pruned)` beside the safetensors file. Later build the base model again, call
-`apply_architecture(model, plan)`, then `model.load_state_dict(tensors)`.
+The plan says which channels of which layer of which base model were kept. Keep `architecture_of(base, pruned)` beside
+the safetensors file; `compress.pruning.load_pruned` reads both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from compress.errors import ModelError
 from compress.models.attention import replace_attention, replaced, with_attention
 from compress.pruning.recurrent import renew
 
-VERSION = 1
+#: Version 1 knew widths, but neither the base model nor which of its channels they are.
+VERSION = 2
+READABLE = (1, 2)
 
 MISFIT = "the architecture plan does not fit the model"
 
@@ -24,17 +26,28 @@ MISFIT = "the architecture plan does not fit the model"
 Size = int | tuple[int, ...]
 
 
-def architecture_of(base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
+def architecture_of(
+    base: nn.Module,
+    pruned: nn.Module,
+    *,
+    kept: Mapping[tuple[str, str], Sequence[int]] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Returns what makes `pruned` out of `base`: a JSON document.
 
     Args:
         base: The model as it was built.
         pruned: The same module tree with other widths.
+        kept: The pruner's `kept`: which channels of the base model are left.
+        origin: How the base model is built again, for the reader: its name and arguments, input shape and classes.
 
     Returns:
-        `version`, and `modules`: path -> `attributes` (the integers and tuples of integers that differ, such as
-        in_channels or normalized_shape), `parameters` and `buffers` (the shape of each), and `class` where the layer
-        became one of ours (see `compress.models.attention`).
+        `version`; `base`: what `origin` says, and `parameters` (the shape of each); and `modules`: path ->
+        `attributes` (the integers and tuples of integers that differ, such as in_channels or normalized_shape),
+        `parameters` and `buffers` (the shape of each), `class` where the layer became one of ours (see
+        `compress.models.attention`), and `kept`: side -> the channel numbers of the base model that are left,
+        ascending. Sides are `out` and `in` (norms and depthwise convs have `out` alone), or for a tensor that belongs
+        to neither its name, a colon and the axis. A side that lost nothing is absent.
 
     Raises:
         ModelError: The two are not the same module tree, or a layer grew.
@@ -45,7 +58,7 @@ def architecture_of(base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
     if ours.keys() != theirs.keys():
         odd = min(ours.keys() ^ theirs.keys())
         raise ModelError(f"the pruned model has other modules than the base model ({odd} is in one of them only)")
-    modules = {}
+    modules: dict[str, dict[str, Any]] = {}
     for path, module in ours.items():
         other = theirs[path]
         if type(module) is not type(other):
@@ -61,9 +74,19 @@ def architecture_of(base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
             modules[path] = {"class": classes[path], **entry}
         elif any(entry.values()):
             modules[path] = entry
-    plan = {"version": VERSION, "modules": modules}
+    for (name, axis), channels in (kept or {}).items():
+        path, side = (name, axis) if name in ours else _beside(name, axis)
+        noted = modules.setdefault(path, {"attributes": {}, "parameters": {}, "buffers": {}})
+        noted.setdefault("kept", {})[side] = list(channels)
+    plan = {"version": VERSION, "base": {**(origin or {}), "parameters": _all_shapes(base)}, "modules": modules}
     _check(base, plan)
     return plan
+
+
+def _beside(name: str, side: str) -> tuple[str, str]:
+    """Returns where the plan has a layer that is none in torch's attention, which the module around became again."""
+    path, _, last = name.rpartition(".")
+    return path, f"{last}:{side}"
 
 
 def apply_architecture(model: nn.Module, plan: Mapping[str, Any]) -> None:
@@ -108,9 +131,11 @@ def _check(model: nn.Module, plan: Mapping[str, Any]) -> None:
     """Raises ModelError at the first place where a plan does not fit a model."""
     if not isinstance(plan, Mapping) or not isinstance(plan.get("modules"), Mapping):
         raise ModelError("this is not an architecture plan: expected a mapping with `version` and `modules`")
-    if plan.get("version") != VERSION:
+    if plan.get("version") not in READABLE:
         found = repr(plan.get("version"))
-        raise ModelError(f"the architecture plan has version {found}; this program reads version {VERSION}")
+        raise ModelError(f"the architecture plan has version {found}; this program reads versions 1 and {VERSION}")
+    if plan["version"] != 1:
+        _check_base(model, plan.get("base"))
     modules = dict(with_attention(model, _classes(plan)).named_modules(remove_duplicate=False))
     for path, entry in plan["modules"].items():
         where = path or "the root"
@@ -119,6 +144,7 @@ def _check(model: nn.Module, plan: Mapping[str, Any]) -> None:
         parts = ("attributes", "parameters", "buffers")
         if not isinstance(entry, Mapping) or not all(isinstance(entry.get(part), Mapping) for part in parts):
             raise ModelError(f"the architecture plan is damaged at {where}: expected {', '.join(parts)}")
+        _check_kept(where, entry.get("kept", {}))
         for what, name, asked, ours in _claims(modules[path], entry):
             if ours is None:
                 raise ModelError(f"{MISFIT}: {where} has no {what} {name}")
@@ -126,6 +152,37 @@ def _check(model: nn.Module, plan: Mapping[str, Any]) -> None:
         missing = [name for name in _shapes(modules[path]._parameters) if name not in entry["parameters"]]  # noqa: SLF001
         if missing:
             raise ModelError(f"{MISFIT}: it says nothing of {where}.{missing[0]}")
+
+
+def _check_base(model: nn.Module, base: object) -> None:
+    """Raises ModelError where a model is not the base model of a plan."""
+    if not isinstance(base, Mapping) or not isinstance(base.get("parameters"), Mapping):
+        raise ModelError("the architecture plan is damaged: expected `base` with `parameters`")
+    ours, theirs = _all_shapes(model), base["parameters"]
+    if ours == theirs:
+        return
+    named = {name: value for name, value in base.items() if name != "parameters"}
+    built = f" ({', '.join(f'{name}: {value}' for name, value in named.items())})" if named else ""
+    odd = min(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    here, there = (f"has {odd} {shapes[odd]}" if odd in shapes else f"has no {odd}" for shapes in (ours, theirs))
+    raise ModelError(
+        f"{MISFIT}: it is for another base model{built}. That one {there}, this one {here}. "
+        "Build the base model as it was before pruning."
+    )
+
+
+def _check_kept(where: str, kept: object) -> None:
+    """Raises ModelError where a plan's kept channels are none."""
+    if not isinstance(kept, Mapping):
+        raise ModelError(f"the architecture plan is damaged at {where}: expected `kept` to map sides to channels")
+    for side, channels in kept.items():
+        numbers = channels if isinstance(channels, list) and _is_size(tuple(channels)) else [-1]
+        if any(one >= other for one, other in zip([-1, *numbers], numbers, strict=False)):
+            raise ModelError(f"the architecture plan is damaged at {where}: the channels kept of {side} do not ascend")
+
+
+def _all_shapes(model: nn.Module) -> dict[str, list[int]]:
+    return {name: list(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def _classes(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from compress.pruning.recurrent import RECURRENT, cut_features, cut_units, units
 #: What slicing raises where channels and tensors do not fit.
 FAILURES = (RuntimeError, ValueError, TypeError, LookupError)
 
-#: (path of a layer or parameter, axis) -> channels, ascending.
+#: (path of a module, side) -> channels, ascending. Sides are `out`, `in`, or a parameter's name, a colon and an axis.
 Channels = dict[tuple[str, str], list[int]]
 
 
@@ -49,23 +49,25 @@ def cut(model: nn.Module, roots: Iterable[Root], removals: Mapping[str, Sequence
             kept |= root.cutter(model, wanted)
             continue
         for item in root.coupled if wanted else ():
-            side = (item.name, item.axis)
+            place = (item.name, str(item.axis))
             lost = {channel for channel, origin in zip(item.channels, item.roots, strict=True) if origin in wanted}
             if lost:
-                gone.setdefault(side, set()).update(lost)
-                because.setdefault(side, root.name)
+                gone.setdefault(place, set()).update(lost)
+                because.setdefault(place, root.name)
         for path, attribute in root.attributes if wanted else ():
             owner = model.get_submodule(path)
             setattr(owner, attribute, getattr(owner, attribute) - len(wanted))
     for (name, axis), lost in gone.items():
         try:
-            kept[name, axis] = _cut_side(model, name, axis, lost)
+            side, channels = _cut_side(model, name, axis, lost)
         except FAILURES as error:
             raise ModelError(
                 f"channels of {because[name, axis]} cannot be removed: {name}: {type(error).__name__}: {error}. "
                 "Use `method: unstructured`, or leave out `prune`."
             ) from error
-    return {side: channels for side, channels in kept.items() if channels}
+        if channels:
+            kept[side] = channels
+    return kept
 
 
 def compose(before: Mapping[tuple[str, str], Sequence[int]], kept: Channels) -> Channels:
@@ -81,13 +83,17 @@ def compose(before: Mapping[tuple[str, str], Sequence[int]], kept: Channels) -> 
     return after
 
 
-def _cut_side(model: nn.Module, name: str, axis: str, lost: set[int]) -> list[int]:
-    """Cuts one side of one layer and returns the channels it keeps; none where the layer has no channels to lose."""
+def _cut_side(model: nn.Module, name: str, axis: str, lost: set[int]) -> tuple[tuple[str, str], list[int]]:
+    """Cuts one side of one layer and returns what it is and keeps; no channels where the layer has none to lose."""
     path, _, last = name.rpartition(".")
     owner = model.get_submodule(path)
     if isinstance(getattr(owner, last, None), nn.Parameter):
-        return _cut_parameter(owner, last, lost)
-    layer = model.get_submodule(name)
+        dimension, kept = _cut_parameter(owner, last, lost)
+        return (path, f"{last}:{dimension}"), kept
+    return (name, axis), _cut_layer(model.get_submodule(name), axis, lost)
+
+
+def _cut_layer(layer: nn.Module, axis: str, lost: set[int]) -> list[int]:
     if isinstance(layer, _ConvNd | nn.Linear):
         return _cut_conv(layer, axis, lost) if isinstance(layer, _ConvNd) else _cut_linear(layer, axis, lost)
     if isinstance(layer, nn.MultiheadAttention):
@@ -182,7 +188,7 @@ def _cut_channelwise(layer: nn.Module, lost: set[int]) -> list[int]:
     return kept
 
 
-def _cut_parameter(owner: nn.Module, name: str, lost: set[int]) -> list[int]:
+def _cut_parameter(owner: nn.Module, name: str, lost: set[int]) -> tuple[int, list[int]]:
     """Cuts a parameter that belongs to no layer known here along its last axis that is longer than 1."""
     shape = tuple(getattr(owner, name).shape)
     axis = max((place for place, size in enumerate(shape) if size > 1), default=0)
@@ -190,7 +196,7 @@ def _cut_parameter(owner: nn.Module, name: str, lost: set[int]) -> list[int]:
     _slice(owner, name, axis, kept)
     if getattr(owner, "normalized_shape", None) == shape:  # norms of torch and others that have no class here
         vars(owner)["normalized_shape"] = tuple(getattr(owner, name).shape)
-    return kept
+    return axis, kept
 
 
 def _rest(width: int, lost: set[int]) -> list[int]:

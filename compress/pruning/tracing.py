@@ -14,10 +14,13 @@ from typing import Any
 
 import torch_pruning
 from torch import nn
-from torch_pruning.dependency import shape_infer
+from torch_pruning.dependency import index_mapping, shape_infer
 from torch_pruning.dependency.node import Node
 
 OPTYPE = torch_pruning.ops.OPTYPE
+
+#: Autograd keeps an axis counted from the end as this number less than it.
+FROM_THE_END = 2**64
 
 
 class Barrier(torch_pruning.ops._OutputOp):  # type: ignore[misc]  # noqa: SLF001
@@ -51,12 +54,36 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         nodes = list(module2node.values())
         for node in nodes:
             _order_parts(node)
+            _pass_rows(node)
         shape_infer.init_shape_information(self)
         inner = self._inside_attention(module2node)
         barriers = [(node, what) for node in nodes if node not in inner and (what := self._barrier(node))]
         for node, what in barriers:
             _interrupt(node, what)
         super()._build_dependency(module2node)
+        for node in nodes:
+            self._map_concatenation(node)
+
+    def _map_concatenation(self, node: Node) -> None:
+        """Tells how the channels of a concatenation lie in it.
+
+        torch-pruning compares them with the inputs of what follows, and where that is a linear layer that takes several
+        places of each channel it believes that something else was concatenated.
+        """
+        shape = _output_shape(node)
+        along = getattr(node.grad_fn, "_saved_dim", None)
+        if node.type != OPTYPE.CONCAT or along != 1 or shape is None or not node.enable_index_mapping:
+            return
+        sizes = [shape_infer.infer_channels_between(self, before, node) for before in node.inputs]
+        if None in sizes or sum(sizes) != shape[1]:
+            return
+        for place, before in enumerate(node.inputs):
+            offset = [sum(sizes[:place]), sum(sizes[: place + 1])]
+            # The same tensor can be in it twice; each of its edges has its own place.
+            number = sum(one is before for one in node.inputs[:place])
+            for source, target, reverse in ((node, before, True), (before, node, False)):
+                edges = [edge for edge in source.dependencies if edge.target is target]
+                edges[number].index_mapping[1] = index_mapping._ConcatIndexMapping(offset, reverse=reverse)  # noqa: SLF001
 
     def _barrier(self, node: Node) -> str:
         """Returns what an operation does to channels that cannot be followed, "" where they can be."""
@@ -118,6 +145,14 @@ def _order_parts(node: Node) -> None:
         node.outputs.sort(key=part)
 
 
+def _pass_rows(node: Node) -> None:
+    """Lets channels pass a slice along the first axis of a matrix, which torch-pruning takes for one of channels."""
+    if node.type == OPTYPE.SLICE:
+        sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
+        if len(sizes) == len(("rows", "columns")) and node.grad_fn._saved_dim in (0, FROM_THE_END - 2):  # noqa: SLF001
+            node.type = OPTYPE.ELEMENTWISE
+
+
 def _interrupt(node: Node, what: str) -> None:
     """Lets the channels before an operation end there; those behind it have no beginning."""
     end = Node(Barrier(what), node.grad_fn)
@@ -129,9 +164,12 @@ def _interrupt(node: Node, what: str) -> None:
 def _sizes(node: Node) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Returns the shapes before and after a reshape, None where autograd has not kept them."""
     before = getattr(node.grad_fn, "_saved_self_sym_sizes", None)
+    return before and tuple(map(int, before)), _output_shape(node)
+
+
+def _output_shape(node: Node) -> tuple[int, ...] | None:
     kept = getattr(node.grad_fn, "_input_metadata", None)
-    after = kept[0].shape if kept else None
-    return before and tuple(map(int, before)), after and tuple(map(int, after))
+    return tuple(map(int, kept[0].shape)) if kept else None
 
 
 def _channels(graph: Graph, node: Node) -> int | None:

@@ -13,7 +13,9 @@ from torch import nn
 
 from compress.artifact import write_json
 from compress.errors import ModelError
+from compress.models.attention import open_attention
 from compress.pruning.architecture import architecture_of
+from compress.pruning.cut import Channels
 from compress.pruning.graph import undisturbed
 from compress.pruning.importance import IMPORTANCES, Taylor
 from compress.pruning.patterns import Pattern
@@ -64,7 +66,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
             ranking = Ranking(bench, model, spec, lesson)
             aim = settle(bench, model, spec, yardstick, ranking.importance)
             metrics["asked"] = 1.0 - aim.target / aim.before
-            step, after_step, describe = _structured(bench, model, spec, aim, ranking)
+            step, after_step, describe, kept = _structured(bench, model, spec, aim, ranking)
         else:
             step, after_step, describe = _unstructured(bench, model, spec)
         curve: list[dict[str, Any]] = []
@@ -85,7 +87,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         metrics["distilled"] = lesson.teacher is not None
         if aim is not None:
             metrics |= check_reached(bench, model, spec, aim, yardstick)
-            write_json(work / ARCHITECTURE, architecture_of(base.to("cpu"), model.to("cpu")))
+            plan = architecture_of(base.to("cpu"), model.to("cpu"), kept=kept(), origin=_origin(bench, before))
+            write_json(work / ARCHITECTURE, plan)
     save_model(model, curve, work)
     return metrics
 
@@ -136,6 +139,7 @@ class Ranking:
         if not isinstance(taylor, Taylor):
             return
         taylor.clear()
+        open_attention(self._model)  # the heads' own layers have gradients, the packed one has not
         gradients = batch_gradients(
             self._model,
             self._spec.train,
@@ -152,7 +156,9 @@ class Ranking:
                 taylor.observe(self._model, found)
 
 
-def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, ranking: Ranking) -> Technique:
+def _structured(
+    bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, ranking: Ranking
+) -> tuple[*Technique, Callable[[], Channels]]:
     pruner = pruner_for(bench, model, spec, aim, spec.steps, ranking.importance)
 
     def step(number: int) -> None:
@@ -172,7 +178,18 @@ def _structured(bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, r
             "whole": report.whole,
         }
 
-    return step, None, describe
+    return step, None, describe, lambda: pruner.kept
+
+
+def _origin(bench: Workbench, stage: str) -> dict[str, Any]:
+    """Returns how a stage's model is built, as far as a reader of its architecture plan has to know."""
+    spec = bench.spec_of(stage)
+    return {
+        "model": spec.model,
+        "args": dict(spec.args),
+        "input_shape": list(bench.dataset.input_shape),
+        "num_classes": bench.dataset.num_classes,
+    }
 
 
 def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
@@ -192,10 +209,6 @@ def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Techni
         masks.mask_optimizer(optimizer)
 
     def describe() -> dict[str, Any]:
-        bench.ctx.warn(
-            "Unstructured sparsity does not make this flatbuffer faster, nor the file itself smaller: "
-            "zeros pay in the compressed size."
-        )
         return {
             "prunable_weights": masks.total,
             "masked_weights": masks.zeros(),

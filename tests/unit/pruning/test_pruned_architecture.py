@@ -66,15 +66,17 @@ def test_a_rebuilt_torchvision_model_gives_equal_outputs(tmp_path):
     plan = round_trip(base, pruned, fresh, tmp_path)
     with torch.no_grad():
         assert torch.equal(fresh.eval()(inputs), pruned.eval()(inputs))
-    depthwise = plan["modules"]["features.2.block.1.0"]["attributes"]
-    assert depthwise["groups"] == depthwise["in_channels"] == depthwise["out_channels"]
+    cut = [entry["attributes"] for entry in plan["modules"].values() if "groups" in entry["attributes"]]
+    assert cut
+    for depthwise in cut:
+        assert depthwise["groups"] == depthwise["in_channels"] == depthwise["out_channels"]
 
 
 def test_the_plan_is_json_and_holds_what_changed():
     base = make("attention")
     plan = architecture_of(base, pruned_from(base, example()))
     assert json.loads(json.dumps(plan)) == plan
-    assert plan["version"] == 1
+    assert plan["version"] == 2
     norm = plan["modules"]["norm1"]
     assert norm["attributes"]["normalized_shape"] == norm["parameters"]["weight"]
     assert plan["modules"][""]["parameters"]["position"][-1] < 32
@@ -132,7 +134,25 @@ def plan_of(base: nn.Module, pruned: nn.Module, **changes: object) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2; this program reads version 1"),
+        ({"version": 3}, "version 3; this program reads versions 1 and 2"),
+        ({"base": {}}, "damaged: expected `base` with `parameters`"),
+        (
+            {"base": {"parameters": {"weight": [4, 9], "bias": [4]}}},
+            r"has weight \[4, 9\], this one has weight \[4, 8\]",
+        ),
+        ({"base": {"parameters": {"weight": [4, 8]}}}, r"That one has no bias, this one has bias \[4\]"),
+        (
+            {"modules": {"": {"attributes": {}, "parameters": {}, "buffers": {}, "kept": {"out": [0, 2, 1]}}}},
+            "damaged at the root: the channels kept of out do not ascend",
+        ),
+        (
+            {"modules": {"": {"attributes": {}, "parameters": {}, "buffers": {}, "kept": {"in": [0, True]}}}},
+            "the channels kept of in do not ascend",
+        ),
+        (
+            {"modules": {"": {"attributes": {}, "parameters": {}, "buffers": {}, "kept": [1]}}},
+            "expected `kept` to map sides to channels",
+        ),
         ({"modules": 3}, "not an architecture plan"),
         ({"modules": {"gone": {"attributes": {}, "parameters": {}, "buffers": {}}}}, "it has no module gone"),
         ({"modules": {"": {"attributes": {}}}}, "damaged at the root"),
@@ -172,6 +192,16 @@ def test_a_plan_that_does_not_fit_is_refused_and_changes_nothing(change, message
         apply_architecture(model, plan)
     assert model.weight.shape == (4, 8)
     assert model.in_features == 8
+
+
+def test_plans_of_version_1_are_still_read(tmp_path):
+    base = make("residual")
+    pruned = pruned_from(base, example())
+    plan = {name: value for name, value in architecture_of(base, pruned).items() if name != "base"} | {"version": 1}
+    fresh = make("residual", seed=5)
+    apply_architecture(fresh, plan)
+    fresh.load_state_dict(pruned.state_dict())
+    assert torch.equal(fresh.eval()(example()), pruned.eval()(example()))
 
 
 def test_something_that_is_no_plan_is_refused():
