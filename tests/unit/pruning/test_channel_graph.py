@@ -32,11 +32,11 @@ class Chain(nn.Module):
 
 
 class Rows(nn.Module):
-    """An LSTM over the rows of the picture."""
+    """An LSTM over the rows of the picture, whose hidden units are projected."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(16, 16, batch_first=True)
+        self.lstm = nn.LSTM(16, 17, batch_first=True, proj_size=16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.lstm(x.mean(3).transpose(1, 2))[0].transpose(1, 2).unsqueeze(3)
@@ -66,7 +66,7 @@ class Beside(nn.Module):
 
 
 CASES = {
-    "recurrent": (Rows, 16, "middle.lstm is recurrent"),
+    "recurrent": (Rows, 16, "middle.lstm projects its hidden units"),
     "channel multiplier": (lambda: nn.Conv2d(16, 32, 3, groups=16), 32, "groups of one channel on one side only"),
     "grouped transposed": (lambda: nn.ConvTranspose2d(16, 24, 2, groups=2), 24, "grouped transposed conv"),
     "other groups": (
