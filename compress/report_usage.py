@@ -9,7 +9,7 @@ import numpy as np
 
 from compress.report_schema import REPORT, DataSummary, TensorSummary
 
-RANGES = {"int8": (-128, 127), "int16": (-32767, 32767), "uint8": (0, 255)}
+RANGES = {"int8": (-128, 127), "int16": (-32768, 32767), "uint8": (0, 255)}
 PICTURE_AXES = 3
 #: More class names than this are read from report.json instead of standing in the program.
 INLINE_CLASSES = 40

@@ -69,8 +69,8 @@ class RangeGroup:
 
     @property
     def qmin(self) -> int:
-        """Least integer."""
-        return QMIN if self.dtype == INT8 else -int(np.iinfo(self.dtype).max)
+        """Least integer: with INT16, too, it is the type's own, although scales are made for the largest both ways."""
+        return int(np.iinfo(self.dtype).min)
 
     @property
     def qmax(self) -> int:

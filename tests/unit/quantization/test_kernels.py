@@ -12,9 +12,10 @@ from compress.quantization.graph import Node
 from compress.quantization.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
 from compress.quantization.ranges import RangeGroup
 from compress.quantization.twin import Twin
+from compress.tflite.flatbuffer import read_model
 
 from ..converted_net import Converted, images, run_flatbuffer, shipped
-from ..made_flatbuffer import Op, int8, make_bytes
+from ..made_flatbuffer import Made, Op, int8, make_bytes
 
 EVERY_VALUE = np.arange(-128, 128, dtype=np.int8)
 
@@ -91,6 +92,21 @@ def test_leaky_relu_is_the_kernels_for_every_value(
     steps = np.clip(np.rint(y.double().numpy() / target.scale) + target_zero, -128, 127)
     exact = ratio >= 2 * SMALLEST_SLOPE and alpha / ratio >= 2 * SMALLEST_SLOPE
     assert np.abs(steps - found).max() <= (0 if exact else 1)
+
+
+@pytest.mark.parametrize("op", ["ADD", "MAXIMUM", "QUANTIZE", "RELU"])
+def test_int16_values_are_clipped_where_the_kernels_clip_them(op: str) -> None:
+    """The least INT16 is a value like others, at the input and where an output is clipped."""
+    raw = np.array([[-32768, -32767, -20000, -16384, -1, 0, 20000, 32767]], np.int16)
+    scales = [float(np.float32(1e-3)), float(np.float32(1e-3 if op == "MAXIMUM" else 1e-3 / 1.5))]
+    made = [Made(raw.shape, "int16", scale=(scale,), zero_point=(0,)) for scale in scales]
+    content = make_bytes(made, [Op(op, (0, 0) if op in ("ADD", "MAXIMUM") else (0,), (1,))])
+    found = run_kernel(content, raw)[0]
+    twin = Twin(read_model(content), read_model(content), ["layer"]).eval()
+    with torch.no_grad():
+        values = twin(torch.from_numpy(raw.astype(np.float32) * np.float32(scales[0])))
+    np.testing.assert_array_equal(np.rint(values.double().numpy()[0] / scales[1]), found)
+    assert found.min() == (0 if op == "RELU" else -32768)
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.0823, 0.4])
