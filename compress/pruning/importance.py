@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from compress.errors import ModelError
-from compress.pruning.channels import Coupled, Root, is_depthwise
+from compress.pruning.channels import Coupled, Root, is_depthwise, width_of
 from compress.pruning.recurrent import RECURRENT, per_unit
 
 Axis = Literal["out", "in"]
@@ -128,7 +128,7 @@ class Taylor:
 
         Raises:
             ModelError: A gradient or a weight is not a finite number.
-            ValueError: No gradients were observed.
+            ValueError: No gradients were observed, or the layers have other widths since.
         """
         total: torch.Tensor | None = None
         for item in root.coupled:
@@ -137,6 +137,8 @@ class Taylor:
             seen = self._seen.get((item.name, item.axis))
             if seen is None:
                 raise ValueError(f"{item.name}: no gradients were observed, and Taylor rates by nothing else")
+            if len(seen[0]) != width_of(item):
+                raise ValueError(f"{item.name}: the gradients are of another width; clear them and observe anew")
             if total is None:
                 total = torch.zeros(root.width, len(seen), dtype=torch.float64)
             _add(total, item, torch.stack(seen, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch_pruning
 from pruning_nets import example, make
@@ -11,11 +12,12 @@ from compress.pruning.graph import ChannelGraph
 from compress.pruning.importance import GroupMagnitude
 
 
-def test_group_magnitude_agrees_with_torch_pruning():
+@pytest.mark.parametrize("p", [1, 2])
+def test_group_magnitude_agrees_with_torch_pruning(p):
     """torch-pruning leaves depthwise filters out, so the comparison is on a net without them."""
     model = make("residual")
     theirs = torch_pruning.importance.GroupMagnitudeImportance(
-        p=2, group_reduction="mean", normalizer="mean", bias=False, target_types=[nn.Conv2d, nn.Linear, nn.BatchNorm2d]
+        p=p, group_reduction="mean", normalizer="mean", bias=False, target_types=[nn.Conv2d, nn.Linear, nn.BatchNorm2d]
     )
     graph = ChannelGraph(model, example())
     assert len(graph.roots) == 4
@@ -23,7 +25,7 @@ def test_group_magnitude_agrees_with_torch_pruning():
         group = graph._graph.get_pruning_group(
             model.get_submodule(root.name), torch_pruning.prune_conv_out_channels, list(range(root.width))
         )
-        torch.testing.assert_close(GroupMagnitude()(root).float(), theirs(group), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(GroupMagnitude(p)(root).float(), theirs(group), rtol=1e-5, atol=1e-6)
 
 
 def test_group_magnitude_rates_each_place_of_a_grouped_conv():

@@ -214,6 +214,8 @@ def test_taylor_takes_its_gradients_anew_between_steps() -> None:
     taylor = observe(Taylor(), model, *batches())
     pruner = StructuredPruner(model, example(), of="macs", ratio=0.4, steps=2, round_to=4, importance=taylor)
     pruner.prune_step(1)
+    with pytest.raises(ValueError, match="gradients are of another width; clear them"):
+        pruner.prune_step(2)
     taylor.clear()
     with pytest.raises(ValueError, match="no gradients were observed"):
         pruner.prune_step(2)
