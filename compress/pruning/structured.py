@@ -142,6 +142,8 @@ class StructuredPruner:
         target = (1 - asked) * getattr(self._before, self._of)
         # Only the last step has to hit the share; before it, the ranking matters more.
         removed = self._search(roots, segments, target, CLOSE_ENOUGH if step == self._steps else FAR_OFF)
+        if step < self._steps and self._share(self._trial(roots, segments, removed), self._of) > self._ratio:
+            removed = [0] * len(segments)  # one coarse place beyond the end: nothing that is cut comes back
         self.kept = compose(self.kept, graph.remove(_removals(segments, removed)))
         if [item.shape for item in run(self.model, self._example)] != shapes:
             raise ModelError("pruning changed the shape of the model's output; protect the layer that makes it")

@@ -21,12 +21,12 @@ Measure = Literal["params", "macs"]
 
 #: No layer falls below this share of its original width, however little its channels weigh.
 SMALLEST_WIDTH_SHARE = 0.1
-#: The search moves single widths by one place until it is this close to the asked share.
+#: The search moves single widths by one place until it is this close to the target, as a share of it.
 CLOSE_ENOUGH = 0.005
 #: It moves widths further, which departs from the ranking, only while it is off by more than this; and pairs of
 #: widths only then and in models of few segments, where one place of one width is a coarse step.
 FAR_OFF = 0.03
-MOST_SEGMENTS_FOR_PAIRS = 40
+FEW_SEGMENTS = 40
 
 
 @dataclass(frozen=True)
@@ -216,44 +216,79 @@ def choose(
         cost: Predicts the cost.
         measure: What `target` counts.
         target: Parameters or MACs that should remain.
-        close_enough: Widths are moved while the prediction misses `target` by more than this share of the cost.
+        close_enough: Widths are moved while the prediction misses `target` by more than this share of it.
     """
-    order = torch.sort(torch.cat([segment.ratings for segment in segments]), stable=True).indices
-    owner = torch.cat([torch.full((len(segment.atoms),), number) for number, segment in enumerate(segments)])[order]
+    search = _Search(segments, allowed, cost, measure, target)
+    ranked = search.by_rank()
+    best = search.moved(ranked, ranked, 1, close_enough)
+    if search.off(best) > FAR_OFF and len(segments) <= FEW_SEGMENTS:
+        # One place of one wide layer can be too coarse a step: each in turn is held where the ranking would not have
+        # it, and the others are ranked around it.
+        for number, options in enumerate(allowed):
+            for place in range(max(ranked[number] - 2, 0), min(ranked[number] + 3, len(options))):
+                pinned = search.by_rank((number, place))
+                best = min(best, search.moved(pinned, pinned, 1, close_enough), key=search.off)
+    # Further from the ranking only where the asked share would be missed otherwise.
+    return search.removed(search.moved(best, ranked, max(map(len, allowed)), FAR_OFF))
 
-    def places(cut: int) -> list[int]:
-        counts = torch.bincount(owner[:cut], minlength=len(segments)).tolist()
-        return [
-            _nearest(options, len(segment.atoms) - count)
-            for segment, options, count in zip(segments, allowed, counts, strict=True)
-        ]
 
-    def removed(at: Sequence[int]) -> list[int]:
-        return [options[-1] - options[place] for options, place in zip(allowed, at, strict=True)]
+class _Search:
+    """Choices of widths: for each segment a place in its list of allowed atom counts."""
 
-    def remaining(at: Sequence[int]) -> float:
-        return cost.cost(measure, segments, removed(at))
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        allowed: Sequence[list[int]],
+        cost: CostModel,
+        measure: Measure,
+        target: float,
+    ) -> None:
+        self._segments, self._allowed = segments, allowed
+        self._cost, self._measure, self._target = cost, measure, target
+        order = torch.sort(torch.cat([segment.ratings for segment in segments]), stable=True).indices
+        owner = torch.cat([torch.full((len(segment.atoms),), number) for number, segment in enumerate(segments)])
+        self._owner = owner[order]
 
-    cut = bisect.bisect_left(range(len(owner)), -target, key=lambda index: -remaining(places(index)))
-    best = min((places(each) for each in (cut, max(cut - 1, 0))), key=lambda at: abs(remaining(at) - target))
-    whole = cost.cost(measure, segments, [0] * len(segments))
+    def removed(self, at: Sequence[int]) -> list[int]:
+        """Returns how many atoms of each segment go."""
+        return [options[-1] - options[place] for options, place in zip(self._allowed, at, strict=True)]
 
-    def off(at: Sequence[int]) -> float:
-        return abs(remaining(at) - target) / whole
+    def off(self, at: Sequence[int]) -> float:
+        """Returns how far the cost is from the target, as a share of it."""
+        return abs(self._remaining(at) - self._target) / self._target
 
-    ranked = best
-    # One place around what the ranking says; further only where the asked share would be missed otherwise.
-    for reach, enough in ((1, close_enough), (max(map(len, allowed)), FAR_OFF)):
-        while off(best) > enough:
-            moves = _moved(best, ranked, reach, allowed)
-            nearer = min(moves, key=off, default=best)
-            if off(nearer) >= off(best) > FAR_OFF and len(segments) <= MOST_SEGMENTS_FOR_PAIRS:
-                pairs = (at for once in moves for at in _moved(once, ranked, reach, allowed))
-                nearer = min(pairs, key=off, default=best)
-            if off(nearer) >= off(best):
+    def _remaining(self, at: Sequence[int]) -> float:
+        return self._cost.cost(self._measure, self._segments, self.removed(at))
+
+    def by_rank(self, pinned: tuple[int, int] | None = None) -> list[int]:
+        """Returns the places that the ranking gives; one segment can be pinned to a place."""
+
+        def places(cut: int) -> list[int]:
+            counts = torch.bincount(self._owner[:cut], minlength=len(self._segments)).tolist()
+            at = [
+                _nearest(options, len(segment.atoms) - count)
+                for segment, options, count in zip(self._segments, self._allowed, counts, strict=True)
+            ]
+            if pinned is not None:
+                at[pinned[0]] = pinned[1]
+            return at
+
+        cuts = range(len(self._owner))
+        cut = bisect.bisect_left(cuts, -self._target, key=lambda index: -self._remaining(places(index)))
+        return min((places(each) for each in (cut, max(cut - 1, 0))), key=self.off)
+
+    def moved(self, best: list[int], ranked: list[int], reach: int, enough: float) -> list[int]:
+        """Returns places at most `reach` from the ranked ones, moved one or two at a time while that helps."""
+        while self.off(best) > enough:
+            moves = _moved(best, ranked, reach, self._allowed)
+            nearer = min(moves, key=self.off, default=best)
+            if self.off(nearer) >= self.off(best) > FAR_OFF and len(self._segments) <= FEW_SEGMENTS:
+                pairs = (at for once in moves for at in _moved(once, ranked, reach, self._allowed))
+                nearer = min(pairs, key=self.off, default=best)
+            if self.off(nearer) >= self.off(best):
                 break
             best = nearer
-    return removed(best)
+        return best
 
 
 def lowest(segment: Segment, count: int) -> list[int]:
