@@ -13,7 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 from compress.artifact import Store, sha256_file
 from compress.context import Event
 from compress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
+from compress.models.resnet import resnet8
 from compress.pipeline import Outcome
+from compress.pruning import load_pruned
 from compress.quantization.compare import match_tensors
 from compress.quantization.twin import Twin
 from compress.recheck import recheck
@@ -46,7 +48,10 @@ def test_a_run_leaves_an_int8_flatbuffer_and_a_report(outcome: Outcome, kitchen:
     ):
         assert (folder / name).stat().st_size > 0, name
     report = json.loads((folder / "report.json").read_text())
-    assert report["files"] == {"model.tflite": sha256_file(folder / "model.tflite")}
+    names = ("model.tflite", "model.safetensors", "architecture.json")
+    assert report["files"] == {name: sha256_file(folder / name) for name in names}
+    loaded = load_pruned(resnet8((1, 12, 12), 3, width=8), folder)
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == report["models"][2]["params"]
     assert [row["key"] for row in report["models"]] == ["teacher", "student", "pruned", "quantized"]
     teacher, student, pruned, quantized = report["models"]
     assert teacher["params"] > student["params"] > pruned["params"]
