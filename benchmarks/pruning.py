@@ -81,7 +81,14 @@ CASES: dict[str, dict[str, Any]] = {
         for importance in ("l2", "l1", "bn", "taylor")
         for name, steps in (("one-shot", 1), ("iterative", 5))
     },
-    "resnet8 l2 iterative, labels alone": {**RESNET8, **by_macs(5, 0.5, steps=5, learn_from_teacher=False), **PTQ},
+    **{
+        f"resnet8 l2 {name}, labels alone": {
+            **RESNET8,
+            **by_macs(5, 0.5, importance="l2", steps=steps, learn_from_teacher=False),
+            **PTQ,
+        }
+        for name, steps in (("one-shot", 1), ("iterative", 5))
+    },
 }
 
 

@@ -97,10 +97,18 @@ def back_off(
         seen.add(widths)
         slower, timing = yardstick.slower(pruned)
         if not slower:
+            report = pruner.report()
+            # What was timed is what is made: the steps lead to these widths. A share for each step would not do, since
+            # one step's share is too little to narrow a layer of few channels and many multiplications.
+            chosen = replace(
+                aim,
+                ratio=candidate.ratio,
+                widths=pruner.step_widths if spec.widths is None else aim.widths,
+                rounding_points=report.rounding_points if candidate.widths is None else aim.rounding_points,
+                whole=report.whole if candidate.widths is None else aim.whole,
+            )
             if first is None:
-                return aim
-            rounding = pruner.report().rounding_points
-            chosen = replace(aim, ratio=candidate.ratio, widths=pruner.step_widths, rounding_points=rounding)
+                return chosen
             bench.ctx.warn(
                 f"The widths that were asked for are slower than the unpruned model ({first.after_ms:.4g} ms, "
                 f"{first.before_ms:.4g} ms before). Others, in steps of {round_to} and within the target's "

@@ -175,7 +175,7 @@ def _structured(
             "rounding_points": report.rounding_points if aim.rounding_points is None else aim.rounding_points,
             "step_widths": pruner.step_widths,
             "widths": {name: list(widths) for name, widths in report.widths.items()},
-            "whole": report.whole,
+            "whole": aim.whole | report.whole,
         }
 
     return step, None, describe, lambda: pruner.kept
@@ -194,6 +194,7 @@ def _origin(bench: Workbench, stage: str) -> dict[str, Any]:
 
 def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
     masks = MagnitudeMasks(model, pattern=Pattern.named(spec.pattern), scope=spec.scope)
+    masks.hold_gradients()
     if masks.dense:
         bench.ctx.warn(
             f"{len(masks.dense)} layers stay dense, since their input channels make no groups for the pattern "

@@ -48,7 +48,8 @@ class Aim:
         target: What was asked for, in these units.
         tries: Of a search: the shares that were tried and what they gave.
         widths: Where they are settled: layer -> its width after each step, or after the last one.
-        rounding_points: Of a search: what rounding those widths changed.
+        rounding_points: What rounding those widths changed.
+        whole: Path of a layer that kept its width by necessity, where widths are settled -> why.
     """
 
     counts: Counted
@@ -59,6 +60,7 @@ class Aim:
     tries: list[dict[str, float]] = field(default_factory=list)
     widths: Widths | None = None
     rounding_points: float | None = None
+    whole: dict[str, str] = field(default_factory=dict)
 
 
 def find_aim(
@@ -170,8 +172,8 @@ class _Search:
     ) -> None:
         self._bench, self._model, self._spec, self._importance = bench, model, spec, importance
         self._yardstick = yardstick
-        #: Of each try: the widths, and what rounding them changed.
-        self._found: list[tuple[Widths, float]] = []
+        #: Of each try: the widths, what rounding them changed, and the layers left whole.
+        self._found: list[tuple[Widths, float, dict[str, str]]] = []
         self._kind, self._absolute = spec.goal
         self._counts = COUNTED[self._kind]
 
@@ -201,7 +203,7 @@ class _Search:
             )
         best = min(faster, key=lambda number: abs(reached[number] - target))
         aim.ratio = aim.tries[best]["ratio"]
-        aim.widths, aim.rounding_points = self._found[best]
+        aim.widths, aim.rounding_points, aim.whole = self._found[best]
         return aim
 
     def _narrow(self, aim: Aim, above: tuple[float, float], below: tuple[float, float], tolerance: float) -> None:
@@ -225,7 +227,8 @@ class _Search:
         trial = Aim(self._counts, ratio, self._kind, 0.0, 0.0)
         pruner = pruner_for(self._bench, pruned, self._spec, trial, 1, self._importance)
         pruner.prune_step(1)
-        self._found.append((pruner.step_widths, pruner.report().rounding_points))
+        report = pruner.report()
+        self._found.append((pruner.step_widths, report.rounding_points, report.whole))
         value = self._yardstick.value(self._kind, pruned)
         aim.tries.append({"ratio": ratio, "value": value})
         asked = f"{aim.target:,.5g} {UNITS[self._kind]} asked"
