@@ -19,14 +19,12 @@ from torch import nn
 from torch_pruning.dependency import Node
 
 from compress.errors import ModelError
+from compress.pruning.branches import FAILURES, outputs_and_branches, tensors_of
 from compress.pruning.channels import ROOT_TYPES, Coupled, Root, holders, parts_of, sharing, unfit
 from compress.pruning.cut import Channels, cut
 from compress.pruning.heads import find_attention
 from compress.pruning.recurrent import RECURRENT, stand_ins
 from compress.pruning.tracing import Barrier, Graph
-
-#: What a model raises that is given tensors it was not made for.
-FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
 class ChannelGraph:
@@ -54,6 +52,8 @@ class ChannelGraph:
         self.model = model
         self._outputs: list[Any] = []
         run(model, example)
+        with undisturbed(model), torch.no_grad():
+            _, self._branches = outputs_and_branches(model, example)
         with undisturbed(model):
             attention, self.whole = find_attention(model, example)
         projections = [layer for each in attention for layer in each.projections(model)]
@@ -96,7 +96,7 @@ class ChannelGraph:
     def _groups(
         self, model: nn.Module, example: torch.Tensor, projections: list[nn.Module], *, careful: bool
     ) -> list[Any]:
-        self._graph = Graph(careful=careful)
+        self._graph = Graph(self._branches, careful=careful)
         self._graph.build_dependency(
             model,
             # A tuple: a bare tensor would be tried as model(*tensor) first, sample by sample.
@@ -124,8 +124,9 @@ class ChannelGraph:
             ) from error
 
     def _remember_outputs(self, outputs: Any) -> Any:
-        self._outputs = [item.grad_fn for item in torch_pruning.utils.flatten_as_list(outputs)]
-        return outputs
+        tensors = tensors_of(outputs)
+        self._outputs = [tensor.grad_fn for tensor in tensors]
+        return tensors
 
     def _output_modules(self) -> set[int]:
         nodes = self._graph.module2node.items()
@@ -174,20 +175,22 @@ class ChannelGraph:
 
 
 def run(model: nn.Module, example: torch.Tensor) -> list[torch.Tensor]:
-    """Returns the model's outputs in evaluation mode, without gradients; the model keeps its mode.
+    """Returns the model's outputs without gradients, in evaluation mode and with branches that only training takes.
+
+    The model keeps its mode.
 
     Raises:
         ModelError: The model fails on the example.
     """
     with undisturbed(model), torch.no_grad():
         try:
-            outputs = model(example)
+            outputs, _ = outputs_and_branches(model, example)
         except FAILURES as error:
             raise ModelError(
                 f"{type(model).__name__} cannot be run on an input of shape {tuple(example.shape)}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    return [item for item in torch_pruning.utils.flatten_as_list(outputs) if isinstance(item, torch.Tensor)]
+    return tensors_of(outputs)
 
 
 def clone(model: nn.Module) -> nn.Module:

@@ -17,6 +17,8 @@ from torch import nn
 from torch_pruning.dependency import index_mapping, shape_infer
 from torch_pruning.dependency.node import Node
 
+from compress.pruning.branches import switched_on
+
 OPTYPE = torch_pruning.ops.OPTYPE
 
 #: Autograd keeps an axis counted from the end as this number less than it.
@@ -39,14 +41,23 @@ class Barrier(torch_pruning.ops._OutputOp):  # type: ignore[misc]  # noqa: SLF00
 class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
     """A dependency graph whose channels end at operations that rearrange them."""
 
-    def __init__(self, *, careful: bool) -> None:
-        """Takes whether channels also end at operations that torch-pruning mostly, but not always, understands."""
+    def __init__(self, branches: Sequence[nn.Module] = (), *, careful: bool) -> None:
+        """Prepares a graph.
+
+        Args:
+            branches: Modules that turn on branches in training; these are traced too.
+            careful: Whether channels also end at operations that torch-pruning mostly, but not always, understands.
+        """
         super().__init__()
+        self._branches = branches
         self._careful = careful
         self._attention: list[tuple[nn.Module, list[Any]]] = []
 
     def _trace(self, model: nn.Module, *args: Any, **more: Any) -> dict[Any, Node]:
-        with self._watched(model):
+        # torch-pruning puts the whole model into evaluation mode first; so the switch comes with the forward pass.
+        with self._watched(model), contextlib.ExitStack() as stack:
+            hook = model.register_forward_pre_hook(lambda *_: stack.enter_context(switched_on(self._branches)) and None)
+            stack.callback(hook.remove)
             traced: dict[Any, Node] = super()._trace(model, *args, **more)
         return traced
 
