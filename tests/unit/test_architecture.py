@@ -16,7 +16,19 @@ PACKAGES = ("cli", "compress")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 #: From the bottom up: a module may import its own layer and those below. The first part of a name under `compress`.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "recipe", "artifact", "machine", "context", "python_source", "keras_source", "quiet", "wording"),
+    (
+        "errors",
+        "recipe",
+        "artifact",
+        "machine",
+        "context",
+        "python_source",
+        "keras_source",
+        "quiet",
+        "wording",
+        "changes",
+        "file_lock",
+    ),
     ("tasks", "models", "data"),
     ("training", "tflite"),
     ("pruning", "quantization"),
