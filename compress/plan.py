@@ -164,7 +164,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
         case "quantize":
             parts |= _quantize_parts(recipe)
         case "export":
-            parts |= {"io": recipe.io, "metadata": recipe.export.metadata}
+            parts |= {"io": recipe.io, "metadata": recipe.export.metadata, "sparse": recipe.may_be_sparse}
         case "verify":
             parts |= {
                 "data": data,

@@ -122,6 +122,12 @@ class ExportSpec(Block):
         description="Write TFLite metadata into the file, so that mobile libraries find labels and normalisation "
         "there: about 1 KiB and the class names.",
     )
+    sparse: Literal["auto", "never"] = Field(
+        default="auto",
+        description="`auto` stores convolutions' weights without their zeros (TFLite's sparse encoding, expanded when "
+        "the model is loaded) where the file gets smaller by it, all of benchmark.runtimes can read it and the "
+        "activations are `int8`. `never`: for accelerators without DENSIFY, and for files that are sent compressed.",
+    )
 
 
 class BenchmarkSpec(Block):
@@ -213,3 +219,9 @@ class Recipe(Block):
         """Type of the flatbuffer's input and output."""
         natural = self.quantize.activations if self.quantize else "float32"
         return self.export.io or ("float32" if natural == "dynamic" else natural)
+
+    @property
+    def may_be_sparse(self) -> bool:
+        """Whether weights may be stored in TFLite's sparse encoding: tflite-micro cannot read it."""
+        int8 = self.quantize is not None and self.quantize.activations == "int8"
+        return int8 and self.export.sparse == "auto" and "tflite-micro" not in self.benchmark.runtimes

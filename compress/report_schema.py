@@ -32,6 +32,8 @@ class FlatbufferSummary:
         overhead_allowance_bytes: What the overhead may come to for its operators and tensors.
         parts: Where its bytes go; they add up to its size.
         zstd_bytes: Its size after zstd -19. None where it was not weighed.
+        sparse: tensors, expanded_bytes, dense_size_bytes, dense_gzip_bytes, dense_zstd_bytes; None where all weights
+            are stored with their zeros.
     """
 
     file: str
@@ -43,6 +45,7 @@ class FlatbufferSummary:
     overhead_allowance_bytes: int | None = None
     parts: Mapping[str, int] = field(default_factory=dict)
     zstd_bytes: int | None = None
+    sparse: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ quantization maps zero to zero.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Literal
@@ -165,6 +166,15 @@ class MagnitudeMasks:
         """Sets the masked weights to zero, in place; call it after every optimizer step."""
         for weight, gone in self._pairs():
             weight.masked_fill_(gone, 0.0)
+
+    def hold_gradients(self) -> None:
+        """Makes the gradients of masked weights zero as they arise, from now on: nothing sees them."""
+        for name in self._keep:
+            hook = functools.partial(self._without_masked, name)
+            self.model.get_parameter(name).register_hook(hook)  # type: ignore[no-untyped-call]
+
+    def _without_masked(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.masked_fill(~self._keep[name].to(gradient.device), 0.0)
 
     @torch.no_grad()
     def mask_gradients(self) -> None:

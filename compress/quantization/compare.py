@@ -15,6 +15,7 @@ from compress.quantization.ranges import INT8
 from compress.quantization.twin import Twin
 from compress.quantization.writing import float_constants
 from compress.tflite.quiet import quiet
+from compress.tflite.sparse import densified
 
 #: An operator computes what the twin computes when its outputs are within this many steps ...
 TOLERANCE_STEPS = 1.01
@@ -69,13 +70,15 @@ def compare_layers(
 
     Args:
         twin: The reference.
-        shipped: The flatbuffer, unpacked. Operators that only convert the input or output type are passed over.
+        shipped: The flatbuffer, unpacked. Operators that only convert the input or output type, or
+            expand sparse weights, are passed over.
         content: The flatbuffer's bytes.
         samples: (N, ...) float inputs in the flatbuffer's layout.
 
     Raises:
         ValueError: The flatbuffer has other operators than the twin.
     """
+    shipped = densified(shipped)
     numbers = match_tensors(twin, shipped)
     interpreter = _interpreter(content)
     differ = _constants_differ(twin, shipped, numbers)

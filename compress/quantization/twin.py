@@ -310,6 +310,8 @@ class Twin(nn.Module):
             for key, weight in self.weights.items()
             if int(key) not in self.biases
         }
+        for key, mask in self.masks.items():  # so that an optimizer has nothing to remember of them either
+            self.weights[key].register_hook(mask.mul)
 
     @torch.no_grad()
     def apply_masks(self) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
+
 from compress.artifact import write_bytes, write_json
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
+from compress.stages.encoding import encoded
 from compress.stages.notes import metadata_of, raw_pixel_steps
 from compress.stages.twins import LABELS, QUANTIZED, STRUCTURE, load_twin
 from compress.tflite.accounting import account
 from compress.tflite.finish import finish
 from compress.tflite.flatbuffer import packed_sizes, read_model
 from compress.tflite.labels import operator_labels
-from compress.tflite.metadata import ModelNotes
 
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
@@ -29,15 +30,20 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if bench.recipe.quantize is not None:
         quantized = bench.results["quantize"]
         labels = json.loads(quantized.path(LABELS).read_text())
-        model, io, dtype = read_model(quantized.path(QUANTIZED)), bench.recipe.io, bench.recipe.quantize.types
+        source, io, dtype = quantized.path(QUANTIZED), bench.recipe.io, bench.recipe.quantize.types
     else:
         bench.ctx.warn("The flatbuffer is float32: the recipe has no quantize block.")
-        model = read_model(bench.float_flatbuffer(final_stage(bench.recipe)))
-        labels, io, dtype = operator_labels(model, bench.load(final_stage(bench.recipe))), "float32", "float32"
-    notes, files = metadata_of(bench.recipe, bench.dataset, model)
+        source, io, dtype = bench.float_flatbuffer(final_stage(bench.recipe)), "float32", "float32"
+        labels = operator_labels(read_model(source), bench.load(final_stage(bench.recipe)))
+    notes, files = metadata_of(bench.recipe, bench.dataset, read_model(source))
+
+    def finished(model: schema.ModelT, *, sparse: bool) -> tuple[bytes, list[str]]:
+        return finish(model, labels, io, notes, files, sparse=sparse)
+
+    content, names, sparse = encoded(bench, lambda sparse: finished(read_model(source), sparse=sparse))
     if bench.recipe.quantize is not None and bench.recipe.quantize.clusters is not None:
-        metrics["unclustered"] = unclustered_sizes(bench, labels, notes, files)
-    content, labels = finish(model, labels, io, notes, files)
+        unclustered, _ = finished(unclustered_model(bench), sparse=sparse is not None)
+        metrics["unclustered"] = packed_sizes(unclustered)
     if notes is not None and io == "uint8" and notes.inputs[0].content == "image":
         steps = raw_pixel_steps(content, notes.inputs[0])
         if steps > 1:
@@ -47,19 +53,17 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
                 "with such a library, or quantize the input as the report's formula says."
             )
     write_bytes(work / MODEL, content)
-    write_json(work / LABELS, labels)
-    metrics["flatbuffers"]["quantized"] = {"file": MODEL, "dtype": dtype, **account(work / MODEL)}
+    write_json(work / LABELS, names)
+    metrics["flatbuffers"]["quantized"] = {"file": MODEL, "dtype": dtype, **account(work / MODEL), "sparse": sparse}
     metrics["io"] = bench.recipe.io
     return metrics
 
 
-def unclustered_sizes(
-    bench: Workbench, labels: list[str], notes: ModelNotes | None, files: Mapping[str, bytes] | None
-) -> dict[str, int]:
-    """Returns the bytes of the same flatbuffer with its weights rounded to all integers there are (`packed_sizes`)."""
+def unclustered_model(bench: Workbench) -> schema.ModelT:
+    """Returns the quantized flatbuffer with its weights rounded to all integers there are."""
     quantized = bench.results["quantize"]
     twin = load_twin(quantized, bench.float_flatbuffer(final_stage(bench.recipe)))
     twin.codebooks = {}
     model = read_model(quantized.path(STRUCTURE))
     twin.write_into(model)
-    return packed_sizes(finish(model, labels, bench.recipe.io, notes, files)[0])
+    return model

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from compress.tflite.flatbuffer import read_content, read_model, sizes
 from compress.tflite.metadata_reader import archive_bytes
+from compress.tflite.sparse_reader import index_vectors
 from compress.tflite.views import GraphView, graph_views
 
 #: What a flatbuffer is for, and what it is described by. All other parts are overhead.
-USEFUL = ("weights", "biases", "scales", "zero_vectors", "metadata")
+USEFUL = ("weights", "sparse_indices", "biases", "scales", "zero_vectors", "metadata")
 OVERHEAD = ("constants", "zero_points", "names", "structure")
 #: What the overhead of a flatbuffer may come to.
 FIXED_ALLOWANCE_BYTES = 8 * 1024
@@ -47,7 +48,7 @@ def account(path: Path) -> dict[str, Any]:
 
 
 def overhead(parts: Mapping[str, int]) -> int:
-    """Returns the bytes beside weights, biases, scales, one zero vector per length, and metadata."""
+    """Returns the bytes beside weights, their indices, biases, scales, one zero vector per length, and metadata."""
     return sum(parts[name] for name in OVERHEAD)
 
 
@@ -61,8 +62,9 @@ def allowance(model: schema.ModelT) -> int:
 def breakdown(model: schema.ModelT, content: bytes) -> dict[str, int]:
     """Returns where a file's bytes go; the parts add up to its size.
 
-    Keys: `weights` (and other parameters), `biases`, `scales`, `zero_vectors` (zero points that are all zero, one per
-    length), `metadata` (entries, and the archive of associated files), `constants` (shapes, axes, paddings),
+    Keys: `weights` (and other parameters), `sparse_indices` (places of the non-zero ones, in TFLite's sparse encoding),
+    `biases`, `scales`, `zero_vectors` (zero points that are all zero, one per length), `metadata` (entries, and the
+    archive of associated files), `constants` (shapes, axes, paddings),
     `zero_points` (the others, and ranges), `names`, and `structure` (tables, offsets, padding, and vectors of zeros
     that are stored again: the rest). What the file stores once counts once.
 
@@ -77,6 +79,7 @@ def breakdown(model: schema.ModelT, content: bytes) -> dict[str, int]:
         parts[roles.get(number, "constants")] += _stored(buffer.data, seen)
     zeros: set[int] = set()
     for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        parts["sparse_indices"] += sum(_stored(vector, seen) for vector in index_vectors(tensor))
         q = tensor.quantization
         if q is None:
             continue

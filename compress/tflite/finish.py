@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from compress.errors import ModelError
 from compress.tflite.metadata import ModelNotes, append_files, attach_notes
+from compress.tflite.sparse import encode_weights
 
 #: Buffers start at multiples of this many bytes (`force_align: 16` in the schema): microcontroller kernels rely on it.
 BUFFER_ALIGNMENT = 16
@@ -81,6 +82,8 @@ def finish(
     io: str,
     notes: ModelNotes | None = None,
     files: Mapping[str, bytes] | None = None,
+    *,
+    sparse: bool = False,
 ) -> tuple[bytes, list[str]]:
     """Returns the flatbuffer to ship and the layer name of each of its operators.
 
@@ -91,11 +94,14 @@ def finish(
         notes: What the ends mean, for mobile libraries; their version becomes the start of the hash of the flatbuffer
             without them, so it changes with the model only. None for a flatbuffer without TFLite metadata.
         files: What the notes refer to, such as labels.txt.
+        sparse: Whether convolutions' weights are stored without their zeros where that takes less room.
 
     Raises:
         ModelError: The model's inputs cannot be turned into `io`.
     """
     labels = _convert_io(model, list(labels), io)
+    if sparse:
+        labels = encode_weights(model, labels)
     _rename(model, labels)
     _drop_metadata(model)
     _drop_unused(model)

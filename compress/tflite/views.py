@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ResourceError
+from compress.tflite.sparse_reader import expand
 from compress.wording import counted
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -24,6 +25,9 @@ WEIGHTED_OPS: dict[str, tuple[int, int | None]] = {
     "TRANSPOSE_CONV": (1, 3),
     "BATCH_MATMUL": (1, None),
 }
+
+#: Operators that turn stored weights into those that another operator reads.
+_EXPANDS = frozenset({"DEQUANTIZE", "DENSIFY"})
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,14 @@ class GraphView:
     def weight(self, op: OpInfo) -> TensorInfo | None:
         """Returns the constant weights of an operator, None where it has none.
 
-        Where an operator of its own expands them (weight-only quantization), it is the integers it reads.
+        Where an operator of its own expands them (weight-only quantization, TFLite's sparse encoding), it is what that
+        one reads.
         """
         place = WEIGHTED_OPS.get(op.op, (None, None))[0]
         found = self._constant(op, place)
         if found is not None or place is None or place >= len(op.inputs):
             return found
-        expands = next((o for o in self.ops if o.op == "DEQUANTIZE" and o.outputs == (op.inputs[place],)), None)
+        expands = next((o for o in self.ops if o.op in _EXPANDS and o.outputs == (op.inputs[place],)), None)
         return None if expands is None else self._constant(expands, 0)
 
     def bias(self, op: OpInfo) -> TensorInfo | None:
@@ -150,7 +155,7 @@ def dtype_name(number: int) -> str:
 
 
 def tensor_array(model: schema.ModelT, index: int, subgraph: int = 0) -> NDArray[Any]:
-    """Returns a constant tensor's stored values, in its shape; 4-bit integers are unpacked to int8.
+    """Returns a constant tensor's values, in its shape; 4-bit integers are unpacked, sparse tensors expanded.
 
     Raises:
         ResourceError: The tensor has no stored values, or they do not fit its shape or type.
@@ -161,8 +166,6 @@ def tensor_array(model: schema.ModelT, index: int, subgraph: int = 0) -> NDArray
     what = f"tensor {index} ({text(tensor.name) or 'unnamed'}, {dtype}{list(shape)})"
     if data is None or len(data) == 0:
         raise ResourceError(f"{what} has no values in the file")
-    if tensor.sparsity is not None:
-        raise ResourceError(f"{what} is stored in TFLite's sparse format, which cannot be read")
     raw = np.asarray(data, np.uint8)
     count = math.prod(shape)
     if dtype == "int4":
@@ -177,6 +180,11 @@ def tensor_array(model: schema.ModelT, index: int, subgraph: int = 0) -> NDArray
         except TypeError as error:
             raise ResourceError(f"{what} holds values of a type that cannot be read") from error
         values = raw.view(numpy_type) if len(raw) % numpy_type.itemsize == 0 else raw
+    if tensor.sparsity is not None:
+        try:
+            return expand(tensor.sparsity, values.reshape(-1), shape)
+        except ResourceError as error:
+            raise ResourceError(f"{what} cannot be read: {error}") from error
     if values.size != count:
         raise ResourceError(f"{what} has {counted(len(raw), 'byte')} of values, which do not fit its shape")
     return values.reshape(shape)

@@ -182,6 +182,7 @@ def test_sparse_weights_are_zero_in_the_flatbuffer(cook: Callable[..., Outcome],
     result = cook(
         "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32}}",
         "quantize.mode=qat",
+        "export.sparse=never",
         output="sparse",
     )
     assert result.exit_code == ExitCode.DONE

@@ -209,6 +209,11 @@ def every_report() -> list[dict[str, Any]]:
     }  # fmt: skip
     data = replace(full.data, notes=("a note",))
     steps = (*full.steps, sample.step("x", 1.0, warnings=("a warning",)))
+    sparse = {
+        "tensors": 8, "expanded_bytes": 40_000, "dense_size_bytes": 90_000, "dense_gzip_bytes": 30_000,
+        "dense_zstd_bytes": 29_000,
+    }  # fmt: skip
+    result = replace(sample.RESULT, flatbuffer=replace(sample.RESULT.flatbuffer, sparse=sparse))
     rich = sample.report(
         pruning=pruning,
         quantization=quantization,
@@ -217,6 +222,7 @@ def every_report() -> list[dict[str, Any]]:
         steps=steps,
         verification=sample.failed(),
         runtimes=sample.RUNTIMES,
+        models=(sample.TEACHER, sample.STUDENT, sample.PRUNED, result),
     )
     return [sample.report(), rich | {"run_key": "ab"}]
 

@@ -177,6 +177,24 @@ def test_masks_hold_through_training(optimizer):
     assert zeros_in(model) >= math.ceil(0.8 * masks.total)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_held_gradients_leave_an_optimizer_nothing_to_remember(optimizer):
+    model = make("residual")
+    masks = MagnitudeMasks(model)
+    masks.hold_gradients()
+    masks.update(0.8)
+    steps = OPTIMIZERS[optimizer](model.parameters())
+    state = masks.state_dict()
+    for _ in range(3):
+        steps.zero_grad()
+        model(example()).square().mean().backward()
+        steps.step()
+        for name, weight in prunable_weights(model).items():
+            assert (weight.grad[~state[name]] == 0).all()
+            assert weight.grad[state[name]].any()
+            assert (weight[~state[name]] == 0).all()
+
+
 def test_without_masked_momentum_the_optimizer_alone_would_move_pruned_weights():
     """Shows that the test above can fail: the state of a pruned weight is not zero of itself."""
     model = make("plain")

@@ -86,6 +86,10 @@ def test_masked_weights_stay_zero_through_training(converted: Converted, twin: T
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(twin(x), labels).backward()
         optimizer.step()
+        for n, zero in zeros.items():  # neither gradients nor moments know of them
+            weight = twin.weights[str(n)]
+            moments = (optimizer.state[weight]["exp_avg"], optimizer.state[weight]["exp_avg_sq"])
+            assert not any(value[zero].any() for value in (weight.grad, *moments))
         twin.apply_masks()
     integers = twin.quantized_constants()
     for n, zero in zeros.items():

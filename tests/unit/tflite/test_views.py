@@ -113,10 +113,10 @@ def test_values_that_do_not_fit_are_refused(raw: list[int], shape: tuple[int, ..
         tensor_array(with_raw(raw, shape, dtype), 1)
 
 
-def test_the_sparse_format_is_refused() -> None:
+def test_a_sparse_encoding_without_axes_is_refused() -> None:
     model = with_raw([1, 2], (2,), "int8")
     model.subgraphs[0].tensors[1].sparsity = schema.SparsityParametersT()
-    with pytest.raises(ResourceError, match="sparse format"):
+    with pytest.raises(ResourceError, match="its sparse encoding is damaged"):
         tensor_array(model, 1)
 
 
