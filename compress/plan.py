@@ -13,6 +13,7 @@ from typing import Any
 
 from compress import __version__
 from compress.artifact import StageResult, Store, sha256_file, sha256_json
+from compress.changes import changed
 from compress.errors import ModelError
 from compress.machine import cores, cpu_name
 from compress.recipe import DistillSpec, ModelSpec, Recipe
@@ -21,6 +22,7 @@ STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "b
 _TRAINING = ("torch", "numpy")
 _CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
 FRESH = "asked to be made again (--fresh)"
+MISSING = "not made yet"
 #: Libraries whose version can change a stage's result.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "teacher": _TRAINING,
@@ -110,8 +112,10 @@ def make_plan(
         result, reason = store.load(stage, fingerprint)
         if fresh:
             result, reason = None, FRESH
-        elif result is None and made_before is not None and reason == "not made yet":
-            reason = f"follows {made_before}"
+        elif result is None and reason == MISSING:
+            own = changed(parts, store.finished(stage))
+            follows = f"follows {made_before}" if made_before is not None else ""
+            reason = (own if own != MISSING else "") or follows or MISSING
         if result is None:
             made_before = made_before or stage
         steps.append(Step(stage, fingerprint, parts, result, reason))

@@ -46,7 +46,7 @@ def finish(store: Store, found: Plan, *stages: str) -> None:
         if step.stage in stages:
             with store.workspace(step.stage, step.fingerprint) as work:
                 (work / "file").write_text(step.stage)
-                store.finish(work, step.stage, step.fingerprint, {}, 1.0, ())
+                store.finish(work, step.stage, step.fingerprint, {}, 1.0, (), step.parts)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,15 @@ def test_finished_steps_are_reused_and_the_rest_says_why(tmp_path: Path) -> None
     fresh = plan(tmp_path, fresh=True)
     assert {step.reason for step in fresh.steps} == {"asked to be made again (--fresh)"}
     assert all(step.result is None for step in fresh.steps)
+
+
+def test_a_changed_key_is_named_where_it_counts_and_the_rest_follows(tmp_path: Path) -> None:
+    finish(Store(tmp_path), plan(tmp_path), *STAGE_ORDER)
+    changed = plan(tmp_path, recipe(prune={"ratio": 0.7}))
+    assert [step.reason for step in changed.steps] == [
+        "finished before", "finished before", "prune.ratio 0.5 -> 0.7", "follows prune", "follows prune",
+        "follows prune", "follows prune",
+    ]  # fmt: skip
 
 
 def test_damage_is_noticed(tmp_path: Path) -> None:
