@@ -78,8 +78,8 @@ RESULT = row(
     agreement_with_reference=95.88, agreement_with_float=99.18,
 )  # fmt: skip
 PARTS = {
-    "weights": 45_000, "sparse_indices": 0, "biases": 1_200, "scales": 2_400, "zero_vectors": 528, "metadata": 905, "constants": 40,
-    "zero_points": 64, "names": 251, "structure": 4_100,
+    "weights": 45_000, "sparse_indices": 0, "biases": 1_200, "scales": 2_400, "zero_vectors": 528, "metadata": 905,
+    "constants": 40, "zero_points": 64, "names": 251, "structure": 4_100,
 }  # fmt: skip
 RESULT = replace(
     RESULT,
