@@ -4,8 +4,8 @@
     python benchmarks/pruning_sweep.py --summary  # the docs' tables
 
 25 models of torchvision and five plain modules, and apart from these ten of timm's mobile families at ratio 0.5. Random
-weights, ten classes, the smallest input that suits the model. Parameters are counted in the file that was written,
-multiply-accumulates by the hooks below, neither with the product's own counter.
+weights, ten classes, the smallest input that suits the model in training too (auxiliary heads among it). Parameters are
+counted in the file that was written, multiply-accumulates by the hooks below, neither with the product's own counter.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLASSES = 10
 #: torchvision's models and the input's size.
 TORCHVISION = {
     "alexnet": 96, "vgg11_bn": 64, "resnet18": 64, "resnet50": 64, "resnext50_32x4d": 64, "wide_resnet50_2": 64,
-    "densenet121": 64, "densenet169": 64, "googlenet": 64, "inception_v3": 96, "squeezenet1_1": 64,
+    "densenet121": 64, "densenet169": 64, "googlenet": 64, "inception_v3": 299, "squeezenet1_1": 64,
     "mobilenet_v2": 64, "mobilenet_v3_small": 64, "mobilenet_v3_large": 64, "mnasnet0_5": 64,
     "shufflenet_v2_x0_5": 64, "shufflenet_v2_x1_0": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
     "regnet_y_400mf": 64, "regnet_x_400mf": 64, "convnext_tiny": 64, "vit_b_16": 64, "swin_t": 64, "maxvit_t": 224,
@@ -77,6 +77,7 @@ def build(name: str, seed: int) -> nn.Module:
     if name in MODULES:
         return MODULES[name]()
     if name.startswith("timm/"):
+        import_torchvision()  # timm imports it, which fails beside a CPU-only torch
         import timm
 
         model: nn.Module = timm.create_model(name.removeprefix("timm/"), num_classes=CLASSES)

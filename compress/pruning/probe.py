@@ -63,7 +63,9 @@ def broken_roots(
                 broken[root.name] = reason
 
     # Apart, since the outputs of layers that treat channels one by one are compared as well.
-    for some in ([root for root in roots if _channelwise(root)], [root for root in roots if not _channelwise(root)]):
+    alone = [_channelwise(model, root) for root in roots]
+    for kind in (True, False):
+        some = [root for root, one in zip(roots, alone, strict=True) if one is kind]
         if some:
             settle(some)
     return broken, following
@@ -71,7 +73,7 @@ def broken_roots(
 
 def _trial(model: nn.Module, sample: torch.Tensor, roots: Sequence[Root], removals: Removals) -> str:
     pruned = clone(model)
-    compare = all(_channelwise(root) for root in roots)
+    compare = all(_channelwise(model, root) for root in roots)
     silent = clone(model) if compare else model
     if compare:
         _silence(placed(silent, roots), removals)
@@ -89,8 +91,16 @@ def _trial(model: nn.Module, sample: torch.Tensor, roots: Sequence[Root], remova
     return ""
 
 
-def _channelwise(root: Root) -> bool:
-    return all(isinstance(item.target, CHANNELWISE) or not isinstance(item.target, nn.Module) for item in root.coupled)
+def _channelwise(model: nn.Module, root: Root) -> bool:
+    """Says whether all layers of a root treat channels one by one."""
+    for item in root.coupled:
+        if isinstance(item.target, nn.Parameter):
+            # Norms without a class of their own here are known by their weights.
+            if hasattr(model.get_submodule(item.name.rpartition(".")[0]), "normalized_shape"):
+                return False
+        elif isinstance(item.target, nn.Module) and not isinstance(item.target, CHANNELWISE):
+            return False
+    return True
 
 
 @torch.no_grad()

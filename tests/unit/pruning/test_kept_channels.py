@@ -13,8 +13,10 @@ from attention_nets import make as make_attention
 from pruning_nets import NETS, conv, example, make
 from torch import nn
 
+from compress.errors import ModelError
 from compress.models.torchvision_import import import_torchvision
 from compress.pruning import StructuredPruner, architecture_of
+from compress.pruning.channels import Coupled, Root
 from compress.pruning.cut import compose, cut
 from compress.pruning.graph import ChannelGraph
 
@@ -125,3 +127,56 @@ def test_frozen_parameters_and_gradients_stay_what_they_are():
     graph.remove({"0.0": [0, 1]})
     assert not model[0][0].weight.requires_grad
     assert torch.equal(model[1].weight.grad, before[:, 2:])
+
+
+def test_norms_that_have_no_class_here_follow_with_their_shape():
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.norm, self.end = nn.Linear(8, 32), nn.RMSNorm(32), nn.Linear(32, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.end(self.norm(self.start(x)).mean((1, 2)))
+
+    torch.manual_seed(0)
+    model = Rows()
+    pruner = StructuredPruner(model, example(), of="params", ratio=0.4, steps=1)
+    pruner.prune_step(1)
+    assert model.norm.normalized_shape == (model.start.out_features,) == tuple(model.norm.weight.shape) < (32,)
+    assert pruner.kept["norm", "weight:0"] == pruner.kept["start", "out"] == pruner.kept["end", "in"]
+
+
+def root_of(name: str, target: nn.Module, width: int, axis: Any = "out") -> Root:
+    places = tuple(range(width))
+    return Root(name, width, 1, (Coupled(name, target, axis, places, places),))
+
+
+def test_tables_are_cut_along_their_features():
+    model = nn.ModuleDict({"table": nn.Embedding(5, 6)})
+    rows = model["table"].weight[:, [0, 1, 4]].clone()
+    kept = cut(model, [root_of("table", model["table"], 6)], {"table": [2, 3, 5]})
+    assert kept == {("table", "out"): [0, 1, 4]}
+    assert model["table"].embedding_dim == 3
+    assert torch.equal(model["table"].weight, rows)
+
+
+@pytest.mark.parametrize(
+    ("layer", "axis", "gone", "message"),
+    [
+        (nn.Dropout(), "out", [1], "channels of a Dropout cannot be cut"),
+        (nn.Linear(4, 4), "out", [5], "channel 5 is out of range, there are 4"),
+        (nn.Conv2d(8, 8, 1, groups=2), "in", [1], "its groups would lose different channels"),
+    ],
+)
+def test_what_cannot_be_cut_is_named(layer, axis, gone, message):
+    model = nn.ModuleDict({"it": layer})
+    with pytest.raises(ModelError, match=f"channels of it cannot be removed: it: .*{message}"):
+        cut(model, [root_of("it", layer, 8, axis)], {"it": gone})
+
+
+def test_the_package_has_no_other_names():
+    import compress.pruning
+
+    assert all(getattr(compress.pruning, name) is not None for name in compress.pruning.__all__)
+    with pytest.raises(AttributeError, match=r"compress\.pruning has no attribute load_prune"):
+        compress.pruning.load_prune  # noqa: B018
