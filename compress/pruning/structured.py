@@ -142,8 +142,6 @@ class StructuredPruner:
         target = (1 - asked) * getattr(self._before, self._of)
         # Only the last step has to hit the share; before it, the ranking matters more.
         removed = self._search(roots, segments, target, CLOSE_ENOUGH if step == self._steps else FAR_OFF)
-        if step < self._steps and self._share(self._trial(roots, segments, removed), self._of) > self._ratio:
-            removed = [0] * len(segments)  # one coarse place beyond the end: nothing that is cut comes back
         self.kept = compose(self.kept, graph.remove(_removals(segments, removed)))
         if [item.shape for item in run(self.model, self._example)] != shapes:
             raise ModelError("pruning changed the shape of the model's output; protect the layer that makes it")
@@ -259,6 +257,9 @@ class StructuredPruner:
         free = choose(segments, [self._allowed(segment, 1) for segment in segments], costs, self._of, target)
         rounded, unrounded = (costs.cost(self._of, segments, removed) for removed in (best, free))
         self._rounding_points = 100 * (unrounded - rounded) / original
+        early = len(self._done) + 1 < self._steps
+        if early and self._share(self._trial(roots, segments, best), self._of) > self._ratio:
+            return [0] * len(segments)  # one coarse place beyond the end: nothing that is cut comes back
         return best
 
     def _trial(self, roots: Sequence[Root], segments: Sequence[Segment], removed: Sequence[int]) -> Counts:
