@@ -85,7 +85,10 @@ def back_off(
     for candidate, round_to in _candidates(spec, aim):
         pruned = clone(model)
         try:
-            pruner = pruner_for(bench, pruned, spec.model_copy(update={"round_to": round_to}), candidate, 1, importance)
+            # In one step, so of widths that are given after each one only the last count.
+            last = {name: widths[-1:] for name, widths in candidate.widths.items()} if candidate.widths else None
+            rounded = spec.model_copy(update={"round_to": round_to})
+            pruner = pruner_for(bench, pruned, rounded, replace(candidate, widths=last), 1, importance)
         except ModelError:
             if first is None:
                 raise

@@ -108,7 +108,10 @@ def test_where_everything_is_slower_the_run_ends_with_both_latencies() -> None:
 
 
 def test_widths_of_a_lock_file_are_not_exchanged() -> None:
-    _, _, _, clock, run, _ = settle(lambda _: [1.25], steps=1, widths={"0": 32})
+    _, _, aim, _, run, warnings = settle(lambda _: [0.9], steps=2, widths={"0": [48, 32]})
+    assert run().widths == aim.widths == {"0": (48, 32)}
+    assert warnings == []
+    _, _, _, clock, run, _ = settle(lambda _: [1.25], steps=2, widths={"0": [48, 32]})
     with pytest.raises(ModelError, match=r"run the recipe without `prune\.widths`"):
         run()
     assert [tuple(widths) for widths in clock.timed] == [(32, 96, 64)] * 2
