@@ -92,7 +92,8 @@ def test_own_module_and_npz_work_the_first_time_and_go_on_after_a_stop(kitchen: 
     assert document["ok"] is True
     assert document["report"]["models"][-1]["accuracy"] > 60.0
     assert document["report"]["verification"]["census"]["not_int8"] == []
-    assert document["report"]["files"] == {"model.tflite": sha256_file(kitchen / "runs/own/model.tflite")}
+    files = ("model.tflite", "model.safetensors", "architecture.json")
+    assert document["report"]["files"] == {name: sha256_file(kitchen / "runs/own" / name) for name in files}
 
     again = start(kitchen, "--trust", "--quiet")
     assert again.communicate(timeout=60) == ("", "")
