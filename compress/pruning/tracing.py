@@ -14,12 +14,18 @@ from typing import Any
 
 import torch_pruning
 from torch import nn
-from torch_pruning.dependency import index_mapping, shape_infer
+from torch_pruning import _helpers
+from torch_pruning.dependency import Dependency, Group, index_mapping, shape_infer
 from torch_pruning.dependency.node import Node
+from torch_pruning.pruner import function
 
 from compress.pruning.branches import switched_on
+from compress.pruning.channels import is_depthwise
 
 OPTYPE = torch_pruning.ops.OPTYPE
+
+#: Channels that an operation without a width of its own may have.
+MOST_CHANNELS = 1 << 16
 
 #: Autograd keeps an axis counted from the end as this number less than it.
 FROM_THE_END = 2**64
@@ -52,6 +58,43 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         self._branches = branches
         self._careful = careful
         self._attention: list[tuple[nn.Module, list[Any]]] = []
+
+    def get_pruning_group(self, module: nn.Module, pruning_fn: Any, idxs: Sequence[int]) -> Group:
+        """Returns all that goes with some channels of a layer: each side of each layer once, with all its channels.
+
+        torch-pruning's own search looks at a side anew for each list of channels, which has no end where a way back to
+        it moves them. Here a channel of a side is looked at once; and channels beyond those that a layer has, a sign
+        that they were not followed rightly, lead no further.
+        """
+        if is_depthwise(module):
+            pruning_fn = function.prune_depthwise_conv_out_channels
+        root = self.module2node[module]
+        first = Dependency(pruning_fn, pruning_fn, source=root, target=root)
+        found: dict[tuple[Node, Any], tuple[Dependency, dict[int, int]]] = {}
+        waiting = [(first, [_helpers._HybridIndex(idx=one, root_idx=one) for one in idxs])]  # noqa: SLF001
+        while waiting:
+            dependency, channels = waiting.pop()
+            _, known = found.setdefault((dependency.target, dependency.handler), (dependency, {}))
+            new = [one for one in channels if one.idx not in known]
+            known.update((one.idx, one.root_idx) for one in reversed(new))
+            most = self.get_out_channels(dependency.target) if dependency is not first else None
+            into = self.get_in_channels(dependency.target) if dependency is not first else None
+            limit = max(most or 0, into or 0) or MOST_CHANNELS
+            new = [one for one in new if one.idx < limit]
+            for onward in dependency.target.dependencies if new else ():
+                if onward.is_triggered_by(dependency.handler):
+                    there = new
+                    for mapping in onward.index_mapping:
+                        there = there if mapping is None else mapping(there)
+                    if there:
+                        waiting.append((onward, there))
+        group = Group()
+        group._DG = self  # noqa: SLF001
+        for dependency, known in found.values():
+            group.add_dep(dependency, list(known))
+            # Set afterwards, since a new item forgets them.
+            group[len(group) - 1].root_idxs = list(known.values())
+        return group
 
     def _trace(self, model: nn.Module, *args: Any, **more: Any) -> dict[Any, Node]:
         # torch-pruning puts the whole model into evaluation mode first; so the switch comes with the forward pass.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from pruning_nets import conv, example
+import torch_pruning
+from pruning_nets import NETS, conv, example, make
 from torch import nn
 
 from compress.errors import ModelError
@@ -133,3 +136,43 @@ def test_what_cannot_be_traced_at_first_is_traced_with_care(monkeypatch):
     monkeypatch.setattr(Graph, "build_dependency", fail_always)
     with pytest.raises(ModelError, match=r"channel dependencies of Held cannot be followed.*ZeroDivisionError"):
         ChannelGraph(Held(), example())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_groups_are_those_of_torch_pruning(name):
+    """Where its search comes to an end, ours finds the same sides of the same layers, with the same channels."""
+    model = make(name)
+    graph = Graph(careful=False)
+    graph.build_dependency(model, example_inputs=(example(),), verbose=False)
+
+    def sides(group: Any) -> dict[Any, dict[int, int]]:
+        items = [(item.dep, zip(item.idxs, item.root_idxs, strict=True)) for item in group.items]
+        return {(dep.target, dep.handler): dict(channels) for dep, channels in items}
+
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and module in graph.module2node
+    ]
+    assert layers
+    for layer in layers:
+        handler = graph.get_pruner_of_module(layer).prune_out_channels
+        channels = list(range(graph.get_out_channels(layer)))
+        ours = graph.get_pruning_group(layer, handler, channels)
+        theirs = torch_pruning.DependencyGraph.get_pruning_group(graph, layer, handler, channels)
+        assert sides(ours) == sides(theirs)
+
+
+def test_a_way_back_that_moves_channels_comes_to_an_end():
+    """torch-pruning's own search would go round for ever here, each time one channel further."""
+    model = nn.Sequential(conv(3, 16), nn.Conv2d(16, 4, 1), nn.Flatten())
+    graph = Graph(careful=False)
+    graph.build_dependency(model, example_inputs=(example(),), verbose=False)
+    norm = graph.module2node[model[0][1]]
+    (activation,) = norm.outputs
+    (back,) = (edge for edge in activation.dependencies if edge.target is norm)
+    back.index_mapping[0] = lambda channels: [one._replace(idx=one.idx + 1) for one in channels]
+    handler = graph.get_pruner_of_module(model[0][0]).prune_out_channels
+    group = graph.get_pruning_group(model[0][0], handler, [3])
+    (channels,) = (item.idxs for item in group.items if item.dep.target is norm)
+    assert sorted(channels) == list(range(3, 17))  # the first one that is not there is seen, but leads no further
