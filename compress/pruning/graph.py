@@ -138,7 +138,7 @@ class ChannelGraph:
         for position, (dependency, channels) in enumerate(group):
             target = self._recurrent.real(dependency.target.module)
             if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
-                groups = max(groups, len(target.split_sizes))
+                groups = max(groups, len(self._graph.parts.get(target, ())))
             name = names.get(target) if isinstance(target, nn.Module) else self._graph._param_to_name.get(target)  # noqa: SLF001
             if name is None:
                 continue  # an operation without weights, such as an addition
@@ -153,16 +153,9 @@ class ChannelGraph:
     def _reason(self, group: Any, root: Root, shared: dict[int, str], protected: tuple[str, ...]) -> str:
         """Returns why a group has to keep its width, "" where it need not."""
         for dependency, _ in group:
-            target = dependency.target.module
-            is_out = self._graph.is_out_channel_pruning_fn(dependency.handler)
-            if isinstance(target, Barrier):
-                return f"its channels change places or are divided on the way to the next layer ({target.what})"
-            if is_out and (id(target) in self._ends or isinstance(target, torch_pruning.ops._OutputOp)):  # noqa: SLF001
-                return "it makes the model's output"
-            if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
-                sizes = target.split_sizes
-                if set(sizes) != {root.width // len(sizes)} or root.channel_groups % len(sizes):
-                    return f"its channels are split into parts of {sizes}"
+            reason = self._obstacle(dependency, root)
+            if reason:
+                return reason
         for item in root.coupled:
             if item.axis == "out" and f"{item.name}.".startswith(protected):
                 return f"{item.name} is protected"
@@ -171,6 +164,22 @@ class ChannelGraph:
             reason = unfit(item, root)
             if reason:
                 return reason
+        return ""
+
+    def _obstacle(self, dependency: Any, root: Root) -> str:
+        """Returns why channels cannot be cut at an operation or output that they reach, "" where they can be."""
+        target = dependency.target.module
+        is_out = self._graph.is_out_channel_pruning_fn(dependency.handler)
+        if isinstance(target, Barrier):
+            return f"its channels change places or are divided on the way to the next layer ({target.what})"
+        if is_out and (id(target) in self._ends or isinstance(target, torch_pruning.ops._OutputOp)):  # noqa: SLF001
+            return "it makes the model's output"
+        if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
+            sizes = self._graph.parts.get(target)
+            if sizes is None:
+                return "its channels are added to those of a split whose parts are not told apart"
+            if set(sizes) != {root.width // len(sizes)} or root.channel_groups % len(sizes):
+                return f"its channels are split into parts of {sizes}"
         return ""
 
 

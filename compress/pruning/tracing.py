@@ -57,6 +57,8 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         super().__init__()
         self._branches = branches
         self._careful = careful
+        #: Split -> the channels in each of its parts.
+        self.parts: dict[Any, list[int]] = {}
         self._attention: list[tuple[nn.Module, list[Any]]] = []
 
     def get_pruning_group(self, module: nn.Module, pruning_fn: Any, idxs: Sequence[int]) -> Group:
@@ -96,6 +98,45 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
             group[len(group) - 1].root_idxs = list(known.values())
         return group
 
+    def build_dependency(self, *args: Any, **more: Any) -> Graph:
+        """Traces a model, as torch-pruning does."""
+        super().build_dependency(*args, **more)
+        for node in self.module2node.values():
+            if node.module in self.parts and node.type == OPTYPE.SPLIT:
+                self._map_split(node)
+        return self
+
+    def _read_split(self, node: Node) -> None:
+        """Finds out the parts of a split; one that leaves all channels in each of them is none of channels."""
+        split = node.grad_fn
+        shape = tuple(map(int, split._saved_self_sym_sizes))  # noqa: SLF001
+        along = int(split._saved_dim)  # noqa: SLF001
+        along = along - FROM_THE_END + len(shape) if along >= len(shape) else along
+        channels = _channels(self, node)
+        if channels not in (None, shape[along]) and len(shape) > len(("sample", "channel")):
+            node.type = OPTYPE.ELEMENTWISE
+            return
+        known = all(_parts_taken(consumer, split) for consumer in node.outputs)
+        if known and along in (1, len(shape) - 1) and channels in (None, shape[along]):
+            sizes = getattr(split, "_saved_split_sizes", None)
+            if sizes is None:
+                size = int(split._saved_split_size)  # noqa: SLF001
+                sizes = [min(size, shape[along] - start) for start in range(0, shape[along], size)]
+            self.parts[node.module] = [int(one) for one in sizes]
+            # One size for each consumer is what torch-pruning expects.
+            node.outputs.sort(key=lambda consumer: min(_parts_taken(consumer, split)))
+            node.module.split_sizes = [self.parts[node.module][min(_parts_taken(c, split))] for c in node.outputs]
+
+    def _map_split(self, node: Node) -> None:
+        """Tells which part of a split goes where; torch-pruning takes the n-th consumer for that of the n-th part."""
+        sizes = self.parts[node.module]
+        for consumer in set(node.outputs):
+            for number, part in enumerate(_parts_taken(consumer, node.grad_fn)):
+                offset = [sum(sizes[:part]), sum(sizes[: part + 1])]
+                for source, target, reverse in ((node, consumer, False), (consumer, node, True)):
+                    edges = [edge for edge in source.dependencies if edge.target is target]
+                    edges[number].index_mapping[0] = index_mapping._SplitIndexMapping(offset, reverse=reverse)  # noqa: SLF001
+
     def _trace(self, model: nn.Module, *args: Any, **more: Any) -> dict[Any, Node]:
         # torch-pruning puts the whole model into evaluation mode first; so the switch comes with the forward pass.
         with self._watched(model), contextlib.ExitStack() as stack:
@@ -107,9 +148,11 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
     def _build_dependency(self, module2node: dict[Any, Node]) -> None:
         nodes = list(module2node.values())
         for node in nodes:
-            _order_parts(node)
             _pass_rows(node)
         shape_infer.init_shape_information(self)
+        for node in nodes:
+            if node.type == OPTYPE.SPLIT:
+                self._read_split(node)
         inner = self._inside_attention(module2node)
         barriers = [(node, what) for node in nodes if node not in inner and (what := self._barrier(node))]
         for node, what in barriers:
@@ -148,6 +191,8 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
             channels = None if self._careful else _channels(self, node)
             if not _keeps_channels(before, after, channels):
                 return f"a reshape of {list(before[1:])} to {list(after[1:])}"
+        elif node.type == OPTYPE.SPLIT and node.module not in self.parts:
+            return "a split whose parts are not told apart"
         elif self._careful and node.type in (OPTYPE.UNBIND, OPTYPE.EXPAND, OPTYPE.SLICE):
             return f"{OPTYPE(node.type).name.lower()}"
         return ""
@@ -185,18 +230,9 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         return inside
 
 
-def _order_parts(node: Node) -> None:
-    """Puts the consumers of a split into the order of its outputs.
-
-    torch-pruning gives them the split's parts in the order in which its trace met them, which is often the reverse.
-    """
-    if node.type == OPTYPE.SPLIT:
-        split = node.grad_fn
-
-        def part(consumer: Any) -> int:
-            return min(int(number) for origin, number in consumer.grad_fn.next_functions if origin is split)
-
-        node.outputs.sort(key=part)
+def _parts_taken(consumer: Node, split: Any) -> list[int]:
+    """Returns the numbers of the parts that an operation takes of a split; none where they are not to be seen."""
+    return [int(number) for origin, number in getattr(consumer.grad_fn, "next_functions", ()) if origin is split]
 
 
 def _pass_rows(node: Node) -> None:
