@@ -6,67 +6,25 @@ Nothing here imports torch, TensorFlow or NumPy, so a recipe is checked before a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from compress.recipe_data import AudioSpec, DataSpec, TokenizerSpec
 from compress.recipe_names import MODEL_PREFIXES, MODELS, SOURCES, check_name
 from compress.recipe_techniques import DistillSpec, PruneSpec, QuantizeSpec
 from compress.recipe_training import BASE_LEARNING_RATE, BASE_WEIGHT_DECAY, Block, Trains, TrainSpec
 
 __all__ = [
-    "BASE_LEARNING_RATE", "BASE_WEIGHT_DECAY", "MODELS", "SOURCES", "BenchmarkSpec", "Block", "BudgetSpec", "DataSpec",
-    "DistillSpec", "ExportSpec", "ModelSpec", "PruneSpec", "QuantizeSpec", "Recipe", "TrainSpec", "Trains",
+    "BASE_LEARNING_RATE", "BASE_WEIGHT_DECAY", "MODELS", "SOURCES", "TASKS", "AudioSpec", "BenchmarkSpec", "Block",
+    "BudgetSpec", "DataSpec", "DistillSpec", "ExportSpec", "ModelSpec", "PruneSpec", "QuantizeSpec", "Recipe",
+    "TokenizerSpec", "TrainSpec", "Trains",
 ]  # fmt: skip
-
-#: Largest side of a picture, in pixels.
-MAX_SIDE = 4096
-
-
-class DataSpec(Block):
-    """What the models learn from and are measured on."""
-
-    source: str = Field(
-        default="digits",
-        description="`digits` | `fashion-mnist` | `cifar10` | `image-folder` | `npz` | `python:module:function`.",
-    )
-    path: str | None = Field(
-        default=None, description="The file or folder it is read from (and downloaded to, with `download: true`)."
-    )
-    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of a `python:` source.")
-    download: bool = Field(default=False, description="Fetch `fashion-mnist` or `cifar10` if it is not there.")
-    image_size: int | tuple[int, int] | None = Field(
-        default=None, description="Resize pictures to this side, or to [height, width]. Needed where sizes differ."
-    )
-    channels: Literal[1, 3] | None = Field(
-        default=None, description="1 for grey, 3 for RGB (grey pictures are repeated). Default: as the pictures are."
-    )
-    test: float = Field(
-        default=0.2, gt=0, lt=1, description="Share held out for the test, where the source has no test split."
-    )
-    validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the training data held out to choose by.")
-    augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = Field(
-        default=(),
-        description="Random changes to training pictures: `crop` (padded by an eighth of the side and cut out again), "
-        "`shift` (by up to a fourteenth of the side), `flip` (left-right), `cutout` (a square of a third of the side).",
-    )
-    train_samples: int | None = Field(
-        default=None, ge=1, description="Use only this many training samples (stratified)."
-    )
-    test_samples: int | None = Field(default=None, ge=1, description="Use only this many test samples (stratified).")
-
-    @field_validator("source")
-    @classmethod
-    def _known_source(cls, value: str) -> str:
-        return check_name(value, SOURCES, python=True, what="data source")
-
-    @field_validator("image_size")
-    @classmethod
-    def _positive_size(cls, value: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
-        sides = (value, value) if isinstance(value, int) else value
-        if sides is not None and not all(1 <= side <= MAX_SIDE for side in sides):
-            raise ValueError(f"each side must be between 1 and {MAX_SIDE} pixels")
-        return value
+TaskName = Literal[
+    "image-classification", "text-classification", "timeseries-classification", "audio-classification", "regression",
+    "anomaly-detection", "language-modeling",
+]  # fmt: skip
+TASKS: tuple[str, ...] = get_args(TaskName)
 
 
 class ModelSpec(Trains):
@@ -182,7 +140,7 @@ class Recipe(Block):
         pattern=r"^[\w][\w.\- ]*$|^$",
         description="Names the run. Default: the file's stem.",
     )
-    task: Literal["image-classification"] = Field(default="image-classification", description="What the model does.")
+    task: TaskName = Field(default="image-classification", description="What the model does.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds splits, weights, augmentation and order.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     threads: int | None = Field(default=None, ge=1, le=1024, description="Training threads. Default: all cores.")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 
 #: The tables that build these are tested to hold exactly them.
-SOURCES = ("digits", "fashion-mnist", "cifar10", "image-folder", "npz")
-MODELS = ("resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2")
+SOURCES = (
+    "digits", "fashion-mnist", "cifar10", "image-folder", "npz", "csv", "jsonl", "wav-folder", "text-files",
+)  # fmt: skip
+MODELS = (
+    "resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2", "text-cnn",
+)  # fmt: skip
 #: Arguments of the built-in models: `int` counts channels, `float` multiplies them.
 MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
     "resnet8": {"width": "int"},
@@ -15,6 +19,7 @@ MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
     "ds-cnn": {"width": "int"},
     "mobilenet-v1": {"width": "float"},
     "mobilenet-v2": {"width": "float"},
+    "text-cnn": {"width": "int", "embedding": "int"},
 }
 #: Names of models that are looked up elsewhere.
 MODEL_PREFIXES = ("torchvision/", "timm/", "keras/")

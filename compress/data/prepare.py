@@ -1,4 +1,4 @@
-"""From a source's arrays to the dataset the stages see: size, splits, subsets, normalisation."""
+"""From a source's arrays to the dataset the stages see: splits, subsets, and the form a network takes."""
 
 from __future__ import annotations
 
@@ -8,51 +8,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.base import Dataset, Normalization, Split
-from compress.data.normalize import choose_normalization
+from compress.data.forms import Parts, form
 from compress.data.pictures import fitted, sides
 from compress.data.raw import RawData, listing
-from compress.data.splits import derived_seed, stratified, subset
+from compress.data.splits import by_group, derived_seed, stratified, subset, undivided
+from compress.errors import DataError
 from compress.recipe import Recipe
 from compress.wording import counted, verb
 
-BYTE_SCALE = 1 / 255
-
 
 def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -> Dataset:
-    """Returns the dataset: test held out (where the source has none), subsets, validation held out, in that order."""
+    """Returns the dataset: test held out (where the source has none), subsets, validation held out, in that order.
+
+    What is learnt from data (vocabulary, mean and spread) is learnt from what is then left in train.
+
+    Raises:
+        DataError: The recipe asks for what the source does not have.
+    """
     notes = list(raw.notes)
-    raw = _fitted(recipe, raw)
+    if raw.kind == "pictures":
+        raw = _fitted(recipe, raw)
     train, test = raw.train, raw.test
     if test is None:
         train, test = _hold_out(recipe, train, "test", raw.class_names, notes)
+        how = f"by {recipe.data.split_by}" if recipe.data.split_by else "stratified by class" if raw.class_names else ""
         notes.append(
             f"The source has no test split: {len(test)} of {counted(len(test) + len(train), 'sample')} "
-            f"{verb(len(test), 'was', 'were')} held out for it, stratified by class, by seed {recipe.seed}."
+            f"{verb(len(test), 'was', 'were')} held out for it, {f'{how}, ' if how else ''}by seed {recipe.seed}."
         )
     train = _thinned(train, recipe.data.train_samples, recipe.seed, "train_samples", notes)
     test = _thinned(test, recipe.data.test_samples, recipe.seed, "test_samples", notes)
     train, validation = _hold_out(recipe, train, "validation", raw.class_names, notes)
-    scale = raw.value_scale or (BYTE_SCALE if train.inputs.dtype == np.uint8 else 1.0)
-    chosen, more = choose_normalization(train, raw.calibration, scale, normalization)
-    height, width, channels = train.inputs.shape[1:]
-    return Dataset(
-        name=recipe.data.source,
-        train=train,
-        validation=validation,
-        test=test,
-        class_names=raw.class_names,
-        input_shape=(channels, height, width),
-        normalization=chosen,
-        calibration=raw.calibration,
-        notes=(*notes, *more),
-    )
+    return form(recipe, raw, Parts(train, validation, test, raw.calibration), normalization, notes)
 
 
 def _fitted(recipe: Recipe, raw: RawData) -> RawData:
     size, channels, name = sides(recipe.data.image_size), recipe.data.channels, recipe.data.source
 
     def fit(split: Split) -> Split:
-        return Split(fitted(split.inputs, size, channels, name), split.labels)
+        return replace(split, inputs=fitted(split.inputs, size, channels, name))
 
     return replace(
         raw,
@@ -66,8 +60,21 @@ def _hold_out(
     recipe: Recipe, split: Split, purpose: str, names: tuple[str, ...], notes: list[str]
 ) -> tuple[Split, Split]:
     """Returns (what is left, what is held out for `purpose`)."""
-    share = recipe.data.test if purpose == "test" else recipe.data.validation
-    kept, held = stratified(split.labels, share, derived_seed(recipe.seed, purpose))
+    share, seed = recipe.data.test if purpose == "test" else recipe.data.validation, derived_seed(recipe.seed, purpose)
+    if recipe.data.split_by is not None and len(split):
+        if split.groups is None:
+            raise DataError(
+                f"data.split_by: {recipe.data.split_by}: source `{recipe.data.source}` says of no sample which group "
+                "it belongs to. Give a column, key or array of that name, or remove it."
+            )
+        kept, held = by_group(split.groups, split.labels if names else None, share, seed)
+        found = listing(np.unique(split.groups[held]))
+        notes.append(f"Held out for the {purpose}, by {recipe.data.split_by}: {found}.")
+        return split.take(kept), split.take(held)
+    if not names:
+        kept, held = undivided(len(split), share, seed)
+        return split.take(kept), split.take(held)
+    kept, held = stratified(split.labels, share, seed)
     single = np.flatnonzero(np.bincount(split.labels, minlength=1) == 1)
     if len(single):
         listed = listing(f"`{names[number]}`" for number in single)
@@ -81,5 +88,6 @@ def _thinned(split: Split, count: int | None, seed: int, key: str, notes: list[s
     if count > len(split):
         notes.append(f"data.{key} asks for {counted(count, 'sample')}; all {len(split):,} of the source are used.")
         return split
-    index: NDArray[np.int64] = subset(split.labels, count, derived_seed(seed, key))
+    labels = split.labels if split.labels.ndim == 1 and split.labels.dtype.kind == "i" else np.zeros(len(split), int)
+    index: NDArray[np.int64] = subset(labels, count, derived_seed(seed, key))
     return split.take(index)

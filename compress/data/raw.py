@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from compress.data.base import Split
 from compress.errors import DataError
 from compress.recipe import Recipe
 
+#: What the inputs of a source are. Text is (N,) objects of type str; series are (N, steps, features) or, where their
+#: lengths differ, (N,) objects of (steps, features).
+RawKind = Literal["pictures", "series", "features", "text"]
 #: Names listed in a message before it says how many more there are.
 LISTED = 5
 
@@ -31,6 +34,9 @@ class RawData:
         calibration: Unlabelled inputs of the same kind, where the source has them.
         value_scale: Brings values to 0..1; None: as their type suggests.
         notes: Plain sentences for the report.
+        kind: What the inputs are; `text` becomes tokens.
+        front_end: Of audio: how frames were made of a waveform.
+        target_names: Of a regression: the numbers to predict.
     """
 
     train: Split
@@ -39,6 +45,9 @@ class RawData:
     calibration: NDArray[Any] | None = None
     value_scale: float | None = None
     notes: tuple[str, ...] = ()
+    kind: RawKind = "pictures"
+    front_end: Mapping[str, Any] | None = None
+    target_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

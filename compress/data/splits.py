@@ -44,6 +44,49 @@ def stratified(labels: Index, share_or_count: float, seed: int) -> tuple[Index, 
     return np.setdiff1d(np.arange(total), held), held
 
 
+def undivided(total: int, share: float, seed: int) -> tuple[Index, Index]:
+    """Returns (kept index, held index), both ascending, at random; at least one sample is on either side of two."""
+    count = min(max(round(share * total), 1), max(total - 1, 0))
+    held = np.sort(np.random.default_rng(seed).permutation(total)[:count])
+    return np.setdiff1d(np.arange(total), held), held
+
+
+def by_group(groups: NDArray[Any], labels: Index | None, share: float, seed: int) -> tuple[Index, Index]:
+    """Returns (kept index, held index), both ascending, with every group whole on one side.
+
+    Groups are taken one after the other, each time the one that brings the held samples of every class nearest to the
+    share asked for (random where several do); it ends where another group would lead away from it.
+
+    Args:
+        groups: (N,) which group a sample belongs to.
+        labels: (N,) class numbers; None where there are no classes.
+        share: How much is held, 0 to 1.
+        seed: Decides between groups that serve as well.
+
+    Raises:
+        DataError: There is one group only.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    if len(names) < 2:  # noqa: PLR2004 - one for either side
+        raise DataError(f"data.split_by: all samples are of one group ({names[0]}): there is nothing to hold out.")
+    classes = np.zeros(len(groups), np.int64) if labels is None else np.unique(labels, return_inverse=True)[1]
+    table = np.zeros((len(names), int(classes.max()) + 1))
+    np.add.at(table, (member, classes), 1)
+    goal = share * table.sum(0)
+    left = np.random.default_rng(seed).permutation(len(names)).tolist()
+    held: list[int] = []
+    have = np.zeros_like(goal)
+    while len(left) > 1:
+        away = [float(np.square(have + table[one] - goal).sum()) for one in left]
+        best = int(np.argmin(away))
+        if held and away[best] >= float(np.square(have - goal).sum()):
+            break
+        have += table[left[best]]
+        held.append(left.pop(best))
+    chosen = np.isin(member, held)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
 def subset(labels: Index, count: int, seed: int) -> Index:
     """Returns the ascending index of exactly `count` samples (all, if there are no more), stratified by class.
 
@@ -70,6 +113,8 @@ def calibration_inputs(dataset: Dataset, count: int, seed: int) -> NDArray[Any]:
         pool, labels = dataset.calibration, np.zeros(len(dataset.calibration), np.int64)
     else:
         pool, labels = dataset.train.inputs, dataset.train.labels
+        if labels.ndim != 1 or labels.dtype.kind != "i":  # no classes
+            labels = np.zeros(len(pool), np.int64)
     if not len(pool):
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration set.")
     index = subset(labels, count, seed)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from compress.data.base import Normalization
+from compress.data.base import Ends, Normalization
 from compress.errors import ModelError
 from compress.keras_source import PREFIX as KERAS
 from compress.models.construction import (
@@ -29,6 +30,8 @@ from compress.models.mobilenet_v1 import mobilenet_v1
 from compress.models.mobilenet_v2 import mobilenet_v2
 from compress.models.python_source import build_python
 from compress.models.resnet import resnet8, resnet9, resnet20
+from compress.models.sequence import AsPicture
+from compress.models.text_cnn import text_cnn
 from compress.models.timm_models import build_timm, timm_normalization
 from compress.models.torchvision_models import (
     adapt_channels,
@@ -50,7 +53,10 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "ds-cnn": ds_cnn,
     "mobilenet-v1": mobilenet_v1,
     "mobilenet-v2": mobilenet_v2,
+    "text-cnn": text_cnn,
 }
+#: The built-in models that take (ends, **args): series, tables and tokens.
+SEQUENCES = frozenset({"text-cnn"})
 #: Largest arguments by type: channels as int, multipliers as float. Beyond them memory runs out before an error comes.
 LARGEST = {"int": 1024, "float": 16.0}
 
@@ -65,6 +71,7 @@ def build_model(
     seed: int,
     fine_tune: bool | None = None,
     normalization: Normalization | None = None,
+    ends: Ends | None = None,
 ) -> nn.Module:
     """Returns a model as a recipe describes it, on the CPU, with its weights where the recipe names a file.
 
@@ -80,23 +87,23 @@ def build_model(
         fine_tune: Whether it is trained after loading, so that a file with another number of classes may lend it
             everything but the head. Default: whether the block has `train`.
         normalization: How inputs are prepared; a `keras/` model may take them otherwise.
+        ends: What the model is built between, where that is more than pictures and one score per class.
 
     Raises:
         UsageError: It runs code that is not trusted.
         ModelError: It cannot be built with these arguments or for this data, or the weights do not fit.
     """
+    ends = ends or Ends(tuple(input_shape), (num_classes,))
     # Drawing from a generator that is put back leaves the caller's random numbers as they were.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model, adapt = _construct(
-            spec, input_shape, num_classes, trust=trust, base_dir=base_dir, normalization=normalization
-        )
-        check_output(spec.model, model, input_shape, num_classes)
+        model, adapt = _construct(spec, ends, trust=trust, base_dir=base_dir, normalization=normalization)
+        check_output(spec.model, model, ends)
     if spec.weights is not None:
         load_foreign_weights(
             model,
             Path(base_dir, Path(spec.weights).expanduser()),
-            head=find_head(model, num_classes),
+            head=find_head(model, ends.outputs[-1]),
             fine_tune=spec.train is not None if fine_tune is None else fine_tune,
             adapt=adapt,
         )
@@ -122,16 +129,11 @@ def published_normalization(spec: ModelSpec) -> Normalization | None:
 
 
 def _construct(
-    spec: ModelSpec,
-    input_shape: Shape,
-    num_classes: int,
-    *,
-    trust: bool,
-    base_dir: Path,
-    normalization: Normalization | None,
+    spec: ModelSpec, ends: Ends, *, trust: bool, base_dir: Path, normalization: Normalization | None
 ) -> tuple[nn.Module, Callable[[State], State] | None]:
     """Returns a model with random weights, and what makes published weights fit it."""
     name, args = spec.model, spec.args
+    input_shape, num_classes = ends.input_shape, ends.outputs[-1]
     if name.startswith("python:"):
         return build_python(name, args, input_shape, num_classes, trust=trust, base_dir=base_dir), None
     if name.startswith(KERAS):
@@ -146,9 +148,18 @@ def _construct(
         return model, lambda state: adapt_channels(model, state)
     if name not in BUILT_IN:
         raise ModelError(f"unknown model `{name}`. Known: {', '.join(BUILT_IN)}")
+    build = BUILT_IN[name]
+    if name in SEQUENCES:
+        accepted = accepted_arguments(build, hidden=frozenset({"ends"}))
+        _check_arguments(name, args, accepted)
+        with explaining(name, args, input_shape, num_classes, lambda: describe_arguments(accepted)):
+            return build(ends, **args), None
+    if ends.kind == "series":  # one channel: time runs down, features across
+        ends = replace(ends, input_shape=(1, *input_shape), kind="pictures")
+        model, _ = _construct(spec, ends, trust=trust, base_dir=base_dir, normalization=normalization)
+        return AsPicture(model), None
     if len(input_shape) != 3:  # noqa: PLR2004 - (C, H, W)
         raise ModelError(f"model {name} takes pictures (channels, height, width), not samples of shape {input_shape}")
-    build = BUILT_IN[name]
     accepted = accepted_arguments(build, hidden=frozenset({"input_shape", "num_classes"}))
     _check_arguments(name, args, accepted)
     with explaining(name, args, input_shape, num_classes, lambda: describe_arguments(accepted)):

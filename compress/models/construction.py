@@ -11,9 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.data.base import Ends
 from compress.errors import EdgecompressError, ModelError
 
 Shape = tuple[int, ...]
+#: What the sides of a sample are, by the kind of the data.
+AXES = {
+    "pictures": "channels x height x width",
+    "series": "steps x features",
+    "features": "features",
+    "tokens": "tokens",
+}
+#: What can be changed where a network does not take such samples.
+REMEDIES = {
+    "pictures": "Set data.image_size (and data.channels) to what it takes",
+    "series": "Set data.length to what it takes",
+    "features": "Choose data.features as it takes them",
+    "tokens": "Set data.length to what it takes",
+}
 
 
 def accepted_arguments(function: Callable[..., Any], *, hidden: frozenset[str]) -> dict[str, inspect.Parameter]:
@@ -56,37 +71,38 @@ def explaining(
         ) from error
 
 
-def check_output(name: str, model: nn.Module, input_shape: Shape, num_classes: int) -> None:
+def check_output(name: str, model: nn.Module, ends: Ends) -> None:
     """Runs a model once, in evaluation mode on zeros; its mode is restored.
 
     Raises:
-        ModelError: It fails on such an input, or does not answer with one number per class.
+        ModelError: It fails on such an input, or does not answer as the task needs.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    shown = _shown(input_shape)
+    shown = f"{_shown(ends.input_shape)} ({AXES[ends.kind]})"
+    expected = (1, *ends.outputs)
     try:
         with torch.no_grad():
-            output = model(torch.zeros(1, *input_shape))
+            output = model(ends.example())
     except (MemoryError, EdgecompressError):
         raise
     except Exception as error:  # a forward pass raises whatever its layers raise
         raise ModelError(
-            f"model {name} cannot work on inputs of {shown} (channels x height x width): {type(error).__name__}: "
-            f"{_first_line(error)}. Set data.image_size (and data.channels) to what it takes, or choose another model."
+            f"model {name} cannot work on inputs of {shown}: {type(error).__name__}: {_first_line(error)}. "
+            f"{REMEDIES[ends.kind]}, or choose another model."
         ) from error
     finally:
         for module, mode in modes.items():
             module.training = mode
     if not isinstance(output, torch.Tensor):
         raise ModelError(
-            f"model {name} answers with a {type(output).__name__}; expected one tensor of class scores, "
-            f"(1, {num_classes}) for one sample"
+            f"model {name} answers with a {type(output).__name__}; expected one tensor, {expected} for one sample"
         )
-    if tuple(output.shape) != (1, num_classes):
+    if tuple(output.shape) != expected:
+        meaning = f", one score for each of the {ends.outputs[0]} classes" if len(ends.outputs) == 1 else ""
         raise ModelError(
-            f"model {name} answers with a tensor of {tuple(output.shape)} for one sample of {shown}; "
-            f"expected (1, {num_classes}), one score for each of the {num_classes} classes"
+            f"model {name} answers with a tensor of {tuple(output.shape)} for one sample of "
+            f"{_shown(ends.input_shape)}; expected {expected}{meaning}"
         )
 
 

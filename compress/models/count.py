@@ -51,7 +51,7 @@ class Counts:
     modules: Mapping[str, int] = field(default_factory=dict)
 
 
-def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
+def count(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Counts:
     """Returns parameters, non-zero parameters and MACs of a model for one sample of `input_shape`.
 
     The model runs once in evaluation mode on zeros; its mode is restored.
@@ -67,7 +67,7 @@ def count(model: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     model.eval()
     try:
         with torch.no_grad(), _plain_kernels(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *input_shape, device=device))
+            model(torch.zeros(1, *input_shape, device=device, dtype=dtype))
     finally:
         for hook in hooks:
             hook.remove()

@@ -153,7 +153,7 @@ def _candidates(spec: PruneSpec, aim: Aim) -> Iterator[tuple[Aim, int]]:
 def _within(bench: Workbench, pruned: nn.Module, aim: Aim, yardstick: Yardstick) -> bool:
     """Says whether a pruned model meets the target within its tolerance."""
     if aim.kind in ("params", "macs"):
-        value = float(getattr(count(pruned, bench.dataset.input_shape), aim.kind))
+        value = float(getattr(count(pruned, bench.dataset.input_shape, bench.dataset.input_dtype), aim.kind))
     else:
         value = yardstick.value(aim.kind, pruned)
     return abs(value - aim.target) <= TOLERANCE[aim.kind] * aim.target

@@ -141,6 +141,7 @@ class Workbench:
             base_dir=Path(self.recipe.base_dir),
             seed=self.recipe.seed,
             fine_tune=distilled or spec.train is not None,
+            ends=self.dataset.ends,
         )
 
     def spec_of(self, stage: str) -> ModelSpec:
@@ -205,7 +206,7 @@ class Workbench:
             self.ctx.note(f"converting the {stage} model to a flatbuffer")
             started = time.monotonic()
             with self.store.workspace("flatbuffer", fingerprint) as work:
-                convert(self.load(stage), self.dataset.input_shape, work / FLOAT)
+                convert(self.load(stage), self.dataset.input_shape, work / FLOAT, self.dataset.input_dtype)
                 result = self.store.finish(work, "flatbuffer", fingerprint, {}, time.monotonic() - started, ())
         return result.path(FLOAT)
 
@@ -221,7 +222,7 @@ def validation_figures(bench: Workbench, model: nn.Module, prefix: str = "valida
 
 def model_figures(bench: Workbench, model: nn.Module) -> dict[str, Any]:
     """Returns parameters, non-zero parameters and MACs of a model."""
-    counts = count(model, bench.dataset.input_shape)
+    counts = count(model, bench.dataset.input_shape, bench.dataset.input_dtype)
     return {"params": counts.params, "nonzero_params": counts.nonzero_params, "macs": counts.macs}
 
 

@@ -11,7 +11,6 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import nn
 
 from compress.errors import ModelError
@@ -93,7 +92,7 @@ def find_aim(
         if spec.widths is not None:
             return _aim_of_widths(bench, model, spec, yardstick if search else None)
         if kind in ("params", "macs"):
-            before = float(getattr(count(model, bench.dataset.input_shape), counts))
+            before = float(getattr(count(model, bench.dataset.input_shape, bench.dataset.input_dtype), counts))
             target = (1.0 - spec.ratio) * before if absolute is None else absolute
             _require_less(kind, before, target)
             return Aim(counts, 1.0 - target / before, kind, before, target)
@@ -110,7 +109,10 @@ def _aim_of_widths(bench: Workbench, model: nn.Module, spec: PruneSpec, yardstic
     aim = Aim(counts, SMALLEST_SHARE, kind, 0.0, 0.0, widths=last)
     pruner = pruner_for(bench, pruned, spec, aim, 1)
     pruner.prune_step(1)
-    whole, left = (float(getattr(count(one, bench.dataset.input_shape), counts)) for one in (model, pruned))
+    whole, left = (
+        float(getattr(count(one, bench.dataset.input_shape, bench.dataset.input_dtype), counts))
+        for one in (model, pruned)
+    )
     if left >= whole:
         raise ModelError("prune.widths remove no channel: leave the prune block out.")
     aim.ratio, aim.widths = 1.0 - left / whole, spec.steps_of_widths()
@@ -135,7 +137,7 @@ def pruner_for(
             magnitudes stand in for `taylor` then, which is enough for what depends on widths alone, the reach and
             the predicted sizes. They never choose the channels of a model that is kept.
     """
-    example = torch.zeros(1, *bench.dataset.input_shape)
+    example = bench.dataset.ends.example()
     if importance is None:
         importance = IMPORTANCES["l2" if spec.importance == "taylor" else spec.importance]()
     return WidthPruner(
@@ -155,7 +157,7 @@ def _require_less(kind: str, before: float, target: float) -> None:
 def reached(bench: Workbench, model: nn.Module, kind: str, yardstick: Yardstick) -> float:
     """Returns what a pruned model has of what was asked for: bytes, ms, parameters or MACs."""
     if kind in ("params", "macs"):
-        return float(getattr(count(model, bench.dataset.input_shape), kind))
+        return float(getattr(count(model, bench.dataset.input_shape, bench.dataset.input_dtype), kind))
     return yardstick.value(kind, model)
 
 

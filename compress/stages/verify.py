@@ -171,7 +171,7 @@ def outputs_of_flatbuffer(
 ) -> NDArray[np.float32]:
     """Returns the flatbuffer's outputs for raw inputs, as real numbers: (N, classes)."""
     session = RUNTIMES[runtime].session(path, threads=max(bench.recipe.benchmark.threads, 1))
-    parts = [np.zeros((0, bench.dataset.num_classes), np.float32)]
+    parts = [np.zeros((0, *bench.dataset.outputs), np.float32)]
     for start in range(0, len(inputs), SCORING_BATCH):
         x = bench.task.to_flatbuffer(bench.task.inputs(inputs[start : start + SCORING_BATCH]))
         raw = session.run(quantize_input(x, session.input))

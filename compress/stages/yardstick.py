@@ -119,7 +119,7 @@ class Yardstick:
     def _base_path(self) -> Path:
         path = Path(self._folder.name, "base.tflite")
         if self._stage is None:
-            convert(self._base, self._bench.dataset.input_shape, path)
+            convert(self._base, self._bench.dataset.input_shape, path, self._bench.dataset.input_dtype)
             content = path.read_bytes()
         else:
             content = self._bench.float_flatbuffer(self._stage).read_bytes()
@@ -135,7 +135,7 @@ class Yardstick:
         key = tuple(tuple(tensor.shape) for tensor in model.state_dict().values())
         if key not in self._written:
             path = Path(self._folder.name, f"{len(self._written)}.tflite")
-            convert(model, self._bench.dataset.input_shape, path)
+            convert(model, self._bench.dataset.input_shape, path, self._bench.dataset.input_dtype)
             path.write_bytes(self._finished(path.read_bytes(), model))
             self._written[key] = path
         return self._written[key]

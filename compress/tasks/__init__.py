@@ -7,11 +7,14 @@ from collections.abc import Callable
 from compress.data.base import Dataset
 from compress.recipe import Recipe
 from compress.tasks.base import Task
-from compress.tasks.image_classification import ImageClassification
+from compress.tasks.classification import Classification
 
 #: Name in the recipe -> what makes the task over a dataset.
 TASKS: dict[str, Callable[[Recipe, Dataset], Task]] = {
-    "image-classification": ImageClassification,
+    "image-classification": Classification,
+    "text-classification": Classification,
+    "timeseries-classification": Classification,
+    "audio-classification": Classification,
 }
 
 

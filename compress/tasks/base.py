@@ -9,6 +9,20 @@ import torch
 from numpy.typing import NDArray
 
 from compress.data.base import Dataset
+from compress.errors import DataError
+from compress.recipe import Recipe
+from compress.tasks.inputs import INPUTS
+
+#: Task -> the kinds of data it is about, in words where they are others. Audio comes as frames of features: a series.
+KINDS: dict[str, tuple[str, ...]] = {
+    "image-classification": ("pictures",),
+    "text-classification": ("tokens",),
+    "timeseries-classification": ("series",),
+    "audio-classification": ("series",),
+    "regression": ("features", "series", "pictures", "tokens"),
+    "anomaly-detection": ("features", "series"),
+    "language-modeling": ("tokens",),
+}
 
 
 class Task(Protocol):
@@ -18,7 +32,7 @@ class Task(Protocol):
     dataset: Dataset
 
     def inputs(self, batch: NDArray[Any]) -> torch.Tensor:
-        """Returns the network's float32 input for raw samples, (N, *dataset.input_shape)."""
+        """Returns the network's input for raw samples, (N, *dataset.input_shape): float32, int32 for tokens."""
 
     def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
         """Returns the network's input for one augmented view of train samples.
@@ -41,11 +55,50 @@ class Task(Protocol):
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of samples with the same answer, in percent."""
 
-    def input_range(self) -> tuple[float, float]:
-        """Returns the least and largest value the prepared input can take, to fix the input's quantization."""
+    def input_range(self) -> tuple[float, float] | None:
+        """Returns the least and largest value the prepared input can take, to fix the input's quantization.
 
-    def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[np.float32]:
-        """Returns the float input of the flatbuffer (NHWC for pictures) for the network's input (NCHW)."""
+        None for numbers that are not quantized, such as tokens.
+        """
+
+    def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[Any]:
+        """Returns the input of the flatbuffer, not quantized yet (NHWC for pictures), for the network's (NCHW)."""
 
     def plots(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
         """Returns the data of the task's plots for the report, plain JSON values (for pictures: confusion matrix)."""
+
+
+class OnInputs:
+    """The input's side that all tasks share: how raw samples of the dataset become what a network takes."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Chooses the way by the kind of the data.
+
+        Raises:
+            DataError: The data has other samples than the task is about.
+        """
+        if dataset.kind not in KINDS[recipe.task]:
+            expected = " or ".join(KINDS[recipe.task])
+            fitting = ", ".join(task for task, kinds in KINDS.items() if dataset.kind in kinds)
+            raise DataError(
+                f"task {recipe.task} is about {expected}, but source `{dataset.name}` has {dataset.kind}. "
+                f"Tasks for {dataset.kind}: {fitting}."
+            )
+        self.dataset = dataset
+        self._inputs = INPUTS[dataset.kind](recipe, dataset)
+
+    def inputs(self, batch: NDArray[Any]) -> torch.Tensor:
+        """Returns the network's input for raw samples, (N, *dataset.input_shape)."""
+        return self._inputs.inputs(batch)
+
+    def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
+        """Returns the network's input for one augmented view of train samples."""
+        return self._inputs.augmented(batch, index, view)
+
+    def input_range(self) -> tuple[float, float] | None:
+        """Returns the least and largest value the prepared input can take, None for numbers that are not quantized."""
+        return self._inputs.input_range()
+
+    def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[Any]:
+        """Returns the input of the flatbuffer, not quantized yet, for the network's input."""
+        return self._inputs.to_flatbuffer(inputs)

@@ -15,13 +15,14 @@ from compress.errors import ModelError
 from compress.tflite.quiet import quiet
 
 
-def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes the float32 flatbuffer of a module, batch size 1; pictures go in as NHWC.
 
     Args:
         model: The module, as trained; it is copied, not changed.
         input_shape: Shape of one sample: (C, H, W) for pictures, (features,) or (steps, features) otherwise.
         path: Where the flatbuffer goes.
+        dtype: Of the input; token numbers are int32.
 
     Raises:
         ModelError: litert-torch could not convert the module.
@@ -41,7 +42,7 @@ def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
             config.show_progress = False
             _calm_loggers()
             module = litert_torch.to_channel_last_io(frozen, args=[0]) if channels_last else frozen
-            edge = litert_torch.convert(module, (torch.zeros(1, *sample_shape),))
+            edge = litert_torch.convert(module, (torch.zeros(1, *sample_shape, dtype=dtype),))
             content = edge.model_content()
         except (KeyboardInterrupt, MemoryError):
             raise

@@ -50,4 +50,4 @@ def outputs_of(
             parts.append(y.float().cpu().numpy())
     finally:
         model.train(training)
-    return np.concatenate(parts) if parts else np.zeros((0, task.dataset.num_classes), np.float32)
+    return np.concatenate(parts) if parts else np.zeros((0, *task.dataset.outputs), np.float32)

@@ -11,16 +11,16 @@ import torch
 from compress.data.base import Dataset, Normalization, Split
 from compress.recipe import Recipe
 from compress.tasks import TASKS, make_task
-from compress.tasks.image_classification import ImageClassification
+from compress.tasks.classification import Classification
 
 
-def make(inputs: np.ndarray, normalization: Normalization, classes: int = 3, **data: Any) -> ImageClassification:
+def make(inputs: np.ndarray, normalization: Normalization, classes: int = 3, **data: Any) -> Classification:
     labels = np.arange(len(inputs)) % classes
     split = Split(inputs, labels)
     names = tuple("abcdefgh"[:classes])
     shape = (inputs.shape[3], *inputs.shape[1:3])
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}, "data": data})
-    return ImageClassification(recipe, Dataset("npz", split, split, split, names, shape, normalization))
+    return Classification(recipe, Dataset("npz", split, split, split, names, shape, normalization))
 
 
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 8, 6, 3), dtype=np.uint8)
@@ -58,7 +58,7 @@ def test_cutout_hides_with_the_mean() -> None:
 def test_task_made_from_a_recipe() -> None:
     task = make(BYTES, RGB)
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
-    assert isinstance(make_task(recipe, task.dataset), ImageClassification)
+    assert isinstance(make_task(recipe, task.dataset), Classification)
 
 
 def test_distillation_loss_is_hintons() -> None:
@@ -116,4 +116,4 @@ def test_no_plots_of_very_many_classes() -> None:
     split = Split(BYTES, np.arange(40) % 3)
     dataset = Dataset("npz", split, split, split, tuple(map(str, range(101))), (3, 8, 6), RGB)
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
-    assert ImageClassification(recipe, dataset).plots(np.zeros((40, 101), np.float32), split.labels) == {}
+    assert Classification(recipe, dataset).plots(np.zeros((40, 101), np.float32), split.labels) == {}

@@ -1,4 +1,4 @@
-"""Pictures in, one class out."""
+"""One class out, whatever goes in: pictures, text, series or audio."""
 
 from __future__ import annotations
 
@@ -11,39 +11,23 @@ from numpy.typing import NDArray
 
 from compress.data.base import Dataset
 from compress.recipe import Recipe
-from compress.tasks.augment import augment, holes
+from compress.tasks.base import OnInputs
 
 #: With more classes a matrix of all pairs is of no use to a reader, and large.
 MOST_CLASSES_PLOTTED = 100
 
 
-class ImageClassification:
-    """The task over one dataset of (N, H, W, C) pictures."""
-
-    name = "image-classification"
+class Classification(OnInputs):
+    """The task over one dataset of samples with one class each."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
-        """Takes augmentation and seed from the recipe, normalisation from the data."""
-        self.dataset = dataset
-        self._changes = recipe.data.augment
-        self._seed = recipe.seed
-        normalization = dataset.normalization
-        std = torch.tensor(normalization.std, dtype=torch.float32)
-        self._factor = normalization.value_scale / std
-        self._offset = -torch.tensor(normalization.mean, dtype=torch.float32) / std
+        """Takes how inputs are prepared from the kind of the data.
 
-    def inputs(self, batch: NDArray[Any]) -> torch.Tensor:
-        """Returns normalised pictures, (N, C, H, W) float32, laid out channels last."""
-        x = torch.from_numpy(np.ascontiguousarray(batch)).float()
-        return x.mul_(self._factor).add_(self._offset).permute(0, 3, 1, 2)
-
-    def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
-        """Returns the normalised pictures of one augmented view; see `compress.tasks.augment`."""
-        x = self.inputs(augment(batch, index, changes=self._changes, seed=self._seed, view=view))
-        if "cutout" in self._changes:
-            hidden = torch.from_numpy(holes((x.shape[2], x.shape[3]), index, seed=self._seed, view=view))
-            x.masked_fill_(hidden[:, None], 0.0)  # 0 is the mean of the data
-        return x
+        Raises:
+            DataError: The data has other samples than the task is about.
+        """
+        super().__init__(recipe, dataset)
+        self.name = recipe.task
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
         """Returns the mean cross-entropy."""
@@ -76,23 +60,6 @@ class ImageClassification:
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of samples with the same most likely class, in percent."""
         return 100.0 * float((outputs.argmax(1) == reference.argmax(1)).mean())
-
-    def input_range(self) -> tuple[float, float]:
-        """Returns the least and largest normalised value: of all a byte can hold; for floats, of the train split."""
-        inputs = self.dataset.train.inputs if len(self.dataset.train) else self.dataset.calibration
-        if inputs is None or inputs.dtype == np.uint8:
-            ends = torch.tensor([0.0, 1.0])  # value * value_scale of a byte
-            values = ends[:, None] / torch.tensor(self.dataset.normalization.std) + self._offset
-        else:
-            ends = torch.from_numpy(
-                np.stack([inputs.min(axis=(0, 1, 2)), inputs.max(axis=(0, 1, 2))]).astype(np.float32)
-            )
-            values = ends * self._factor + self._offset
-        return float(values.min()), float(values.max())
-
-    def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[np.float32]:
-        """Returns NHWC pictures for NCHW ones."""
-        return inputs.permute(0, 2, 3, 1).contiguous().numpy()
 
     def plots(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
         """Returns confusion_matrix (row: label, column: answer), class_names and per_class_accuracy (percent)."""

@@ -1,0 +1,179 @@
+"""The form a network takes: pictures normalised, series padded, text as tokens; and what it has to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.base import Dataset, Normalization, Split, Vocabulary
+from compress.data.normalize import choose_normalization
+from compress.data.raw import RawData
+from compress.data.tokenizer import make_vocabulary
+from compress.errors import DataError
+from compress.recipe import Recipe
+from compress.wording import counted
+
+BYTE_SCALE = 1 / 255
+#: Tokens of a sample where the recipe says nothing.
+TOKENS = 128
+#: What tokens have in the place of a normalisation.
+NO_NORMALIZATION = Normalization(1.0, (0.0,), (1.0,), "none: tokens are numbers of a vocabulary")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The splits of a run, before they have their form.
+
+    Attributes:
+        train: What is learnt from.
+        validation: Held out of train.
+        test: For the report.
+        calibration: The source's own inputs to calibrate on.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    calibration: NDArray[Any] | None
+
+    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Parts:
+        """Returns the splits with their inputs changed."""
+        train, validation, test = (
+            replace(split, inputs=change(split.inputs)) for split in (self.train, self.validation, self.test)
+        )
+        return Parts(train, validation, test, None if self.calibration is None else change(self.calibration))
+
+
+def form(recipe: Recipe, raw: RawData, parts: Parts, normalization: Normalization | None, notes: list[str]) -> Dataset:
+    """Returns the dataset of splits that are made.
+
+    Raises:
+        DataError: The samples are not what the task needs.
+    """
+    make = {"pictures": _pictures, "series": _series, "features": _features, "text": _text}[raw.kind]
+    dataset = make(recipe, raw, parts, normalization)
+    return replace(dataset, notes=(*notes, *dataset.notes), front_end=raw.front_end, target_names=raw.target_names)
+
+
+def _pictures(recipe: Recipe, raw: RawData, parts: Parts, normalization: Normalization | None) -> Dataset:
+    inputs = parts.train.inputs
+    scale = raw.value_scale or (BYTE_SCALE if inputs.dtype == np.uint8 else 1.0)
+    chosen, notes = choose_normalization(parts.train, raw.calibration, scale, normalization)
+    height, width, channels = inputs.shape[1:]
+    return _dataset(recipe, raw, parts, (channels, height, width), chosen, notes=tuple(notes))
+
+
+def _features(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization | None) -> Dataset:
+    chosen, notes = choose_normalization(parts.train, raw.calibration, raw.value_scale or 1.0, None)
+    dataset = _dataset(recipe, raw, parts, parts.train.inputs.shape[1:], chosen, notes=tuple(notes))
+    return replace(dataset, kind="features")
+
+
+def _series(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization | None) -> Dataset:
+    """Pads series in front, so that a recurrent network's last step is the last one seen.
+
+    What was added counts in no statistics and is the mean, which is 0 for the network.
+    """
+    notes: tuple[str, ...] = ()
+    if parts.train.inputs.dtype == object or recipe.data.length is not None:
+        lengths = [len(one) for one in parts.train.inputs]
+        length = recipe.data.length or max(lengths, default=1)
+        parts = parts.each(lambda inputs: padded(inputs, length))
+        if min(lengths, default=length) < max(lengths, default=length) or recipe.data.length is not None:
+            shortest, longest = min(lengths, default=0), max(lengths, default=0)
+            note = (
+                f"Series have {shortest} to {counted(longest, 'step')}: longer ones than {length} keep their first "
+                f"{length}, shorter ones are padded in front with the mean."
+            )
+            notes = (note,)
+    rows = parts.train.inputs.reshape(-1, parts.train.inputs.shape[-1])
+    known = Split(rows[~np.isnan(rows).any(-1)], np.zeros(0, np.int64))
+    known = replace(known, labels=np.zeros(len(known.inputs), np.int64))
+    chosen, more = choose_normalization(known, None, raw.value_scale or 1.0, None)
+    mean = np.array(chosen.mean, np.float32) / np.float32(chosen.value_scale)
+    parts = parts.each(lambda inputs: np.where(np.isnan(inputs), mean, inputs).astype(np.float32))
+    shape = parts.train.inputs.shape[1:]
+    dataset = _dataset(recipe, raw, parts, shape, chosen, notes=(*notes, *more))
+    return replace(dataset, kind="series")
+
+
+def padded(inputs: NDArray[Any], length: int) -> NDArray[np.float32]:
+    """Returns (N, length, features) series, NaN in front of short ones, the ends of long ones cut off."""
+    features = inputs[0].shape[-1] if len(inputs) else 0
+    result = np.full((len(inputs), length, features), np.nan, np.float32)
+    for number, one in enumerate(inputs):
+        steps = min(len(one), length)
+        result[number, length - steps :] = one[:steps]
+    return result
+
+
+def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization | None) -> Dataset:
+    vocabulary = make_vocabulary(recipe.data.tokenizer, [str(one) for one in parts.train.inputs], recipe.seed)
+    length = recipe.data.length or TOKENS
+    if recipe.task == "language-modeling":
+        train, validation, test = (
+            _windows(split, vocabulary, length) for split in (parts.train, parts.validation, parts.test)
+        )
+        parts = Parts(train, validation, test, None)
+    else:
+        parts = parts.each(lambda texts: vocabulary.encode([str(one) for one in texts], length))
+    dataset = _dataset(recipe, raw, parts, (length,), NO_NORMALIZATION)
+    if recipe.task == "language-modeling":
+        dataset = replace(dataset, output_shape=(length, vocabulary.size))
+    return replace(dataset, kind="tokens", vocabulary=vocabulary)
+
+
+def _windows(split: Split, vocabulary: Vocabulary, length: int) -> Split:
+    """Returns texts cut into windows of `length` tokens, each with the tokens that follow one place later.
+
+    Windows do not overlap and do not reach from one text into the next; a text's last tokens, too few for a window, are
+    left out.
+    """
+    inputs, labels = [], []
+    for one in split.inputs:
+        tokens = vocabulary.encode_whole(str(one))
+        count = max((len(tokens) - 1) // length, 0)
+        inputs.append(tokens[: count * length].reshape(count, length))
+        labels.append(tokens[1 : count * length + 1].reshape(count, length))
+    if not inputs:
+        return Split(np.zeros((0, length), np.int32), np.zeros((0, length), np.int64))
+    return Split(np.concatenate(inputs).astype(np.int32), np.concatenate(labels).astype(np.int64))
+
+
+def _dataset(
+    recipe: Recipe,
+    raw: RawData,
+    parts: Parts,
+    input_shape: tuple[int, ...],
+    normalization: Normalization,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    dataset = Dataset(
+        name=recipe.data.source,
+        train=parts.train,
+        validation=parts.validation,
+        test=parts.test,
+        class_names=raw.class_names,
+        input_shape=input_shape,
+        normalization=normalization,
+        calibration=parts.calibration,
+        notes=notes,
+    )
+    if recipe.task == "anomaly-detection":
+        return replace(dataset, output_shape=input_shape)
+    if recipe.task != "regression":
+        return dataset
+    if parts.train.labels.dtype.kind != "f":
+        raise DataError(f"task regression needs numbers to predict, but source `{recipe.data.source}` has classes.")
+    values = parts.train.labels.astype(np.float64)
+    std = values.std(0) if len(values) else np.ones(values.shape[1])
+    return replace(
+        dataset,
+        output_shape=(values.shape[1],),
+        target_mean=tuple((values.mean(0) if len(values) else np.zeros(values.shape[1])).tolist()),
+        target_std=tuple(np.where(std > 0, std, 1.0).tolist()),
+    )
