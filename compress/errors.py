@@ -81,6 +81,10 @@ class ModelError(ResourceError):
     """The model could not be built, loaded, pruned or converted."""
 
 
+class DivergedError(ModelError):
+    """A training's loss, gradients or weights are no finite numbers any more."""
+
+
 class VerificationError(EdgecompressError):
     """The flatbuffer does not compute what it should, or holds what it should not."""
 

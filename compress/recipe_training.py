@@ -53,6 +53,11 @@ class TrainSpec(Block):
     clip_norm: float | None = Field(
         default=None, gt=0, description="Clip the gradient's norm to this; null: no clipping."
     )
+    on_divergence: Literal["stop", "retry"] = Field(
+        default="stop",
+        description="Where loss, gradients or weights stop being finite numbers: `stop` ends the run (exit code 4), "
+        "`retry` goes back to the start of the epoch with half the learning rate, three times at most.",
+    )
 
 
 class Trains(Block):

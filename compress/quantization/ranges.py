@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import ModelError
+from compress.errors import DivergedError, ModelError
 from compress.quantization.graph import Graph
 from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
 
@@ -81,10 +81,10 @@ class RangeGroup:
         """Takes a new range and works out scale and zero point from it.
 
         Raises:
-            ModelError: It is not finite, which happens when training diverges.
+            DivergedError: It is not finite, which happens when training diverges.
         """
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ModelError(
+            raise DivergedError(
                 "the activations are not finite any more: training has diverged. "
                 "Try a smaller quantize.train.learning_rate or clip_norm."
             )

@@ -210,8 +210,8 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, A
             codebooks.at(progress)
         if learned is None:
             twin.track_ranges(RANGE_MOMENTUM if progress < TRACKING_SHARE else None)
-        elif progress >= TRACKING_SHARE:
-            twin.learned = None
+        else:  # a training that has diverged may go back to where they were still learned
+            twin.learned = learned if progress < TRACKING_SHARE else None
 
     def after_step(_optimizer: torch.optim.Optimizer) -> None:
         twin.apply_masks()

@@ -48,11 +48,13 @@ class Progress:
         step: The next step to do.
         curve: Entries of the epochs finished.
         losses: Of the steps of the epoch that is not finished.
+        setbacks: What was said when it had to go back; each one halved the learning rate.
     """
 
     step: int
     curve: list[dict[str, Any]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    setbacks: list[str] = field(default_factory=list)
 
 
 class Checkpoint:
@@ -63,6 +65,7 @@ class Checkpoint:
         self.path: Path | None = None if ctx.checkpoints is None else ctx.checkpoints / f"{name}.checkpoint"
         self._ctx, self._now = ctx, now
         self._written = now()
+        self._held: bytes | None = None
 
     def load(self) -> dict[str, Any] | None:
         """Returns what was saved, None where nothing was, or nothing that can be read: a note then says so."""
@@ -73,11 +76,25 @@ class Checkpoint:
             payload = content[DIGEST:]
             if hashlib.sha256(payload).hexdigest().encode() != content[:DIGEST]:
                 raise ValueError("its hash differs")
-            saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            return _unpack(payload)
         except UNREADABLE as error:
             self._ctx.note(f"{self.path.name} is damaged ({error}): this training starts anew")
             return None
-        return saved
+
+    def last(self) -> dict[str, Any] | None:
+        """Returns what was held last, in this process or, where that has held nothing, in the file."""
+        return self.load() if self._held is None else _unpack(self._held)
+
+    def hold(
+        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, keeper: Keeper | None
+    ) -> None:
+        """Keeps it in memory for `last`, and in the file where there is one.
+
+        Raises:
+            ResourceError: The file system refused.
+        """
+        self._held = _pack(progress, model, optimizer, keeper)
+        self._write(self._held)
 
     def due(self) -> bool:
         """Returns whether it is time to save."""
@@ -91,25 +108,37 @@ class Checkpoint:
         Raises:
             ResourceError: The file system refused.
         """
-        if self.path is None:
-            return
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "step": progress.step,
-                "curve": progress.curve,
-                "losses": progress.losses,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                "kept": None if keeper is None else keeper.state(),
-            },
-            buffer,
-        )
-        payload = buffer.getvalue()
-        write_bytes(self.path, hashlib.sha256(payload).hexdigest().encode() + payload)
-        self._written = self._now()
+        if self.path is not None:
+            self._write(_pack(progress, model, optimizer, keeper))
+
+    def _write(self, payload: bytes) -> None:
+        if self.path is not None:
+            write_bytes(self.path, hashlib.sha256(payload).hexdigest().encode() + payload)
+            self._written = self._now()
+
+
+def _pack(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, keeper: Keeper | None) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "step": progress.step,
+            "curve": progress.curve,
+            "losses": progress.losses,
+            "setbacks": progress.setbacks,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "kept": None if keeper is None else keeper.state(),
+        },
+        buffer,
+    )
+    return buffer.getvalue()
+
+
+def _unpack(payload: bytes) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return saved
 
 
 def restore(
@@ -123,4 +152,4 @@ def restore(
         torch.cuda.set_rng_state_all(saved["random_cuda"])
     if keeper is not None:
         keeper.restore(saved["kept"])
-    return Progress(saved["step"], saved["curve"], saved["losses"])
+    return Progress(saved["step"], saved["curve"], saved["losses"], saved["setbacks"])

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.context import Context
-from compress.errors import ModelError
+from compress.errors import DivergedError, ModelError
 from compress.recipe import TrainSpec
 from compress.tasks.base import Task
 from compress.training.checkpoint import Checkpoint, Keeper, Progress, restore
+from compress.training.divergence import MOST_SETBACKS, check_weights, clip_gradients, no_better_than_guessing
 from compress.training.evaluate import outputs_of
 from compress.training.loss import Lesson, batch_loss
 from compress.training.precision import safe_kernels
-from compress.training.schedules import make_optimizer, rate_at
+from compress.training.schedules import make_optimizer, rate_at, set_rate
+from compress.wording import counted
 
 PROGRESS_INTERVAL_S = 0.25
 
@@ -68,7 +70,8 @@ def fit(
         keeper: What training changes beside the model's weights and buffers.
 
     Raises:
-        ModelError: There is nothing to train on, or the loss is not finite.
+        ModelError: There is nothing to train on.
+        DivergedError: Loss, gradients or weights are not finite, and the recipe does not say to try again, or it did.
         ResourceError: A checkpoint cannot be written.
     """
     train = task.dataset.train
@@ -82,46 +85,109 @@ def fit(
     first, last = round(span[0] * total), round(span[1] * total)
     torch.manual_seed(stage_seed(ctx.recipe.seed, name))
     optimizer = make_optimizer(model, spec)
-    announce = at_progress or (lambda _share: None)
-    checkpoint = Checkpoint(ctx, name)
+    announce, finish_step = at_progress or (lambda _share: None), after_step or (lambda _optimizer: None)
+    checkpoint, anchor = Checkpoint(ctx, name), Checkpoint(ctx, f"{name}.epoch")
     saved = checkpoint.load()
-    if saved is None:
-        done = Progress(first)
-    else:
+    done = Progress(first)
+    if saved is not None:
         announce((saved["step"] - 1) / total)  # ranges that had been frozen are frozen again
         done = restore(saved, model, optimizer, keeper)
         ctx.note(f"{name}: {done.step - first} of {last - first} steps were done before")
-    curve, losses = done.curve, done.losses
-    order = np.zeros(0, np.int64)
+        _tell_again(ctx, done, task, spec)
+    order: NDArray[np.int64] | None = None
     told = 0.0
     model.train()
-    for step in range(done.step, last):
+    while done.step < last:
+        step = done.step
         epoch, position = divmod(step, per_epoch)
-        if position == 0 or step == done.step:
+        if position == 0 or order is None:
             order = np.random.default_rng(stage_seed(ctx.recipe.seed, name, epoch + 1)).permutation(len(train))
         announce(step / total)
-        rate = rate_at(spec, (step + 0.5) / total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        if spec.on_divergence == "retry" and (position == 0 or step == first):
+            anchor.hold(done, model, optimizer, keeper)
+        rate = rate_at(spec, (step + 0.5) / total) * 0.5 ** len(done.setbacks)
+        set_rate(optimizer, rate)
         index = order[position * spec.batch_size : (position + 1) * spec.batch_size]
         where = f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"
-        loss = _step(
-            model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where
-        )
-        losses.append(loss)
-        if after_step is not None:
-            after_step(optimizer)
-        now = time.monotonic()
-        if now - told > PROGRESS_INTERVAL_S or step + 1 == last:
-            ctx.progress(step + 1, total, "step")
-            told = now
-        if position + 1 == per_epoch or step + 1 == last:
-            curve.append(_close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=losses, rate=rate))
-            losses = []
-        if checkpoint.due() or (step + 1 == last and done.step < last):
-            checkpoint.save(Progress(step + 1, curve, losses), model, optimizer, keeper)
+        try:
+            loss = _step(
+                model, spec, task, lesson, device=device, index=index, epoch=epoch, optimizer=optimizer, where=where
+            )
+            finish_step(optimizer)
+            save = checkpoint.due() or step + 1 == last
+            if save or position + 1 == per_epoch:  # nothing is kept, here or as the next epoch's start, that is broken
+                check_weights(model, spec, where)
+        except DivergedError as error:
+            kept = _last_good(error, spec, done, checkpoint, anchor)
+            announce(kept["step"] / total)
+            done, order = restore(kept, model, optimizer, keeper), None
+            _note_setback(ctx, name, done, step, per_epoch)
+            checkpoint.save(done, model, optimizer, keeper)
+            continue
+        done.step += 1
+        done.losses.append(loss)
+        told = _tell(ctx, told, done.step, total, now=done.step == last)
+        if position + 1 == per_epoch or done.step == last:
+            entry = _close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=done.losses, rate=rate)
+            _judge(ctx, entry, task, spec)
+            done.curve.append(entry)
+            done.losses = []
+        if save:
+            checkpoint.save(done, model, optimizer, keeper)
     model.eval()
-    return curve
+    return done.curve
+
+
+def _tell(ctx: Context, told: float, step: int, total: int, *, now: bool) -> float:
+    """Tells how far the training is, from time to time, and returns when that was last done."""
+    moment = time.monotonic()
+    if moment - told <= PROGRESS_INTERVAL_S and not now:
+        return told
+    ctx.progress(step, total, "step")
+    return moment
+
+
+def _last_good(
+    error: DivergedError, spec: TrainSpec, done: Progress, checkpoint: Checkpoint, anchor: Checkpoint
+) -> dict[str, Any]:
+    """Returns what a training that has diverged goes back to.
+
+    Raises:
+        DivergedError: It must not, or has done so too often.
+    """
+    kept = None
+    if spec.on_divergence == "retry" and len(done.setbacks) < MOST_SETBACKS:
+        kept = anchor.last()
+    if kept is None:
+        advice = "on_divergence: retry tries half of it by itself."
+        if done.setbacks:
+            advice = f"It went back {counted(len(done.setbacks), 'time')} before, to half the learning rate each time."
+        there = checkpoint.path is not None and checkpoint.path.is_file()
+        last = f" The last good checkpoint is {checkpoint.path}." if there else ""
+        raise DivergedError(f"{error} {advice}{last}") from error
+    return kept
+
+
+def _note_setback(ctx: Context, name: str, done: Progress, step: int, per_epoch: int) -> None:
+    rate = "half the learning rate" if not done.setbacks else f"1/{2 ** (len(done.setbacks) + 1)} of the learning rate"
+    back = done.step // per_epoch + 1
+    done.setbacks.append(f"{name}: training diverged at step {step + 1}; from epoch {back} on it has {rate}.")
+    ctx.warn(done.setbacks[-1])
+
+
+def _tell_again(ctx: Context, done: Progress, task: Task, spec: TrainSpec) -> None:
+    """Gives the warnings of a training that goes on, which an earlier run did not live to report."""
+    for message in done.setbacks:
+        ctx.warn(message)
+    for entry in done.curve:
+        _judge(ctx, entry, task, spec)
+
+
+def _judge(ctx: Context, entry: dict[str, Any], task: Task, spec: TrainSpec) -> None:
+    per_epoch = steps_per_epoch(len(task.dataset.train), spec.batch_size)
+    warning = no_better_than_guessing(entry, task.dataset.validation.labels, spec, per_epoch=per_epoch)
+    if warning is not None:
+        ctx.warn(warning)
 
 
 def _step(
@@ -140,8 +206,7 @@ def _step(
         loss = batch_loss(model, spec, task, lesson, device=device, index=index, epoch=epoch, where=where)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if spec.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
+        clip_gradients(model, spec, where)
         optimizer.step()
     return float(loss.detach())
 

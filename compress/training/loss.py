@@ -14,6 +14,7 @@ from torch import nn
 from compress.errors import ModelError
 from compress.recipe import TrainSpec
 from compress.tasks.base import Task
+from compress.training.divergence import diverged
 from compress.training.precision import autocast
 
 
@@ -68,7 +69,8 @@ def batch_loss(
         fast: Use bfloat16 where it pays.
 
     Raises:
-        ModelError: The model's output is no tensor, or the loss is not finite.
+        ModelError: The model's output is no tensor.
+        DivergedError: The loss is not finite.
     """
     train = task.dataset.train
     views = lesson.teacher.views if lesson.teacher is not None else None
@@ -90,8 +92,5 @@ def batch_loss(
         loss = task.distillation_loss(outputs, targets, labels, lesson.temperature, lesson.alpha)
     value = float(loss.detach())
     if not np.isfinite(value):
-        raise ModelError(
-            f"the loss is {value} ({where}): training has diverged. "
-            f"Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1."
-        )
+        raise diverged(f"the loss is {value}", where, spec)
     return loss

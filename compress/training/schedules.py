@@ -29,6 +29,12 @@ def rate_at(spec: TrainSpec, progress: float) -> float:
             return spec.learning_rate
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives all of an optimizer's parameters a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def make_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     """Returns the optimizer of a TrainSpec; only matrices and filters decay, biases and norms do not."""
     decayed: list[nn.Parameter] = []

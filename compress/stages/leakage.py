@@ -1,0 +1,38 @@
+"""A test accuracy that may come from leakage is told as such."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.leakage import leaked
+from compress.stages.base import Workbench
+from compress.wording import counted, verb
+
+
+def warn_of_leakage(bench: Workbench, outputs: NDArray[np.float32]) -> int:
+    """Returns how many test samples the training data holds too; where there are any, the report says so.
+
+    Args:
+        bench: The run.
+        outputs: The shipped flatbuffer's over the test split, to tell what it scores on the other samples.
+    """
+    known = leaked(bench.dataset)
+    count, total = int(known.sum()), len(known)
+    if count:
+        bench.ctx.warn(
+            f"{counted(count, 'test sample')} of {total:,} ({count / total:.1%}) {verb(count, 'is', 'are')} in the "
+            f"training data too, with the same content: {_effect(bench, outputs, known)}"
+        )
+    return count
+
+
+def _effect(bench: Workbench, outputs: NDArray[np.float32], known: NDArray[np.bool_]) -> str:
+    labels, new = bench.dataset.test.labels, ~known
+    if not new.any():
+        return "the test figures say nothing of new samples. Split the data otherwise."
+    overall = bench.task.metrics(outputs, labels).get("accuracy")
+    if overall is None:
+        return "the test figures may be too good. Remove them from either."
+    others = bench.task.metrics(outputs[new], labels[new])["accuracy"]
+    return f"the test accuracy of {overall:.2f} % is {others:.2f} % without them. Remove them from either."

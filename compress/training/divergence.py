@@ -1,0 +1,95 @@
+"""What tells that a training has diverged, and what tells that it has learnt nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from compress.errors import DivergedError
+from compress.recipe import TrainSpec
+
+#: How often a training may go back before it is given up.
+MOST_SETBACKS = 3
+#: Standard deviations that an accuracy must lie above guessing, to be more than luck.
+SIGMAS = 2.0
+#: Where luck alone makes more points than this, a validation split is too small to tell.
+LARGEST_LUCK = 10.0
+
+
+def diverged(what: str, where: str, spec: TrainSpec) -> DivergedError:
+    """Returns the error for something that is no finite number any more, with what to try."""
+    return DivergedError(
+        f"{what} ({where}): training has diverged. Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1."
+    )
+
+
+def clip_gradients(model: nn.Module, spec: TrainSpec, where: str) -> None:
+    """Clips the gradients where the recipe says so.
+
+    Raises:
+        DivergedError: One is not finite; the message names its parameter.
+    """
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if not math.isfinite(float(norm)):
+        found = (name for name, p in model.named_parameters() if p.grad is not None and not _is_finite(p.grad))
+        culprit = next(found, None)
+        what = "the gradients are too large" if culprit is None else f"the gradient of {culprit} is not finite"
+        raise diverged(what, where, spec)
+    if spec.clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(model.parameters(), spec.clip_norm, norm)
+
+
+def check_weights(model: nn.Module, spec: TrainSpec, where: str) -> None:
+    """Lets a model pass whose weights are all finite; buffers may hold infinity, as masks of attention do.
+
+    Raises:
+        DivergedError: One is not; the message names it.
+    """
+    for name, weight in model.named_parameters():
+        if not _is_finite(weight):
+            raise diverged(f"{name} has values that are not finite", where, spec)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def guessing(labels: NDArray[Any]) -> tuple[float, float] | None:
+    """Returns what always answering the most frequent class scores, and what luck may add to it, in percent points.
+
+    None where there are no classes to guess, or too few samples to tell.
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        return None
+    share = float(np.bincount(labels).max()) / len(labels)
+    luck = 100.0 * SIGMAS * math.sqrt(share * (1.0 - share) / len(labels))
+    return (100.0 * share, luck) if 0.0 < luck <= LARGEST_LUCK else None
+
+
+def no_better_than_guessing(
+    entry: dict[str, Any], labels: NDArray[Any], spec: TrainSpec, *, per_epoch: int
+) -> str | None:
+    """Returns a warning where a model has learnt nothing by the end of its warm-up, else None.
+
+    Args:
+        entry: Of the training's curve.
+        labels: Of the validation split.
+        spec: Its warm-up counts.
+        per_epoch: Steps of an epoch.
+    """
+    epoch, warm = int(entry["epoch"]), max(spec.warmup * spec.epochs * per_epoch, 1.0)
+    accuracy = entry.get("validation_accuracy")
+    if accuracy is None or not (epoch - 1) * per_epoch < warm <= epoch * per_epoch:
+        return None
+    level = guessing(labels)
+    if level is None or accuracy > sum(level):
+        return None
+    return (
+        f"After the warm-up (epoch {epoch} of {spec.epochs}) the validation accuracy is {accuracy:.1f} %: no better "
+        f"than always answering the most frequent class ({level[0]:.1f} %). Check labels, inputs and learning_rate."
+    )
