@@ -21,6 +21,7 @@ from compress.quantization.twin import Twin
 from compress.recipe import QuantizeSpec
 from compress.stages.analysis import analyse_run
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
+from compress.stages.leakage import warn_of_leakage
 from compress.stages.twins import LABELS, load_twin
 from compress.tflite.census import Census, NotInt8, census
 from compress.tflite.flatbuffer import read_model, weight_zeros
@@ -73,6 +74,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     found = census(model, io=bench.recipe.io, labels=labels, activations=spec.activations, allow=spec.allow)
     metrics: dict[str, Any] = {
         "test_samples": len(split),
+        "leaked_test_samples": warn_of_leakage(bench, outputs),
         "models": rows,
         "census": found.as_dict(),
         "data": data_summary(bench),
