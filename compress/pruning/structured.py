@@ -11,7 +11,9 @@ Works on any module that torch-pruning's dependency graph can follow; needs no p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,14 +21,13 @@ from torch import nn
 from compress.errors import ModelError
 from compress.models.attention import close_attention, open_attention
 from compress.models.count import Counts, count
-from compress.pruning.channels import ROOT_TYPES, Root
+from compress.pruning.channels import Root
 from compress.pruning.cut import Channels, compose, cut
 from compress.pruning.graph import ChannelGraph, clone, run, undisturbed
-from compress.pruning.heads import heads_of
 from compress.pruning.importance import GroupMagnitude, Importance, Unrated
+from compress.pruning.layers import layer_widths, paths_of
 from compress.pruning.negligible import negligible
 from compress.pruning.probe import broken_roots
-from compress.pruning.recurrent import RECURRENT, units_of
 from compress.pruning.results import PruningReport, StepReport
 from compress.pruning.widths import (
     CLOSE_ENOUGH,
@@ -48,6 +49,9 @@ TRIALS = 4
 NOUNS = {"params": "parameters", "macs": "multiply-accumulates"}
 #: A prediction that is off by less than this share counts as exact.
 EXACT = 1e-3
+
+
+Result = TypeVar("Result")
 
 
 class StructuredPruner:
@@ -93,7 +97,7 @@ class StructuredPruner:
         self._steps = steps
         self._round_to = round_to
         self._importance = importance or GroupMagnitude()
-        self._protected = _paths(model, protected)
+        self._protected = paths_of(model, protected)
         run(model, self._example)  # first, so that a model that does not fit its input is a clear error
         open_attention(model)
         self._before = self._count(model)
@@ -104,21 +108,15 @@ class StructuredPruner:
         self.kept: Channels = {}
         graph = self._graph()
         self._attention = [root.name for root in graph.roots if root.kind == "heads"]
-        self._widths = _widths(model, self._attention)
+        self._widths = layer_widths(model, self._attention)
         segments, unrated = self._rated(graph.roots)
         #: Atoms of each segment at the start: floors and rounding are relative to them.
         self._original = {segment.key: len(segment.atoms) for segment in segments}
         self._whole = self._kept_whole(graph, segments, unrated)
-        roots = self._usable(self._graph() if self._following else graph)
-        segments = [segment for segment in segments if segment.root not in self._whole]
-        self._largest = self._share(self._trial(roots, segments, self._most(segments)), of)
-        if ratio > self._largest + REACH:
-            raise ModelError(
-                f"cannot remove {ratio:.1%} of the {NOUNS[of]}: with every layer at least {round_to} channels and "
-                f"a tenth of its width, at most {self._largest:.1%} can go. "
-                f"Ask for a smaller ratio or `round_to`{_or_else(unrated)}."
-            )
-        self._whole |= self._left_alone(roots, segments)
+        self._unrated = unrated
+        graph, self._largest = self._fitting(self._graph() if self._following else graph, self._reach)
+        roots = self._usable(graph)
+        self._whole |= self._left_alone(roots, self._segments(roots))
 
     def prune_step(self, step: int) -> StepReport:
         """Prunes to the share that is due after this step, `ratio * step / steps` of the original model.
@@ -135,13 +133,13 @@ class StructuredPruner:
         if step != len(self._done) + 1 or step > self._steps:
             raise ValueError(f"step {step} is out of turn: {len(self._done)} of {self._steps} are done")
         asked = self._ratio * step / self._steps
-        graph = self._graph()
-        roots = self._usable(graph)
-        segments = self._segments(roots)
         shapes = [item.shape for item in run(self.model, self._example)]
         target = (1 - asked) * getattr(self._before, self._of)
         # Only the last step has to hit the share; before it, the ranking matters more.
-        removed = self._search(roots, segments, target, CLOSE_ENOUGH if step == self._steps else FAR_OFF)
+        close = CLOSE_ENOUGH if step == self._steps else FAR_OFF
+        attempt = partial(self._search, target=target, close_enough=close)
+        graph, removed = self._fitting(self._graph(), attempt)
+        segments = self._segments(self._usable(graph))
         self.kept = compose(self.kept, graph.remove(_removals(segments, removed)))
         if [item.shape for item in run(self.model, self._example)] != shapes:
             raise ModelError("pruning changed the shape of the model's output; protect the layer that makes it")
@@ -157,7 +155,7 @@ class StructuredPruner:
     def report(self) -> PruningReport:
         """Returns what has been removed so far, layer by layer."""
         now = self._count(self.model)
-        widths = {name: (self._widths[name], width) for name, width in _widths(self.model, self._attention).items()}
+        left = layer_widths(self.model, self._attention)
         return PruningReport(
             of=self._of,
             asked=self._ratio,
@@ -165,7 +163,7 @@ class StructuredPruner:
             removed_macs=self._share(now, "macs"),
             params=(self._before.params, now.params),
             macs=(self._before.macs, now.macs),
-            widths=widths,
+            widths={name: (self._widths[name], width) for name, width in left.items()},
             whole=dict(self._whole),
             largest_share=self._largest,
             rounding_points=self._rounding_points,
@@ -215,9 +213,47 @@ class StructuredPruner:
             raise ModelError(
                 f"{type(self.model).__name__} has no channels that can be pruned "
                 f"({reasons or 'it has no conv or linear layer'}). "
-                f"Use `method: unstructured`{_or_else(unrated)}, or leave out `prune`."
+                f"Use `method: unstructured`{', or another `importance`' if unrated else ''}, or leave out `prune`."
             )
         return whole
+
+    def _reach(self, roots: Sequence[Root], segments: Sequence[Segment]) -> float:
+        """Returns the largest share that can go.
+
+        Raises:
+            ModelError: It is less than what is asked for.
+        """
+        largest = self._share(self._trial(roots, segments, self._most(segments)), self._of)
+        if self._ratio > largest + REACH:
+            raise ModelError(
+                f"cannot remove {self._ratio:.1%} of the {NOUNS[self._of]}: with every layer at least {self._round_to} "
+                f"channels and a tenth of its width, at most {largest:.1%} can go. "
+                f"Ask for a smaller ratio or `round_to`{', or another `importance`' if self._unrated else ''}."
+            )
+        return largest
+
+    def _fitting(
+        self, graph: ChannelGraph, attempt: Callable[[list[Root], list[Segment]], Result]
+    ) -> tuple[ChannelGraph, Result]:
+        """Returns what came of an attempt at cutting; layers whose widths do not go together are left whole."""
+        while True:
+            roots = self._usable(graph)
+            try:
+                return graph, attempt(roots, self._segments(roots))
+            except _DoNotFitError as error:  # the widths tried at first went together, these do not
+                self._leave_broken(roots, error)
+                graph, self._largest = self._fitting(self._graph(), self._reach)
+
+    def _leave_broken(self, roots: Sequence[Root], error: _DoNotFitError) -> None:
+        """Leaves whole what cannot be cut as it was tried; the rest may need attributes that follow it."""
+        tried = [root for root in roots if root.name in error.removals]
+        broken, following = broken_roots(self.model, self._example, tried, error.removals)
+        if not broken and following <= self._following:
+            raise error
+        self._following |= following
+        for root in tried:
+            if root.name in broken:
+                self._whole.update(dict.fromkeys(root.members, broken[root.name]))
 
     def _left_alone(self, roots: Sequence[Root], segments: Sequence[Segment]) -> dict[str, str]:
         """Returns the layers that are too small to matter, as far as the others can give the asked share."""
@@ -264,14 +300,17 @@ class StructuredPruner:
 
     def _trial(self, roots: Sequence[Root], segments: Sequence[Segment], removed: Sequence[int]) -> Counts:
         """Returns what is left when so much goes, counted on a copy."""
-        copy = clone(self.model)
-        cut(copy, roots, _removals(segments, removed))
-        run(copy, self._example)
+        copy, removals = clone(self.model), _removals(segments, removed)
+        try:
+            cut(copy, roots, removals)
+            run(copy, self._example)
+        except ModelError as error:
+            raise _DoNotFitError(str(error), removals) from error
         return self._count(copy)
 
     def _count(self, model: nn.Module) -> Counts:
         with undisturbed(model):
-            return count(model, self._shape)
+            return count(model, self._shape, self._example.dtype)
 
     def _graph(self) -> ChannelGraph:
         """Returns the channels of the model as it is now."""
@@ -294,9 +333,12 @@ class StructuredPruner:
         return 1 - after / max(before, 1)
 
 
-def _or_else(unrated: Mapping[str, str]) -> str:
-    """Returns a way out to name where the importance cannot rate some roots."""
-    return ", or another `importance`" if unrated else ""
+class _DoNotFitError(ModelError):
+    """The model does not run with such widths; `removals` has what was cut of each root."""
+
+    def __init__(self, message: str, removals: Mapping[str, list[int]]) -> None:
+        super().__init__(message)
+        self.removals = {name: channels for name, channels in removals.items() if channels}
 
 
 def _removals(segments: Sequence[Segment], removed: Sequence[int]) -> dict[str, list[int]]:
@@ -305,28 +347,3 @@ def _removals(segments: Sequence[Segment], removed: Sequence[int]) -> dict[str, 
     for segment, atoms in zip(segments, removed, strict=True):
         channels.setdefault(segment.root, []).extend(lowest(segment, atoms))
     return channels
-
-
-def _widths(model: nn.Module, attention: Iterable[str]) -> dict[str, int]:
-    """Returns the output channels of each conv and linear layer, hidden units, and the heads of attention layers."""
-    widths = {}
-    for name, module in model.named_modules():
-        if isinstance(module, RECURRENT):
-            widths[name] = units_of(module, "out")
-        elif isinstance(module, ROOT_TYPES):
-            widths[name] = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-    return widths | {name: heads_of(model.get_submodule(name)) for name in attention}
-
-
-def _paths(model: nn.Module, modules: Iterable[nn.Module]) -> tuple[str, ...]:
-    """Returns the paths of some modules of a model.
-
-    Raises:
-        ModelError: One is not part of it.
-    """
-    names = {id(module): name for name, module in model.named_modules()}
-    chosen = list(modules)
-    strangers = [module for module in chosen if id(module) not in names]
-    if strangers:
-        raise ModelError(f"a protected {type(strangers[0]).__name__} is not part of the model to prune")
-    return tuple(names[id(module)] for module in chosen)
