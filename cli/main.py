@@ -70,7 +70,10 @@ KINDS: tuple[tuple[type[EdgecompressError], str], ...] = (
 #: What a shell sees of a program that SIGPIPE ended: the reader of our output has gone (`edgecompress schema | head`).
 PIPE_CLOSED = 141
 #: Refusals of the file system that are no fault of the program.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EIO)
+REFUSALS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO,
+    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE,
+)  # fmt: skip
 
 
 class _Interrupted(Exception):  # noqa: N818 - an event, carried past typer, which would swallow its text

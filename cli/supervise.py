@@ -7,6 +7,7 @@ child after a moment of grace. Everything a run keeps is written atomically, so 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from compress.errors import ExitCode
 
 GRACE_S = 1.0
 POLL_S = 0.02
+#: Of Linux's <sys/prctl.h>.
+PR_SET_PDEATHSIG = 1
 
 
 class ChildDied(Exception):  # noqa: N818 - it is an event, not a mistake
@@ -68,8 +71,10 @@ def supervise(work: Callable[[], int]) -> int:
     # A shell starts its background jobs with SIGINT ignored; `kill -INT` must stop those too.
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
+            _end_with(parent)
             signal.signal(signal.SIGTERM, previous)
             _be_child(work)
         if terminated:
@@ -88,6 +93,16 @@ def supervise(work: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, previous)
         signal.signal(signal.SIGINT, interrupt)
     return code
+
+
+def _end_with(parent: int) -> None:
+    """Lets the system end this process with its parent (Linux): `kill -9` of a run must leave nothing that holds it."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (AttributeError, OSError):  # another system: an orphan ends by itself, when its work is done
+        return
+    if os.getppid() != parent:  # it was gone before we asked
+        os._exit(int(ExitCode.INTERRUPTED))
 
 
 def _be_child(work: Callable[[], int]) -> NoReturn:

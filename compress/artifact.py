@@ -8,13 +8,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compress.errors import ResourceError
+from compress.file_lock import exclusive
 
+#: Why a step has to be made that never was.
+MISSING = "not made yet"
+#: How files end that are not whole yet.
+PARTIAL = ".partial"
 MANIFEST = "manifest.json"
 
 
@@ -39,7 +45,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -54,6 +60,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise ResourceError(
             f"cannot write {path}: {error.strerror or error}. Free space or choose another folder."
         ) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes had begun to write in a folder; nobody else may be writing there."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -142,6 +155,39 @@ class Store:
         """Returns where a step's trainings save how far they are, until it is finished."""
         return self.root / "checkpoints" / self.folder(stage, fingerprint).name
 
+    def lock(self, stage: str, fingerprint: str) -> Path:
+        """Returns the file that whoever makes a step holds locked."""
+        return self.root / "locks" / self.folder(stage, fingerprint).name
+
+    def once(
+        self, stage: str, fingerprint: str, make: Callable[[Path], dict[str, Any]], note: Callable[[str], None]
+    ) -> StageResult:
+        """Returns a step that several runs may need; the first one makes it while the others wait.
+
+        Args:
+            stage: Its name.
+            fingerprint: Of what it depends on.
+            make: Fills a folder and returns the figures.
+            note: Told who is waited for, and which damage is mended.
+        """
+
+        def waiting(holder: str) -> None:
+            note(f"{holder} is making the {stage} already: waiting for it")
+
+        result, _ = self.load(stage, fingerprint)
+        if result is not None:
+            return result
+        with exclusive(self.lock(stage, fingerprint), waiting):
+            result, why = self.load(stage, fingerprint)
+            if result is not None:
+                return result
+            if why != MISSING:
+                note(f"{self.folder(stage, fingerprint)}: {why}. It is made again")
+            started = time.monotonic()
+            with self.workspace(stage, fingerprint) as work:
+                figures = make(work)
+                return self.finish(work, stage, fingerprint, figures, time.monotonic() - started, ())
+
     def load(self, stage: str, fingerprint: str) -> tuple[StageResult | None, str]:
         """Returns a finished step, or None and why it has to be made (again)."""
         folder = self.folder(stage, fingerprint)
@@ -170,8 +216,8 @@ class Store:
                 "finished before",
             )
         except FileNotFoundError:
-            return None, "not made yet"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return None, MISSING
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return None, f"its manifest cannot be read ({error})"
 
     def finished(self, stage: str) -> list[dict[str, Any]]:

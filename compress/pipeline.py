@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
-from compress.artifact import StageResult, Store, sha256_file, sha256_json, write_bytes
+from compress.artifact import StageResult, Store, remove_partial, sha256_file, sha256_json, write_bytes
 from compress.context import Context, Event, Listener
 from compress.errors import ExitCode, ResourceError
 from compress.file_lock import BusyError, exclusive
@@ -130,7 +130,7 @@ def _make(step: Step, bench: Any, store: Store) -> StageResult:
     def waiting(holder: str) -> None:
         bench.ctx.note(f"{holder} is making this stage already: waiting for it")
 
-    with exclusive(store.root / "locks" / store.folder(step.stage, step.fingerprint).name, waiting):
+    with exclusive(store.lock(step.stage, step.fingerprint), waiting):
         made, _ = store.load(step.stage, step.fingerprint)
         return made if made is not None and not step.fresh else _make_alone(step, bench, store)
 
@@ -198,7 +198,7 @@ def _former_files(output: Path) -> set[str]:
     """Returns the files that the report in a folder lists, none where there is no report."""
     try:
         return set(json.loads((output / REPORT).read_bytes())["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
 
@@ -234,7 +234,7 @@ def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]
                 return None
         beside = ("report.md", "report.html", "report.png", LOCK)
         return report if all((output / name).is_file() for name in beside) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -264,6 +264,7 @@ def _alone(output: Path) -> Iterator[None]:
             raise ResourceError(
                 f"{output} is in use: {error}. Wait until that run ends, or choose another folder with --output."
             ) from error
+        remove_partial(output)
         yield
 
 

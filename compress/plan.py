@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
-from compress.artifact import StageResult, Store, sha256_file, sha256_json
+from compress.artifact import MISSING, StageResult, Store, sha256_file, sha256_json
 from compress.changes import changed
 from compress.errors import ModelError
 from compress.machine import cores, cpu_name
@@ -22,7 +22,6 @@ STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "b
 _TRAINING = ("torch", "numpy")
 _CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
 FRESH = "asked to be made again (--fresh)"
-MISSING = "not made yet"
 #: Libraries whose version can change a stage's result.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "teacher": _TRAINING,
@@ -163,8 +162,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             parts["student"] = _model_parts(recipe, recipe.student)
             parts["distill"] = _dump(recipe.distill)
         case "prune":
-            parts["prune"] = _dump(recipe.prune)
-            parts["soft"] = _soft_parts(recipe, learn=recipe.prune is not None and recipe.prune.learn_from_teacher)
+            parts |= _prune_parts(recipe)
         case "quantize":
             parts |= _quantize_parts(recipe)
         case "export":
@@ -178,6 +176,21 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
         case "benchmark":
             parts["benchmark"] = _dump(recipe.benchmark)
             parts["machine"] = [cpu_name(), cores()]
+    return parts
+
+
+def _prune_parts(recipe: Recipe) -> dict[str, Any]:
+    """Returns what pruning depends on: also what times its models, where a latency decides on the widths."""
+    spec = recipe.prune
+    if spec is None:
+        return {}
+    parts = {"prune": _dump(spec), "soft": _soft_parts(recipe, learn=spec.learn_from_teacher)}
+    if spec.goal[0] == "latency" and spec.widths is None:
+        parts["timed"] = {
+            "runtime": recipe.benchmark.runtimes[0],
+            "threads": recipe.benchmark.threads,
+            "cpu": cpu_name(),
+        }
     return parts
 
 

@@ -6,6 +6,7 @@ result depends on: versions, machine, data. Those widths go into `prune.widths`;
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -100,7 +101,9 @@ def folder_of(document: Document, facts: dict[str, Any], path: Path) -> str:
     beside = path.absolute().parent
     if "base_dir" not in facts:
         return str(beside)
-    folder = Path(beside, Path(facts["base_dir"]).expanduser())
+    folder = Path(beside, Path(facts["base_dir"]))
+    with contextlib.suppress(RuntimeError):  # `~name` of a user whom this machine does not have
+        folder = Path(beside, Path(facts["base_dir"]).expanduser())
     if not folder.is_dir() and _relative_paths(document.data):
         document.complain(
             (), f"its base_dir {folder} is not there, from which {_relative_paths(document.data)[0]} is read",
@@ -121,7 +124,8 @@ def _relative_paths(data: dict[str, Any]) -> list[str]:
                 continue
             if key in ("source", "model") and not value.startswith(_PREFIXED):
                 continue
-            if not Path(value.removeprefix("keras/")).expanduser().is_absolute():
+            value = value.removeprefix("keras/")
+            if not (value.startswith("~") or Path(value).is_absolute()):
                 paths.append(f"{block}.{key}")
     return paths
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from compress.recipe_fields import (
@@ -65,6 +67,11 @@ OTHER_VALUES = {"gpu": "cuda", "float": "float32", "fp32": "float32", "i8": "int
 #: Letters of a wrong text that a message repeats.
 MAX_SHOWN = 60
 PERCENT = 100
+#: Words that other tools, and YAML before version 1.2, take for a switch.
+SWITCHES = {"yes": True, "on": True, "y": True, "no": False, "off": False, "n": False}
+CURLY = re.compile("[\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}]")
+#: Problems that are shown; whoever has more has given another file than he thinks.
+MAX_PROBLEMS = 50
 #: Required keys -> what to write.
 EXAMPLES = {"version": "write `version: 1`", "model": "for example `model: resnet8`"}
 
@@ -76,10 +83,12 @@ def complain_about(error: ValidationError, document: Document) -> None:
         path = real_path(detail["loc"], document.data, into_lists=False)
         if detail["type"] == "wrong_combination":
             path = (*path, *filter(None, [str(detail["ctx"]["key"])]))
-        if path in seen or any(path[: len(broken)] == broken for broken in document.broken):
+        if path in seen or document.is_broken(path):
             continue
         seen.add(path)
-        message, hint = _words(detail, path)
+        # The nearest names of thousands would take minutes to find.
+        many = len(document.problems) >= MAX_PROBLEMS
+        message, hint = ("is not valid", "") if many else _words(detail, path)
         document.complain(path, message, hint, of_key=detail["type"] == "extra_forbidden")
 
 
@@ -122,7 +131,8 @@ def _words(detail: ErrorDetails, path: KeyPath) -> tuple[str, str]:
     if kind in ("value_error", "wrong_combination"):
         return detail["msg"].removeprefix("Value error, "), ""
     if path == ("name",) and kind != "string_type":
-        return "must begin with a letter or digit and hold letters, digits, `.`, `-`, `_` and spaces, 100 at most", ""
+        slip = _slip(field, value) if isinstance(value, str) else ""
+        return "must begin with a letter or digit and hold letters, digits, `.`, `-`, `_` and spaces, 100 at most", slip
     if isinstance(path[-1], int):
         return f"expected {listed(choices(field))}, found {found(value)}", nearest(value, choices(field))
     if kind == "too_short" and not value:
@@ -180,6 +190,8 @@ def _hint(path: KeyPath, value: Any) -> str:
     members = alternatives(field.annotation)
     if path == ("version",):
         return "this program reads version 1"
+    if isinstance(value, str) and (slip := _slip(field, value)):
+        return slip
     block = block_of(field)
     if block is not None:
         example = "model: " if "model" in keys_of(block) and isinstance(value, str) else ""
@@ -196,6 +208,20 @@ def _hint(path: KeyPath, value: Any) -> str:
         return f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
     if "below 1" in range_words(field) and isinstance(value, (int, float)) and 1 < value < PERCENT:
         return f"a share: write {value:g} % as {value / PERCENT:g}"
+    return ""
+
+
+def _slip(field: FieldInfo, text: str) -> str:
+    """Returns how to mend a text that is nearly what was meant, "" where it is none of the usual slips."""
+    members = alternatives(field.annotation)
+    if CURLY.search(text):
+        return "curly quotes are letters like any other: use straight ones"
+    if block_of(field) is not None and (glued := re.fullmatch(r"(\w+):(\S+)", text)):
+        return f"a space is missing behind the colon: `{glued[1]}: {glued[2]}`"
+    if bool in members and text.lower() in SWITCHES:
+        return f"write `{str(SWITCHES[text.lower()]).lower()}`"
+    if (int in members or float in members) and re.match(r"[\d.]+ *[a-zA-Z%]+$", text):
+        return "write the number alone"
     return ""
 
 

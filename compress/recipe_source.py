@@ -18,10 +18,12 @@ from compress.errors import Problem, RecipeError
 from compress.recipe_fields import KeyPath, dotted
 from compress.recipe_syntax import syntax_problem
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 400_000
 MAX_NODES = 10_000
 MAX_DEPTH = 20
 MAX_DIGITS = 40
+#: Letters of a key that a message repeats.
+MAX_KEY = 60
 #: Control characters and lone surrogates, which only escapes (`"\0"`) can bring into a text.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
@@ -60,10 +62,21 @@ class Document:
             first = second = self.keys  # for a key that is missing: the key of the block it should stand in
         return self.file, 1
 
+    def is_broken(self, path: KeyPath) -> bool:
+        """Returns whether a path, or a block around it, has been complained about already."""
+        return any(path[:length] in self.broken for length in range(len(path) + 1))
+
     def complain(self, path: KeyPath, message: str, hint: str = "", *, of_key: bool = False) -> None:
         """Adds a problem at a path."""
         file, line = self.where(path, of_key=of_key)
-        self.problems.append(Problem(message, dotted(path), file, line, hint))
+        self.problems.append(Problem(message, spelled(path), file, line, hint))
+
+
+def spelled(path: KeyPath) -> str:
+    """Returns a path as users write it, cut where a key is no word."""
+    return dotted(
+        tuple(f"{part[:MAX_KEY]}..." if isinstance(part, str) and len(part) > MAX_KEY else part for part in path)
+    )
 
 
 class _TooLargeError(Exception):
@@ -113,13 +126,18 @@ def parse(text: str, file: str) -> Document:
     Raises:
         RecipeError: The text is not YAML, or larger than a recipe can be.
     """
+    loader: RecipeLoader | None = None
     try:
-        node = RecipeLoader(text).get_single_node()
+        loader = RecipeLoader(text)
+        node = loader.get_single_node()
     except _TooLargeError as error:
         limits = f"at most {MAX_NODES:,} values, nested at most {MAX_DEPTH} deep"
         raise RecipeError([Problem(f"too large for a recipe: {limits}", "", file, error.args[0])]) from None
     except (yaml.MarkedYAMLError, ReaderError) as error:
         raise RecipeError([syntax_problem(error, text, file)]) from None
+    except (ValueError, OverflowError) as error:  # PyYAML converts `"\U99999999"` and `%YAML 1.999...` unchecked
+        line = 1 if loader is None else loader.line + 1
+        raise RecipeError([Problem(f"not valid YAML: {error}", "", file, line)]) from None
     document = Document(file)
     if node is not None:
         document.data = _Reader(document).read(node, ())
@@ -170,9 +188,13 @@ class _Reader:
                 )
                 continue
             key = key_node.value
+            if UNPRINTABLE.search(key):
+                message = f"the key {key!a} holds control characters"
+                self.document.problems.append(Problem(message, dotted(path), self.document.file, line))
+                continue
             if key in own:
                 message = f"this key stands here twice, first on line {own[key]}"
-                full = dotted((*path, key))
+                full = spelled((*path, key))
                 self.document.problems.append(Problem(message, full, self.document.file, line, "keep one of the two"))
                 continue
             own[key] = line
@@ -194,6 +216,7 @@ class _Reader:
         if kind == "str":
             if UNPRINTABLE.search(text):
                 self._refuse(path, "the text holds control characters")
+                return None
             return text
         if kind == "null":
             if text == "" and node.style is None:

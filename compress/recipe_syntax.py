@@ -11,6 +11,11 @@ from compress.errors import Problem
 EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
     ("character '\\t'", "a tab stands here, and YAML indents with spaces only", "replace tabs by spaces"),
     (
+        "unknown escape character",
+        "a backslash in double quotes begins an escape, and this is none",
+        "use single quotes, or `/` between folders",
+    ),
+    (
         "mapping values are not allowed",
         "a `:` stands where none can",
         "check the indentation, or quote text that holds `: `",

@@ -15,8 +15,9 @@ from compress.recipe import Recipe
 from compress.recipe_checks import check
 from compress.recipe_fields import KeyPath, accepts_null, block_of, dotted, field_at
 from compress.recipe_lock import folder_of, is_lock, refuse_what_is_decided, unwrap, written
-from compress.recipe_messages import complain_about, empty_block, real_path
+from compress.recipe_messages import MAX_PROBLEMS, complain_about, empty_block, real_path
 from compress.recipe_source import MAX_BYTES, Document, parse
+from compress.wording import counted
 
 OVERRIDE = "--set"
 
@@ -47,7 +48,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         refuse_what_is_decided(document, list(overrides))
     recipe = _validated(document, path, facts)
     if recipe is None:
-        raise RecipeError(_in_order(document.problems))
+        raise RecipeError(_first_of(_in_order(document.problems)))
     return recipe
 
 
@@ -153,7 +154,7 @@ def _validated(document: Document, path: Path, facts: dict[str, Any] | None) -> 
     # A lock file holds every default: only what decides something can contradict something else.
     given = data if facts is None else written(data)
     for problem_path, message, hint in check(given) if given is not None else ():
-        if not any(problem_path[: len(broken)] == broken for broken in document.broken):
+        if not document.is_broken(problem_path):
             document.complain(problem_path, message, hint)
     return None if document.problems else recipe
 
@@ -187,3 +188,11 @@ def _name_from(path: Path) -> str:
 def _in_order(problems: list[Problem]) -> list[Problem]:
     """Returns each problem once, the file's by line, then the overrides'."""
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.file == OVERRIDE, problem.line))
+
+
+def _first_of(problems: list[Problem]) -> list[Problem]:
+    """Returns the first problems, and how many more there are."""
+    more = len(problems) - MAX_PROBLEMS
+    if more <= 0:
+        return problems
+    return [*problems[:MAX_PROBLEMS], Problem(f"{counted(more, 'more problem')} after these", "", problems[0].file)]

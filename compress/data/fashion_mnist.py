@@ -27,6 +27,8 @@ CLASSES = (
 DOWNLOAD_FOLDER = "data"
 #: IDX type code of unsigned bytes.
 UBYTE = 8
+#: The largest of the four files has 47 MB.
+LARGEST_BYTES = 1024**3
 
 
 def load(recipe: Recipe, _trust: bool) -> RawData:
@@ -50,21 +52,24 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     Raises:
         DataError: It cannot be read, is of another kind, or is not as long as its header says.
     """
+    header = 4 * (1 + dimensions)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            start = stream.read(header)
+            if start[:4] != bytes((0, 0, UBYTE, dimensions)) or len(start) < header:
+                raise DataError(f"{path}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")
+            shape = [int(side) for side in np.frombuffer(start, ">u4", dimensions, 4)]
+            size = int(np.prod(shape, dtype=object))
+            # No more than the header says, whatever an archive would unpack to.
+            content = stream.read(min(size, LARGEST_BYTES) + 1)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({why}). Is the file whole? Fetch it again.") from error
-    header = 4 * (1 + dimensions)
-    if content[:4] != bytes((0, 0, UBYTE, dimensions)) or len(content) < header:
-        raise DataError(f"{path}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")
-    shape = [int(side) for side in np.frombuffer(content, ">u4", dimensions, 4)]
-    expected = header + int(np.prod(shape, dtype=object))
-    if len(content) != expected:
-        problem = "truncated" if len(content) < expected else "too long"
-        size = counted(len(content), "byte")
-        raise DataError(f"{path}: {problem}: {size}, but its header says {expected:,}. Fetch it again.")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()  # writable, as torch wants it
+    if len(content) != size:
+        problem = "truncated" if len(content) < size else "too long"
+        found = counted(header + len(content), "byte")
+        raise DataError(f"{path}: {problem}: {found}, but its header says {header + size:,}. Fetch it again.")
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()  # writable, as torch wants it
 
 
 def _split(images: Path, labels: Path) -> Split:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import safetensors
 import torch
 from safetensors.torch import load
 
+from compress.archives import check_unpacked
 from compress.errors import ModelError
 
 State = dict[str, torch.Tensor]
@@ -52,6 +54,8 @@ def read_state(path: Path) -> State:
     start = _bytes(path, _HEADER)
     if path.suffix == ".safetensors" or _looks_like_safetensors(start, path):
         return read_safetensors(path)
+    if start[:1] == ZIP:
+        _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,6 +97,15 @@ def _looks_like_safetensors(start: bytes, path: Path) -> bool:
     if len(start) < _HEADER or start[8:] != b"{":
         return False
     return bool(struct.unpack("<Q", start[:8])[0] <= path.stat().st_size)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses zip bombs; `torch.save` packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked(path, archive.infolist(), "weights", ModelError)
+    except (zipfile.BadZipFile, ValueError, OSError):  # damaged: torch says how
+        return
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:

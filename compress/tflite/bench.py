@@ -11,6 +11,9 @@ from compress.tflite.child import call
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.latency import Latency, find_runtime
 
+#: A file that has not run by then is taken to hang the interpreter.
+START_S = 60.0
+
 
 @dataclass(frozen=True)
 class BenchRow:
@@ -69,7 +72,7 @@ def bench(
         files = {str(place): str(path.absolute()) for place, path in enumerate(paths)}
         arguments = {"paths": files, "runtime": runtime, "threads": count, "runs": runs}
         try:
-            measured = call("bench", arguments, on_progress=progress, runtime=runtime)
+            measured = call("bench", arguments, start_s=START_S * len(paths), on_progress=progress, runtime=runtime)
         except ModelError:
             _find_culprit(paths, runtime)
             raise
@@ -87,7 +90,7 @@ def _find_culprit(paths: Sequence[Path], runtime: str) -> None:
     """
     for path in paths:
         try:
-            call("invoke", {"path": str(path.absolute()), "runtime": runtime}, runtime=runtime)
+            call("invoke", {"path": str(path.absolute()), "runtime": runtime}, timeout_s=START_S, runtime=runtime)
         except ModelError as error:
             message = str(error).removeprefix(f"{path.absolute()}: ")
             raise ModelError(f"{path}: {message}") from error

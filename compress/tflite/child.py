@@ -33,6 +33,7 @@ def call(
     arguments: dict[str, Any],
     *,
     timeout_s: float | None = None,
+    start_s: float | None = None,
     on_progress: Progress | None = None,
     runtime: str | None = None,
 ) -> Any:
@@ -42,6 +43,7 @@ def call(
         task: Its name.
         arguments: Plain JSON values.
         timeout_s: The child is ended after this time; None: never.
+        start_s: The child is ended where it has told no progress by then; None: never.
         on_progress: Told how far the task is.
         runtime: The runtime the task uses, where it may need an environment of its own.
 
@@ -63,18 +65,26 @@ def call(
             env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
         )
         expired = threading.Event()
-        timer = threading.Timer(timeout_s or 0, _expire, (child, expired))
-        if timeout_s is not None:
+        limits = [threading.Timer(limit, _expire, (child, expired)) for limit in (timeout_s, start_s) if limit]
+        for timer in limits:
             timer.start()
+
+        def progress(done: int, total: int) -> None:
+            if start_s is not None:
+                limits[-1].cancel()
+            if on_progress is not None:
+                on_progress(done, total)
+
         try:
-            answer = _converse(child, arguments, on_progress)
+            answer = _converse(child, arguments, progress)
             child.wait()
         finally:  # also on Ctrl-C: nothing goes on without us
-            timer.cancel()
+            for timer in limits:
+                timer.cancel()
             child.kill()
             child.wait()
         if expired.is_set():
-            raise ModelError(f"the interpreter did not answer within {timeout_s:g} s and was ended")
+            raise ModelError(f"the interpreter did not answer within {timeout_s or start_s:g} s and was ended")
         if "result" in answer:
             return answer["result"]
         if "error" in answer:
@@ -88,9 +98,7 @@ def _expire(child: subprocess.Popen[bytes], expired: threading.Event) -> None:
     child.kill()
 
 
-def _converse(
-    child: subprocess.Popen[bytes], arguments: dict[str, Any], on_progress: Progress | None
-) -> dict[str, Any]:
+def _converse(child: subprocess.Popen[bytes], arguments: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
     """Hands the arguments over and returns the last line, {} where the child ended without one."""
     assert child.stdin is not None  # noqa: S101 - both are pipes
     assert child.stdout is not None  # noqa: S101
@@ -104,8 +112,7 @@ def _converse(
                 return {}
             if "progress" not in message:
                 return message
-            if on_progress is not None:
-                on_progress(*message["progress"])
+            on_progress(*message["progress"])
     return {}
 
 

@@ -69,7 +69,7 @@ def measure(
         runs: Timed invokes per flatbuffer.
         warm_up_runs: Least invokes before the first timed one.
         seed: Of the inputs and of the order within the rounds.
-        on_progress: Told how many timed invokes of all are done.
+        on_progress: Told how many timed invokes of all are done; 0 once all flatbuffers have run.
 
     Raises:
         UsageError: There is no such runtime.
@@ -85,6 +85,8 @@ def measure(
     order = list(sessions)
     rng = random.Random(seed)  # noqa: S311 - an order, not a secret
     done, total = 0, runs * len(sessions)
+    if on_progress is not None:
+        on_progress(done, total)
     with _no_garbage_collection():
         for share in _shares(runs):
             rng.shuffle(order)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,14 +74,14 @@ class StoredTargets:
 
     def _view(self, view: int) -> torch.Tensor:
         fingerprint = sha256_json({"teacher": self._fingerprint, "view": view})
-        result, _ = self._store.load(STAGE, fingerprint)
-        if result is None:
-            started = time.monotonic()
-            with self._store.workspace(STAGE, fingerprint) as work:
-                buffer = io.BytesIO()
-                np.save(buffer, self._compute(view), allow_pickle=False)
-                write_bytes(work / "outputs.npy", buffer.getvalue())
-                result = self._store.finish(work, STAGE, fingerprint, {"view": view}, time.monotonic() - started, ())
+
+        def make(work: Path) -> dict[str, Any]:
+            buffer = io.BytesIO()
+            np.save(buffer, self._compute(view), allow_pickle=False)
+            write_bytes(work / "outputs.npy", buffer.getvalue())
+            return {"view": view}
+
+        result = self._store.once(STAGE, fingerprint, make, self._ctx.note)
         return torch.from_numpy(np.load(result.path("outputs.npy"), allow_pickle=False))
 
     @torch.inference_mode()

@@ -25,5 +25,5 @@ def test_message_is_the_agreed_one(
 
 
 def test_every_golden_file_has_its_recipe() -> None:
-    assert len(MISTAKES) >= 20
+    assert len(MISTAKES) >= 30  # the ones that people make most
     assert {path.stem for path in FOLDER.glob("*.txt")} == {path.stem for path in MISTAKES}

@@ -95,7 +95,7 @@ def test_each_view_is_computed_when_it_is_first_asked_for_and_only_then(setup: S
     stored.targets(index, 0, setup.batch(index, 0))
     assert setup.teacher.asked == 512
     assert setup.loads == 1
-    assert len(list(setup.root.iterdir())) == 2
+    assert len(list(setup.root.glob("soft-targets-*"))) == 2
 
 
 def test_another_instance_reads_them_from_disk_without_the_teacher(setup: Setup) -> None:
