@@ -7,6 +7,7 @@ of the wrong type counts as not there, so these checks run whatever else is wron
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from compress.recipe import SOURCES
@@ -240,10 +241,11 @@ def _training(data: dict[str, Any]) -> Iterator[Finding]:
 def _lists(data: dict[str, Any]) -> Iterator[Finding]:
     for path in (("data", "augment"), ("quantize", "allow"), ("benchmark", "runtimes")):
         given = _block(data, path[0]).get(path[1])
-        if isinstance(given, list):
-            for place, value in enumerate(given):
-                if value in given[:place]:
-                    yield (*path, place), f"`{value}` is there twice", "remove one"
+        seen: set[str] = set()
+        for place, value in enumerate(given if isinstance(given, list) else ()):
+            if repr(value) in seen:
+                yield (*path, place), f"`{value}` is there twice", "remove one"
+            seen.add(repr(value))
 
 
 def _ladder(data: dict[str, Any]) -> Iterator[Finding]:
@@ -254,6 +256,17 @@ def _ladder(data: dict[str, Any]) -> Iterator[Finding]:
     if given.get("escalate") is not None and given.get("max_drop_points") is None:
         message = "needs `max_drop_points`: without it nothing tells when PTQ is not enough"
         yield ("quantize", "escalate"), message, "add for example `max_drop_points: 0.5`"
+def _paths(data: dict[str, Any]) -> Iterator[Finding]:
+    for block, key in (("data", "path"), ("data", "test_path"), ("teacher", "weights"), ("student", "weights")):
+        value = _block(data, block).get(key)
+        if isinstance(value, str) and value.startswith("~"):
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                name = value.partition("/")[0]
+                yield (block, key), f"`{name}` names a user that this machine does not have", "write the folder's path"
+
+
 
 
 def _runtimes(data: dict[str, Any]) -> Iterator[Finding]:
@@ -271,6 +284,7 @@ def _runtimes(data: dict[str, Any]) -> Iterator[Finding]:
 def _budget(data: dict[str, Any]) -> Iterator[Finding]:
     given = _block(data, "budget")
     for key, least, unit, why in (
+    _paths,
         ("size_kib", 1.0, "KiB", "the smallest flatbuffer with a layer in it is larger"),
         ("latency_ms", 0.001, "ms", "calling an interpreter alone takes longer"),
     ):

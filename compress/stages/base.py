@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -201,14 +200,13 @@ class Workbench:
                 "libraries": {name: importlib.metadata.version(name) for name in CONVERTERS},
             }
         )
-        result, _ = self.store.load("flatbuffer", fingerprint)
-        if result is None:
+
+        def make(work: Path) -> dict[str, Any]:
             self.ctx.note(f"converting the {stage} model to a flatbuffer")
-            started = time.monotonic()
-            with self.store.workspace("flatbuffer", fingerprint) as work:
-                convert(self.load(stage), self.dataset.input_shape, work / FLOAT, self.dataset.input_dtype)
-                result = self.store.finish(work, "flatbuffer", fingerprint, {}, time.monotonic() - started, ())
-        return result.path(FLOAT)
+            convert(self.load(stage), self.dataset.input_shape, work / FLOAT, self.dataset.input_dtype)
+            return {}
+
+        return self.store.once("flatbuffer", fingerprint, make, self.ctx.note).path(FLOAT)
 
 
 def validation_figures(bench: Workbench, model: nn.Module, prefix: str = "validation_") -> dict[str, float]:

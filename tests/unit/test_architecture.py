@@ -27,6 +27,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "quiet",
         "wording",
         "changes",
+        "figures",
+        "archives",
         "file_lock",
     ),
     ("tasks", "models", "data"),
