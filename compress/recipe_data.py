@@ -56,10 +56,14 @@ class DataSpec(Block):
         "`wav-folder` | `text-files` | `python:module:function`.",
     )
     path: str | None = Field(
-        default=None, description="The file or folder it is read from (and downloaded to, with `download: true`)."
+        default=None,
+        description="The file or folder it is read from (and downloaded to, with `download: true`); `text-files`: or a "
+        "pattern such as `texts/**/*.txt`.",
     )
     test_path: str | None = Field(
-        default=None, description="File or folder of the test split, where it is apart (`csv`, `jsonl`, `text-files`)."
+        default=None,
+        description="File (`text-files`: or folder, pattern) of the test split, where it is apart (`csv`, `jsonl`, "
+        "`text-files`).",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of a `python:` source.")
     download: bool = Field(default=False, description="Fetch `fashion-mnist` or `cifar10` if it is not there.")
@@ -70,19 +74,25 @@ class DataSpec(Block):
         default=None, description="1 for grey, 3 for RGB (grey pictures are repeated). Default: as the pictures are."
     )
     text: str | None = Field(
-        default=None, description="Column (`csv`) or key (`jsonl`) that holds the text. Default: the one called `text`."
+        default=None,
+        description="Column (`csv`) or key (`jsonl`) that holds the text. Default: the one called `text`. In a "
+        "`regression` over text it has to be named.",
     )
     label: str | None = Field(
         default=None,
         description="Column or key of the label, or of the number to predict. Default: the one called `label`.",
     )
     features: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Columns of numbers (`csv`). Default: all but label and group."
+        default=None,
+        min_length=1,
+        description="Columns of numbers (`csv`, `jsonl`); in a `jsonl` one key may hold a list of numbers, or a series "
+        "as a list of such lists. Default: all but label and group.",
     )
     split_by: str | None = Field(
         default=None,
         description="Column, key or array of groups, such as a speaker: no group is in two splits. In `wav-folder`, "
-        "`speaker` is the part of a file's name before the first underscore.",
+        "`speaker` is the part of a file's name before the first underscore, `name` the name itself: recordings of one "
+        "name in several classes stay together.",
     )
     length: int | None = Field(
         default=None,
@@ -90,6 +100,13 @@ class DataSpec(Block):
         le=MAX_LENGTH,
         description="Tokens or time steps of a sample; longer ones are cut, shorter ones padded in front. Default: 128 "
         "tokens; the longest series of the train split.",
+    )
+    hop: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_LENGTH,
+        description="Cut series longer than `length` into windows that begin every so many steps, each one a sample, "
+        "once the splits are made. Default: only the first `length` steps are used.",
     )
     tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec, description=str(TokenizerSpec.__doc__))
     audio: AudioSpec = Field(default_factory=AudioSpec, description=str(AudioSpec.__doc__))

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from compress.data import cifar10, digits, fashion_mnist, image_folder, npz, python_function
+from compress.data import (
+    cifar10,
+    digits,
+    fashion_mnist,
+    image_folder,
+    npz,
+    python_function,
+    tables,
+    text_files,
+    wav_folder,
+)
 from compress.data.base import Dataset, Normalization
 from compress.data.prepare import prepare
 from compress.data.raw import Source
@@ -17,6 +27,10 @@ SOURCES: dict[str, Source] = {
     "cifar10": Source(cifar10.load, cifar10.fingerprint),
     "image-folder": Source(image_folder.load, image_folder.fingerprint),
     "npz": Source(npz.load, npz.fingerprint),
+    "csv": Source(tables.load_csv, tables.fingerprint),
+    "jsonl": Source(tables.load_jsonl, tables.fingerprint),
+    "wav-folder": Source(wav_folder.load, wav_folder.fingerprint),
+    "text-files": Source(text_files.load, text_files.fingerprint),
 }
 #: What a name that starts so means: code of the user's own.
 PYTHON_PREFIX = "python:"

@@ -1,4 +1,4 @@
-"""Arrays by name (of an npz file, of a Python function), checked and brought into one form."""
+"""Arrays of pictures by name (of an npz file, of a Python function), checked and brought into one form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GREY_NDIM, COLOUR_NDIM = 3, 4
 BYTE = 255
 
 
-def raw_data(arrays: Mapping[str, Any], origin: str) -> RawData:
+def picture_data(arrays: Mapping[str, Any], origin: str) -> RawData:
     """Returns checked arrays: pictures (N, H, W, C) uint8 or float32, labels int64.
 
     Args:
@@ -36,12 +36,12 @@ def raw_data(arrays: Mapping[str, Any], origin: str) -> RawData:
     Raises:
         DataError: One is missing or cannot be used; the message says which, what it has and what was expected.
     """
-    given = {key: _array(arrays[key], f"{origin}: {key}") for key in KEYS if arrays.get(key) is not None}
+    given = {key: as_array(arrays[key], f"{origin}: {key}") for key in KEYS if arrays.get(key) is not None}
     _check_presence(given, arrays, origin)
     notes: list[str] = []
     if unknown := [key for key in arrays if key not in KEYS]:
         notes.append(f"{origin}: not used: {listing(unknown)}.")
-    inputs = _inputs({key: given[key] for key in INPUTS if key in given}, origin, notes)
+    inputs = picture_inputs({key: given[key] for key in INPUTS if key in given}, origin, notes)
     labels = {
         part: read_labels(given[f"y_{part}"], len(inputs[f"x_{part}"]), f"{origin}: y_{part}")
         for part in ("train", "test")
@@ -56,12 +56,17 @@ def raw_data(arrays: Mapping[str, Any], origin: str) -> RawData:
     return RawData(splits["train"], splits.get("test"), names, inputs.get("x_calibration"), notes=tuple(notes))
 
 
-def _array(value: Any, where: str) -> NDArray[Any]:
+def as_array(value: Any, where: str, expected: str = EXPECTED) -> NDArray[Any]:
+    """Returns an array; `expected` is for the message.
+
+    Raises:
+        DataError: The value is none.
+    """
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # lists of unequal length, tensors on a GPU
         kind = type(value).__name__
-        raise DataError(f"{where} is a {kind} that is no array ({error}). Expected {EXPECTED}.") from error
+        raise DataError(f"{where} is a {kind} that is no array ({error}). Expected {expected}.") from error
 
 
 def _check_presence(given: Mapping[str, Any], arrays: Mapping[str, Any], origin: str) -> None:
@@ -75,8 +80,12 @@ def _check_presence(given: Mapping[str, Any], arrays: Mapping[str, Any], origin:
             raise DataError(f"{origin}: {present} without {missing}: {has}. Expected {EXPECTED}.")
 
 
-def _inputs(given: dict[str, NDArray[Any]], origin: str, notes: list[str]) -> dict[str, NDArray[Any]]:
-    """Returns all pictures in one shape and type."""
+def picture_inputs(given: dict[str, NDArray[Any]], origin: str, notes: list[str]) -> dict[str, NDArray[Any]]:
+    """Returns all pictures in one shape and type.
+
+    Raises:
+        DataError: One is no array of pictures, or not of the form of the first.
+    """
     shaped = {key: _shaped(array, f"{origin}: {key}") for key, array in given.items()}
     kinds = {key: "integers" if array.dtype.kind in "iub" else "floats" for key, array in shaped.items()}
     first, *others = shaped
@@ -92,7 +101,7 @@ def _inputs(given: dict[str, NDArray[Any]], origin: str, notes: list[str]) -> di
                 f"({shaped[first].dtype}): they must be the same kind, on the same scale"
             )
     if kinds[first] == "floats":
-        return {key: _as_float(array, f"{origin}: {key}") for key, array in shaped.items()}
+        return {key: as_float(array, f"{origin}: {key}") for key, array in shaped.items()}
     if all(array.min() >= 0 and array.max() <= BYTE for array in shaped.values()):
         return {key: array.astype(np.uint8) for key, array in shaped.items()}
     low, high = min(int(array.min()) for array in shaped.values()), max(int(array.max()) for array in shaped.values())
@@ -120,7 +129,12 @@ def _shaped(array: NDArray[Any], where: str) -> NDArray[Any]:
     return array
 
 
-def _as_float(array: NDArray[Any], where: str) -> NDArray[np.float32]:
+def as_float(array: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Returns float32 values.
+
+    Raises:
+        DataError: Some are not finite, or too large.
+    """
     with np.errstate(over="ignore"):
         values = array.astype(np.float32)
     wrong = ~np.isfinite(values)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # sources are hashed without waiting for it
+    import torch
 
 #: What samples are, as the network sees them.
 Kind = Literal["pictures", "series", "features", "tokens"]
@@ -42,6 +44,7 @@ class Split:
         inputs: (N, ...) array as the source has it: pictures (N, H, W, C), series (N, steps, features) or (N,) objects
             of (steps, features), tables (N, features), text (N,) objects, tokens (N, length) int32.
         labels: (N,) int64 class numbers; (N, targets) float32 in a regression; (N, length) int64 next tokens.
+            Where there are no labels: zeros.
         groups: (N,) what each sample belongs to, such as a speaker; None where it is not known.
     """
 
@@ -93,10 +96,14 @@ class Ends:
     @property
     def dtype(self) -> torch.dtype:
         """Type of the input: whole numbers for tokens."""
+        import torch
+
         return torch.int32 if self.kind == "tokens" else torch.float32
 
     def example(self, samples: int = 1) -> torch.Tensor:
         """Returns an input of zeros."""
+        import torch
+
         return torch.zeros(samples, *self.input_shape, dtype=self.dtype)
 
 

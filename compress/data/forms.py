@@ -80,20 +80,21 @@ def _series(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalizatio
     """
     notes: tuple[str, ...] = ()
     if parts.train.inputs.dtype == object or recipe.data.length is not None:
-        lengths = [len(one) for one in parts.train.inputs]
-        length = recipe.data.length or max(lengths, default=1)
-        parts = parts.each(lambda inputs: padded(inputs, length))
-        if min(lengths, default=length) < max(lengths, default=length) or recipe.data.length is not None:
-            shortest, longest = min(lengths, default=0), max(lengths, default=0)
+        known = parts.train.inputs if len(parts.train) else parts.test.inputs
+        lengths = [len(one) for one in known]
+        shortest, longest = min(lengths, default=1), max(lengths, default=1)
+        length, hop = recipe.data.length or longest, recipe.data.hop
+        if shortest < longest or recipe.data.length is not None:
+            long = "keep their first steps" if hop is None else f"are cut into windows that begin every {hop}"
             note = (
-                f"Series have {shortest} to {counted(longest, 'step')}: longer ones than {length} keep their first "
-                f"{length}, shorter ones are padded in front with the mean."
+                f"Series have {shortest} to {counted(longest, 'step')}: longer ones than {length} {long}, shorter ones "
+                "are padded in front with the mean."
             )
             notes = (note,)
+        parts = cut(parts, length, hop)
     rows = parts.train.inputs.reshape(-1, parts.train.inputs.shape[-1])
-    known = Split(rows[~np.isnan(rows).any(-1)], np.zeros(0, np.int64))
-    known = replace(known, labels=np.zeros(len(known.inputs), np.int64))
-    chosen, more = choose_normalization(known, None, raw.value_scale or 1.0, None)
+    seen = rows[~np.isnan(rows).any(-1)]
+    chosen, more = choose_normalization(Split(seen, np.zeros(len(seen), np.int64)), None, raw.value_scale or 1.0, None)
     mean = np.array(chosen.mean, np.float32) / np.float32(chosen.value_scale)
     parts = parts.each(lambda inputs: np.where(np.isnan(inputs), mean, inputs).astype(np.float32))
     shape = parts.train.inputs.shape[1:]
@@ -101,14 +102,37 @@ def _series(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalizatio
     return replace(dataset, kind="series")
 
 
-def padded(inputs: NDArray[Any], length: int) -> NDArray[np.float32]:
-    """Returns (N, length, features) series, NaN in front of short ones, the ends of long ones cut off."""
-    features = inputs[0].shape[-1] if len(inputs) else 0
-    result = np.full((len(inputs), length, features), np.nan, np.float32)
-    for number, one in enumerate(inputs):
-        steps = min(len(one), length)
-        result[number, length - steps :] = one[:steps]
-    return result
+def cut(parts: Parts, length: int, hop: int | None) -> Parts:
+    """Returns series of one length: NaN in front of short ones; long ones cut off, or into windows.
+
+    Args:
+        parts: Splits of (N, steps, features) or (N,) objects of (steps, features).
+        length: Steps of a sample.
+        hop: From one window to the next; None: only the first window is used. Each has the label and the group of its
+            series; steps at the end that are too few for another window are left out.
+    """
+
+    def split(one: Split) -> Split:
+        inputs, owners = windows(one.inputs, length, hop)
+        return replace(one.take(owners), inputs=inputs)
+
+    calibration = None if parts.calibration is None else windows(parts.calibration, length, hop)[0]
+    return Parts(split(parts.train), split(parts.validation), split(parts.test), calibration)
+
+
+def windows(series: NDArray[Any], length: int, hop: int | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Returns (N, length, features) windows, NaN in front of short series, and which series each one is of."""
+    features = series[0].shape[-1] if len(series) else series.shape[-1] if series.ndim > 1 else 0
+    starts = [range(0, max(len(one) - length, 0) + 1, hop) if hop else range(1) for one in series]
+    result = np.full((sum(map(len, starts)), length, features), np.nan, np.float32)
+    owners = np.repeat(np.arange(len(series)), [len(one) for one in starts])
+    window = 0
+    for one, places in zip(series, starts, strict=True):
+        for start in places:
+            steps = one[start : start + length]
+            result[window, length - len(steps) :] = steps
+            window += 1
+    return result, owners
 
 
 def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization | None) -> Dataset:
@@ -116,7 +140,8 @@ def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization 
     length = recipe.data.length or TOKENS
     if recipe.task == "language-modeling":
         train, validation, test = (
-            _windows(split, vocabulary, length) for split in (parts.train, parts.validation, parts.test)
+            _next_tokens(split, vocabulary, length, part)
+            for part, split in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
         )
         parts = Parts(train, validation, test, None)
     else:
@@ -127,20 +152,28 @@ def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization 
     return replace(dataset, kind="tokens", vocabulary=vocabulary)
 
 
-def _windows(split: Split, vocabulary: Vocabulary, length: int) -> Split:
+def _next_tokens(split: Split, vocabulary: Vocabulary, length: int, part: str) -> Split:
     """Returns texts cut into windows of `length` tokens, each with the tokens that follow one place later.
 
     Windows do not overlap and do not reach from one text into the next; a text's last tokens, too few for a window, are
     left out.
+
+    Raises:
+        DataError: There are texts, but none is long enough for a window.
     """
-    inputs, labels = [], []
+    inputs, labels = [np.zeros((0, length), np.int32)], [np.zeros((0, length), np.int64)]
+    longest = 0
     for one in split.inputs:
         tokens = vocabulary.encode_whole(str(one))
+        longest = max(longest, len(tokens))
         count = max((len(tokens) - 1) // length, 0)
         inputs.append(tokens[: count * length].reshape(count, length))
         labels.append(tokens[1 : count * length + 1].reshape(count, length))
-    if not inputs:
-        return Split(np.zeros((0, length), np.int32), np.zeros((0, length), np.int64))
+    if len(split) and longest <= length:
+        raise DataError(
+            f"the longest of the {counted(len(split), f'{part} text')} has {counted(longest, 'token')}: no window of "
+            f"data.length ({length}) and its next token fits. Give longer texts, or a smaller data.length."
+        )
     return Split(np.concatenate(inputs).astype(np.int32), np.concatenate(labels).astype(np.int64))
 
 

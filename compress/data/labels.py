@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ EXPECTED = "expected one integer per sample, 0 to K-1"
 #: More classes than this are a mistake (a regression target, an identifier) rather than a wish.
 MAX_CLASSES = 100_000
 TWO = 2
+#: What a class of samples without anomaly may be called.
+NORMAL = ("normal", "0", "ok", "good", "false")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Labels:
     classes: int
 
 
-def read_labels(array: NDArray[Any], samples: int, where: str) -> Labels:
+def read_labels(array: NDArray[Any], samples: int, where: str, noun: str = "picture") -> Labels:
     """Returns an array's class numbers; (N, 1), whole floats and one-hot rows are understood too.
 
     Raises:
@@ -49,7 +51,7 @@ def read_labels(array: NDArray[Any], samples: int, where: str) -> Labels:
     if array.ndim != 1 and not one_hot:
         raise DataError(f"{where} has shape {array.shape}: {EXPECTED}")
     if len(array) != samples:
-        found = f"{counted(len(array), 'label')} for {counted(samples, 'picture')}"
+        found = f"{counted(len(array), 'label')} for {counted(samples, noun)}"
         raise DataError(f"{where} has {found}: {EXPECTED}")
     if one_hot:
         return Labels(array.argmax(axis=1).astype(np.int64), array.shape[1])
@@ -88,6 +90,41 @@ def class_names_of(given: NDArray[Any] | None, labels: Mapping[str, Labels], ori
     return names
 
 
+def anomaly_numbers(
+    answers: Mapping[str, Sequence[str] | None], sizes: Mapping[str, int], origin: str
+) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
+    """Returns 0 for what is normal and 1 for every other class, by part, and the two names.
+
+    Args:
+        answers: Class names by part; None where all samples are normal.
+        sizes: How many samples each part has.
+        origin: Where they are from, for messages.
+
+    Raises:
+        DataError: No class is called as what is normal is.
+    """
+    found = sorted({name for given in answers.values() for name in given or ()})
+    normal = [name for name in found if name.lower() in NORMAL]
+    if found and len(normal) != 1:
+        raise DataError(
+            f"{origin}: which of the labels {listing(found)} is the normal one? Call it `normal` (or one of "
+            f"{', '.join(NORMAL[1:])}); every other one is an anomaly."
+        )
+    numbers = {
+        part: np.zeros(sizes[part], np.int64)
+        if given is None
+        else np.array([one not in normal for one in given], np.int64)
+        for part, given in answers.items()
+    }
+    return numbers, ("normal", "anomaly")
+
+
+def unseen_classes(train: NDArray[Any], test: NDArray[Any], names: tuple[str, ...]) -> str:
+    """Returns which classes are in a test split but not in train, in words; "" if there are none."""
+    unseen = np.setdiff1d(test, train)
+    return _classes(unseen, names) if len(unseen) else ""
+
+
 def describe_classes(labels: Mapping[str, NDArray[np.int64]], names: tuple[str, ...], origin: str) -> list[str]:
     """Returns notes on classes without samples."""
     counts = {part: np.bincount(numbers, minlength=len(names)) for part, numbers in labels.items()}
@@ -96,10 +133,9 @@ def describe_classes(labels: Mapping[str, NDArray[np.int64]], names: tuple[str, 
     if len(nowhere):
         first = " If the labels start at 1, subtract 1." if nowhere.tolist() == [0] else ""
         notes.append(f"{origin}: no samples of {_classes(nowhere, names)}.{first}")
-    if "train" in counts and "test" in counts:
-        unseen = np.flatnonzero((counts["train"] == 0) & (counts["test"] > 0))
-        if len(unseen):
-            notes.append(f"{origin}: the test split has samples of {_classes(unseen, names)}, the train split none.")
+    both = "train" in counts and "test" in counts
+    if both and (unseen := unseen_classes(labels["train"], labels["test"], names)):
+        notes.append(f"{origin}: the test split has samples of {unseen}, the train split none.")
     return notes
 
 

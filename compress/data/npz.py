@@ -1,4 +1,4 @@
-"""Source `npz`: one NumPy archive with x_train, y_train and, if wanted, x_test, y_test, x_calibration, class_names."""
+"""Source `npz`: one NumPy archive with x_train, y_train and, if wanted, x_test, y_test and more, by the task."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.arrays import EXPECTED, KEYS, raw_data
+from compress.archives import check_unpacked
+from compress.data.named_arrays import expected, keys_of, raw_data
 from compress.data.raw import RawData, hash_files, required_path
 from compress.errors import DataError
 from compress.recipe import Recipe
-
-WHAT = f"an .npz file with {EXPECTED}"
 
 #: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method).
 UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -23,7 +22,7 @@ UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.
 def load(recipe: Recipe, _trust: bool) -> RawData:
     """Returns the archive's arrays, checked."""
     path = _path(recipe)
-    return raw_data(_read(path), str(path))
+    return raw_data(_read(path, recipe), str(path), recipe)
 
 
 def fingerprint(recipe: Recipe, _trust: bool) -> str:
@@ -31,15 +30,22 @@ def fingerprint(recipe: Recipe, _trust: bool) -> str:
     return hash_files([("npz", _path(recipe))])
 
 
+def _what(recipe: Recipe) -> str:
+    return f"an .npz file with {expected(recipe.task)}"
+
+
 def _path(recipe: Recipe) -> Path:
-    path = required_path(recipe, WHAT)
+    path = required_path(recipe, _what(recipe))
     if path.is_dir():
-        raise DataError(f"data.path {path} is a folder. Expected {WHAT}. Folders of pictures: source: image-folder.")
+        raise DataError(
+            f"data.path {path} is a folder. Expected {_what(recipe)}. Folders of pictures: source: image-folder."
+        )
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, recipe: Recipe) -> dict[str, Any]:
     """Returns the arrays by name; the ones that are not used are not read."""
+    keys, what = keys_of(recipe), _what(recipe)
     try:
         # Opened here, because NumPy leaves the file open where it turns out to be no archive.
         with path.open("rb") as handle:
@@ -47,11 +53,13 @@ def _read(path: Path) -> dict[str, Any]:
             archive = np.load(handle, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 example = "np.savez(path, x_train=..., y_train=...)"
-                raise DataError(f"{path} holds a single array. Expected {WHAT}: {example}")
-            return {name: _member(archive, name, path) if name in KEYS else None for name in archive.files}
+                raise DataError(f"{path} holds a single array. Expected {what}: {example}")
+            used = (info for info in archive.zip.infolist() if info.filename.removesuffix(".npy") in keys)
+            check_unpacked(path, used, "data.path", DataError)
+            return {name: _member(archive, name, path) if name in keys else None for name in archive.files}
     except UNREADABLE as error:
         why = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read ({why}). Expected {WHAT}.") from error
+        raise DataError(f"{path}: cannot be read ({why}). Expected {what}.") from error
 
 
 def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Any:

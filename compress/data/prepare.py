@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from compress.data.base import Dataset, Normalization, Split
 from compress.data.forms import Parts, form
+from compress.data.labels import unseen_classes
 from compress.data.pictures import fitted, sides
 from compress.data.raw import RawData, listing
 from compress.data.splits import by_group, derived_seed, stratified, subset, undivided
@@ -29,7 +31,9 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
     if raw.kind == "pictures":
         raw = _fitted(recipe, raw)
     train, test = raw.train, raw.test
-    if test is None:
+    if test is not None:
+        _keep_apart(recipe, {"train": train, "validation": raw.validation, "test": test})
+    else:
         train, test = _hold_out(recipe, train, "test", raw.class_names, notes)
         how = f"by {recipe.data.split_by}" if recipe.data.split_by else "stratified by class" if raw.class_names else ""
         notes.append(
@@ -38,8 +42,48 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
         )
     train = _thinned(train, recipe.data.train_samples, recipe.seed, "train_samples", notes)
     test = _thinned(test, recipe.data.test_samples, recipe.seed, "test_samples", notes)
-    train, validation = _hold_out(recipe, train, "validation", raw.class_names, notes)
+    if raw.validation is not None:
+        validation = raw.validation
+    else:
+        train, validation = _hold_out(recipe, train, "validation", raw.class_names, notes)
+    by_class = recipe.data.split_by is not None and raw.class_names and len(train)
+    if by_class and (unseen := unseen_classes(train.labels, test.labels, raw.class_names)):
+        notes.append(f"Split by {recipe.data.split_by}, the test split has samples of {unseen}, train none.")
+    if recipe.task == "anomaly-detection":
+        train = _normal(train, notes)
     return form(recipe, raw, Parts(train, validation, test, raw.calibration), normalization, notes)
+
+
+def _keep_apart(recipe: Recipe, splits: dict[str, Split | None]) -> None:
+    """Lets splits of the source's own pass that share no group.
+
+    Raises:
+        DataError: Two do, although the recipe asks for groups that are in one split only.
+    """
+    if recipe.data.split_by is None:
+        return
+    groups = {
+        part: set(one.groups.tolist()) for part, one in splits.items() if one is not None and one.groups is not None
+    }
+    for first, second in itertools.combinations(groups, 2):
+        if both := sorted(groups[first] & groups[second]):
+            raise DataError(
+                f"data.split_by: {recipe.data.split_by}: {counted(len(both), 'group')} of `{recipe.data.source}` "
+                f"{verb(len(both), 'is', 'are')} in both {first} and {second}: {listing(both)}. Remove them from one, "
+                "or give all samples as train, to be split by group."
+            )
+
+
+def _normal(train: Split, notes: list[str]) -> Split:
+    """Returns what an auto-encoder may learn from: samples without anomaly."""
+    normal = np.flatnonzero(train.labels == 0)
+    if len(train) and not len(normal):
+        raise DataError("all samples left to train on are anomalies; anomaly-detection learns what is normal.")
+    if left_out := len(train) - len(normal):
+        notes.append(
+            f"Left out of train, which is to hold what is normal: {counted(left_out, 'sample')} with an anomaly."
+        )
+    return train.take(normal)
 
 
 def _fitted(recipe: Recipe, raw: RawData) -> RawData:
@@ -52,6 +96,7 @@ def _fitted(recipe: Recipe, raw: RawData) -> RawData:
         raw,
         train=fit(raw.train),
         test=None if raw.test is None else fit(raw.test),
+        validation=None if raw.validation is None else fit(raw.validation),
         calibration=None if raw.calibration is None else fitted(raw.calibration, size, channels, name),
     )
 
@@ -72,6 +117,9 @@ def _hold_out(
         notes.append(f"Held out for the {purpose}, by {recipe.data.split_by}: {found}.")
         return split.take(kept), split.take(held)
     if not names:
+        if len(split) == 1:
+            key = "data.test_path, or more samples" if purpose == "test" else "more samples"
+            raise DataError(f"there is one sample only to hold out a {purpose} split from: give {key}.")
         kept, held = undivided(len(split), share, seed)
         return split.take(kept), split.take(held)
     kept, held = stratified(split.labels, share, seed)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.artifact import sha256_file, sha256_json
-from compress.data.arrays import EXPECTED, raw_data
+from compress.data.base import Split
+from compress.data.named_arrays import expected, raw_data
 from compress.data.raw import RawData
 from compress.errors import DataError
 from compress.python_source import call_function, load_function, python_source_file
@@ -26,15 +28,15 @@ def load(recipe: Recipe, trust: bool) -> RawData:
     """Returns the function's arrays, checked.
 
     Raises:
-        DataError: It failed, or returned something else than arrays of pictures and labels.
+        DataError: It failed, or returned something else than arrays of samples and labels.
         UsageError: No trust was given.
     """
     source, folder = recipe.data.source, Path(recipe.base_dir)
     load_function(source, folder, trust=trust, what=WHAT, error=DataError)  # asks for trust, also where it ran before
-    key = sha256_json([str(folder.absolute()), _written(recipe)])
+    key = sha256_json([str(folder.absolute()), _written(recipe), recipe.task, recipe.data.split_by])
     if key not in _RETURNED:
         returned = call_function(source, folder, recipe.data.args, trust=trust, what=WHAT, error=DataError)
-        _RETURNED[key] = raw_data(_by_name(returned, source), source)
+        _RETURNED[key] = raw_data(_by_name(returned, recipe), source, recipe)
     return _RETURNED[key]
 
 
@@ -44,9 +46,12 @@ def fingerprint(recipe: Recipe, trust: bool) -> str:
     It has to be called for that: what it reads may change while its code does not.
     """
     raw = load(recipe, trust)
-    arrays = [raw.train.inputs, raw.train.labels, raw.calibration]
-    arrays += [None, None] if raw.test is None else [raw.test.inputs, raw.test.labels]
-    return sha256_json([_written(recipe), list(raw.class_names), [_hash(array) for array in arrays]])
+    splits = [[_hash(array) for array in _arrays(split)] for split in (raw.train, raw.test)]
+    return sha256_json([_written(recipe), list(raw.class_names), splits, _hash(raw.calibration)])
+
+
+def _arrays(split: Split | None) -> list[NDArray[Any] | None]:
+    return [] if split is None else [split.inputs, split.labels, split.groups]
 
 
 def _written(recipe: Recipe) -> list[str]:
@@ -54,20 +59,23 @@ def _written(recipe: Recipe) -> list[str]:
     return [recipe.data.source, sha256_file(file), repr(recipe.data.args)]
 
 
-def _hash(array: np.ndarray[Any, Any] | None) -> list[str] | None:
+def _hash(array: NDArray[Any] | None) -> list[Any] | None:
     if array is None:
         return None
+    if array.dtype == object:  # texts, or series of several lengths: the array holds addresses only
+        return [one if isinstance(one, str) else _hash(one) for one in array]
     content = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() if array.size else ""
     return [str(array.dtype), str(array.shape), content]
 
 
-def _by_name(returned: Any, source: str) -> dict[str, Any]:
+def _by_name(returned: Any, recipe: Recipe) -> dict[str, Any]:
     if isinstance(returned, Mapping):
         return dict(returned)
     if isinstance(returned, (tuple, list)) and len(returned) == len(ORDER):
         return dict(zip(ORDER, returned, strict=True))
     length = f" of {len(returned)}" if isinstance(returned, (tuple, list)) else ""
     raise DataError(
-        f"{source} returned a {type(returned).__name__}{length}. Expected a dict with {EXPECTED}; "
+        f"{recipe.data.source} returned a {type(returned).__name__}{length}. Expected a dict with "
+        f"{expected(recipe.task)}; "
         f"or a tuple ({', '.join(ORDER)})"
     )

@@ -37,6 +37,7 @@ class RawData:
         kind: What the inputs are; `text` becomes tokens.
         front_end: Of audio: how frames were made of a waveform.
         target_names: Of a regression: the numbers to predict.
+        validation: The source's own validation split, None where it has none.
     """
 
     train: Split
@@ -48,6 +49,7 @@ class RawData:
     kind: RawKind = "pictures"
     front_end: Mapping[str, Any] | None = None
     target_names: tuple[str, ...] = ()
+    validation: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -63,26 +65,27 @@ class Source:
     fingerprint: Callable[[Recipe, bool], str]
 
 
-def data_path(recipe: Recipe) -> Path | None:
-    """Returns `data.path` from the recipe's folder, None where the recipe has none."""
-    if recipe.data.path is None:
+def data_path(recipe: Recipe, key: Literal["path", "test_path"] = "path") -> Path | None:
+    """Returns `data.path` (or `data.test_path`) from the recipe's folder, None where the recipe has none."""
+    written: str | None = getattr(recipe.data, key)
+    if written is None:
         return None
-    return Path(os.path.normpath(Path(recipe.base_dir, Path(recipe.data.path).expanduser())))
+    return Path(os.path.normpath(Path(recipe.base_dir, Path(written).expanduser())))
 
 
-def required_path(recipe: Recipe, expected: str) -> Path:
-    """Returns `data.path`; `expected` says what should lie there.
+def required_path(recipe: Recipe, expected: str, key: Literal["path", "test_path"] = "path") -> Path:
+    """Returns `data.path` (or `data.test_path`); `expected` says what should lie there.
 
     Raises:
         DataError: The recipe names no path, or nothing is there.
     """
-    path = data_path(recipe)
+    path = data_path(recipe, key)
     if path is None:
-        raise DataError(f"data.path is missing: source `{recipe.data.source}` reads {expected}")
+        raise DataError(f"data.{key} is missing: source `{recipe.data.source}` reads {expected}")
     try:
         path.stat()
     except OSError as error:
-        raise DataError(f"data.path {path}: {error.strerror or error}. Expected {expected}.") from error
+        raise DataError(f"data.{key} {path}: {error.strerror or error}. Expected {expected}.") from error
     return path
 
 

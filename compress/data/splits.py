@@ -77,9 +77,9 @@ def by_group(groups: NDArray[Any], labels: Index | None, share: float, seed: int
     held: list[int] = []
     have = np.zeros_like(goal)
     while len(left) > 1:
-        away = [float(np.square(have + table[one] - goal).sum()) for one in left]
+        away = np.square(have + table[left] - goal).sum(1)
         best = int(np.argmin(away))
-        if held and away[best] >= float(np.square(have - goal).sum()):
+        if held and away[best] >= np.square(have - goal).sum():
             break
         have += table[left[best]]
         held.append(left.pop(best))
@@ -100,6 +100,11 @@ def subset(labels: Index, count: int, seed: int) -> Index:
     return _draw(inverse, sizes, _apportion(sizes, count, low, sizes), seed)
 
 
+def strata(labels: NDArray[Any]) -> Index:
+    """Returns what samples are drawn by: their classes, or one for all where labels are no classes."""
+    return labels if labels.ndim == 1 and labels.dtype.kind == "i" else np.zeros(len(labels), np.int64)
+
+
 def calibration_inputs(dataset: Dataset, count: int, seed: int) -> NDArray[Any]:
     """Returns up to `count` inputs in random order, from the source's calibration set or else from train.
 
@@ -112,9 +117,7 @@ def calibration_inputs(dataset: Dataset, count: int, seed: int) -> NDArray[Any]:
     if dataset.calibration is not None:
         pool, labels = dataset.calibration, np.zeros(len(dataset.calibration), np.int64)
     else:
-        pool, labels = dataset.train.inputs, dataset.train.labels
-        if labels.ndim != 1 or labels.dtype.kind != "i":  # no classes
-            labels = np.zeros(len(pool), np.int64)
+        pool, labels = dataset.train.inputs, strata(dataset.train.labels)
     if not len(pool):
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration set.")
     index = subset(labels, count, seed)

@@ -19,9 +19,15 @@ RecipeOf = Callable[..., Recipe]
 def recipe_of(tmp_path: Path) -> RecipeOf:
     """Makes a recipe in the test's folder from keys of its `data` block."""
 
-    def make(source: str, *, seed: int = 0, **data: Any) -> Recipe:
-        student = {"model": "resnet8"}
-        return Recipe(version=1, seed=seed, student=student, data={"source": source, **data}, base_dir=str(tmp_path))
+    def make(source: str, *, seed: int = 0, task: str = "image-classification", **data: Any) -> Recipe:
+        return Recipe(
+            version=1,
+            task=task,
+            seed=seed,
+            student={"model": "resnet8"},
+            data={"source": source, **data},
+            base_dir=str(tmp_path),
+        )
 
     return make
 
