@@ -281,26 +281,26 @@ def _prepare(output: Path) -> None:
 def _recorder(output: Path) -> Iterator[Listener]:
     """Gives a listener that writes events.jsonl (all events) and run.log (all but progress)."""
     began = time.monotonic()
+    refused = f"cannot write in {output}: {{}}. Free space, or choose another folder with --output."
     try:
-        events = (output / "events.jsonl").open("w", encoding="utf-8")
-        log = (output / "run.log").open("a", encoding="utf-8")
+        # Without a buffer: what could not be written must not come up again when the file is closed.
+        events = (output / "events.jsonl").open("wb", buffering=0)
+        log = (output / "run.log").open("ab", buffering=0)
     except OSError as error:
-        raise ResourceError(
-            f"cannot write in {output}: {error.strerror or error}. Choose another folder with --output."
-        ) from error
+        raise ResourceError(refused.format(error.strerror or error)) from error
     with events, log:
 
         def record(event: Event) -> None:
             at = round(time.monotonic() - began, 3)
-            events.write(
-                json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str) + "\n"
-            )
-            events.flush()
-            if event.kind != "progress":
-                text = " ".join(f"{key}={value}" for key, value in event.data.items())
-                log.write(
-                    f"{datetime.now(UTC).isoformat(timespec='seconds')} {event.stage or 'run'} {event.kind} {text}\n"
-                )
-                log.flush()
+            line = json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str)
+            try:
+                events.write(f"{line}\n".encode())
+                if event.kind != "progress":
+                    text = " ".join(f"{key}={value}" for key, value in event.data.items())
+                    moment = datetime.now(UTC).isoformat(timespec="seconds")
+                    line = f"{moment} {event.stage or 'run'} {event.kind} {text}\n"
+                    log.write(line.encode("utf-8", "backslashreplace"))
+            except OSError as error:
+                raise ResourceError(refused.format(error.strerror or error)) from error
 
         yield record
