@@ -256,17 +256,6 @@ def _ladder(data: dict[str, Any]) -> Iterator[Finding]:
     if given.get("escalate") is not None and given.get("max_drop_points") is None:
         message = "needs `max_drop_points`: without it nothing tells when PTQ is not enough"
         yield ("quantize", "escalate"), message, "add for example `max_drop_points: 0.5`"
-def _paths(data: dict[str, Any]) -> Iterator[Finding]:
-    for block, key in (("data", "path"), ("data", "test_path"), ("teacher", "weights"), ("student", "weights")):
-        value = _block(data, block).get(key)
-        if isinstance(value, str) and value.startswith("~"):
-            try:
-                Path(value).expanduser()
-            except RuntimeError:
-                name = value.partition("/")[0]
-                yield (block, key), f"`{name}` names a user that this machine does not have", "write the folder's path"
-
-
 
 
 def _runtimes(data: dict[str, Any]) -> Iterator[Finding]:
@@ -284,13 +273,23 @@ def _runtimes(data: dict[str, Any]) -> Iterator[Finding]:
 def _budget(data: dict[str, Any]) -> Iterator[Finding]:
     given = _block(data, "budget")
     for key, least, unit, why in (
-    _paths,
         ("size_kib", 1.0, "KiB", "the smallest flatbuffer with a layer in it is larger"),
         ("latency_ms", 0.001, "ms", "calling an interpreter alone takes longer"),
     ):
         limit = given.get(key)
         if isinstance(limit, (int, float)) and not isinstance(limit, bool) and 0 < limit < least:
             yield ("budget", key), f"no model can meet {limit:g} {unit}: {why}", f"the unit is {unit}"
+
+
+def _paths(data: dict[str, Any]) -> Iterator[Finding]:
+    for block, key in (("data", "path"), ("data", "test_path"), ("teacher", "weights"), ("student", "weights")):
+        value = _block(data, block).get(key)
+        if isinstance(value, str) and value.startswith("~"):
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                name = value.partition("/")[0]
+                yield (block, key), f"`{name}` names a user that this machine does not have", "write the folder's path"
 
 
 #: Every rule, in the order of the recipe's blocks.
@@ -309,4 +308,5 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _ladder,
     _lists,
     _runtimes,
+    _paths,
 )

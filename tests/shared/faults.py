@@ -1,7 +1,7 @@
 """Runs with a file system that refuses: every write of a run in its turn, with the training stubbed.
 
-`run_cases` starts this file as a program under the shim (fault_shim.c): it imports what is heavy once, and forks for each
-case; stages hand over what a real run left.
+`run_cases` starts this file as a program under the shim (fault_shim.c): it imports what is heavy once and forks for
+each case; stages hand over what a real run left.
 """
 
 from __future__ import annotations
