@@ -9,7 +9,8 @@ SOURCES = (
     "digits", "fashion-mnist", "cifar10", "image-folder", "npz", "csv", "jsonl", "wav-folder", "text-files",
 )  # fmt: skip
 MODELS = (
-    "resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2", "text-cnn",
+    "resnet8", "resnet9", "resnet20", "ds-cnn", "mobilenet-v1", "mobilenet-v2", "text-cnn", "tcn", "gru", "lstm",
+    "transformer", "mlp", "fc-autoencoder",
 )  # fmt: skip
 #: Arguments of the built-in models: `int` counts channels, `float` multiplies them.
 MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
@@ -20,6 +21,12 @@ MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
     "mobilenet-v1": {"width": "float"},
     "mobilenet-v2": {"width": "float"},
     "text-cnn": {"width": "int", "embedding": "int"},
+    "tcn": {"width": "int", "embedding": "int", "layers": "int"},
+    "gru": {"width": "int", "embedding": "int", "layers": "int"},
+    "lstm": {"width": "int", "embedding": "int", "layers": "int"},
+    "transformer": {"layers": "int", "heads": "int", "width": "int", "hidden": "int", "dropout": "float"},
+    "mlp": {"width": "int", "layers": "int"},
+    "fc-autoencoder": {"width": "int", "bottleneck": "int", "layers": "int"},
 }
 #: Names of models that are looked up elsewhere.
 MODEL_PREFIXES = ("torchvision/", "timm/", "keras/")

@@ -24,13 +24,16 @@ from compress.models.construction import (
     find_head,
     unknown_argument,
 )
+from compress.models.dense import fc_autoencoder, mlp
 from compress.models.ds_cnn import ds_cnn
 from compress.models.keras_models import build_keras
 from compress.models.mobilenet_v1 import mobilenet_v1
 from compress.models.mobilenet_v2 import mobilenet_v2
 from compress.models.python_source import build_python
+from compress.models.recurrent import gru, lstm
 from compress.models.resnet import resnet8, resnet9, resnet20
 from compress.models.sequence import AsPicture
+from compress.models.tcn import tcn
 from compress.models.text_cnn import text_cnn
 from compress.models.timm_models import build_timm, timm_normalization
 from compress.models.torchvision_models import (
@@ -39,13 +42,14 @@ from compress.models.torchvision_models import (
     build_torchvision,
     torchvision_normalization,
 )
+from compress.models.transformer import transformer
 from compress.models.weight_files import State
 from compress.models.weights import load_foreign_weights
 from compress.recipe import ModelSpec
 
 __all__ = ["BUILT_IN", "build_model", "published_normalization"]
 
-#: The names are those of `recipe_names.MODELS`. Each takes (input_shape, num_classes, **args).
+#: The names are those of `recipe_names.MODELS`. Each takes (input_shape, num_classes, **args), or (ends, **args).
 BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
     "resnet9": resnet9,
@@ -54,9 +58,15 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "mobilenet-v1": mobilenet_v1,
     "mobilenet-v2": mobilenet_v2,
     "text-cnn": text_cnn,
+    "tcn": tcn,
+    "gru": gru,
+    "lstm": lstm,
+    "transformer": transformer,
+    "mlp": mlp,
+    "fc-autoencoder": fc_autoencoder,
 }
 #: The built-in models that take (ends, **args): series, tables and tokens.
-SEQUENCES = frozenset({"text-cnn"})
+SEQUENCES = frozenset({"text-cnn", "tcn", "gru", "lstm", "transformer", "mlp", "fc-autoencoder"})
 #: Largest arguments by type: channels as int, multipliers as float. Beyond them memory runs out before an error comes.
 LARGEST = {"int": 1024, "float": 16.0}
 
@@ -171,7 +181,11 @@ def _check_arguments(name: str, args: Mapping[str, Any], accepted: Mapping[str, 
     for argument, value in args.items():
         if argument not in accepted:
             raise unknown_argument(name, argument, accepted)
-        kind = str(accepted[argument].annotation)
+        kind = str(accepted[argument].annotation).removesuffix(" | None")
+        if argument == "dropout":
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ModelError(f"model {name}: argument `dropout` must be a number from 0 to below 1, not {value!r}.")
+            continue
         largest = LARGEST[kind]
         number = isinstance(value, int | float if kind == "float" else int) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not 0 < value <= largest:

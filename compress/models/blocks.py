@@ -55,6 +55,7 @@ class ConvBn(nn.Sequential):
         *,
         stride: int = 1,
         padding: tuple[int, int] | None = None,
+        dilation: tuple[int, int] = (1, 1),
         groups: int = 1,
         activation: nn.Module | None = None,
     ) -> None:
@@ -62,7 +63,9 @@ class ConvBn(nn.Sequential):
         super().__init__()
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         around = (height // 2, width // 2) if padding is None else padding
-        self.conv = nn.Conv2d(channels_in, channels_out, (height, width), stride, around, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            channels_in, channels_out, (height, width), stride, around, dilation, groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(channels_out)
         if activation is not None:
             self.act = activation

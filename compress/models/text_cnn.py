@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from compress.data.base import Ends
-from compress.models.sequence import embedding_of
+from compress.models.sequence import as_row, embedding_of
 
 #: Words that a filter sees.
 SPANS = (3, 4, 5)
@@ -28,8 +28,9 @@ class TextCnn(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns (N, outputs) scores for (N, length) tokens or (N, steps, features) series."""
         x = self.embed(x) if self.embed is not None else x
-        x = x.transpose(1, 2).unsqueeze(2)
-        found = [torch.amax(self.relu(layer(x)), dim=(2, 3)) for layer in self.filters]
+        x = as_row(x)
+        # Channels last, as flatbuffers have them: nothing is transposed.
+        found = [torch.amax(self.relu(layer(x)).permute(0, 2, 3, 1), dim=(1, 2)) for layer in self.filters]
         scores: torch.Tensor = self.fc(self.drop(torch.cat(found, 1)))
         return scores
 

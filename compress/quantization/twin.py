@@ -35,7 +35,8 @@ from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
 from compress.quantization.learned import LearnedScales
 from compress.quantization.ops import is_narrow_stride, require_known
-from compress.quantization.ranges import INT8, RangeGroup, find_groups, floor_scales, ranges_as_json, restore_ranges
+from compress.quantization.ranges import INT8, RangeGroup, floor_scales, ranges_as_json, restore_ranges
+from compress.quantization.tying import tied_groups
 from compress.quantization.writing import quantized_constants, write_into
 
 #: An INT32 bias must leave room for the sum of products that is added to it.
@@ -76,7 +77,7 @@ class Twin(nn.Module):
         super().__init__()
         self.graph: Graph = read_graph(quantized, labels)
         require_known(self.graph.nodes)
-        self.groups: list[RangeGroup] = find_groups(self.graph)
+        self.groups: list[RangeGroup] = tied_groups(self.graph)
         self.group_of: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.tensors}
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
         self.quantizing = True

@@ -12,6 +12,7 @@ from torch import nn
 
 from compress.artifact import write_bytes
 from compress.errors import ModelError
+from compress.models.conversion import converted_form
 from compress.tflite.quiet import quiet
 
 
@@ -27,12 +28,29 @@ def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: t
     Raises:
         ModelError: litert-torch could not convert the module.
     """
-    frozen = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    channels_last = len(input_shape) == 3  # noqa: PLR2004 - (C, H, W)
+    sample_shape = (*input_shape[1:], input_shape[0]) if channels_last else input_shape
+    convert_inputs(model, (torch.zeros(1, *sample_shape, dtype=dtype),), path, channels_last=channels_last)
+
+
+def convert_inputs(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path, *, channels_last: bool = False
+) -> None:
+    """Writes the float32 flatbuffer of a module with any number of inputs and outputs.
+
+    Args:
+        model: The module; it is copied, not changed.
+        inputs: One sample of each input.
+        path: Where the flatbuffer goes.
+        channels_last: Whether the first input is NHWC, where the module takes NCHW.
+
+    Raises:
+        ModelError: litert-torch could not convert the module.
+    """
+    frozen = converted_form(copy.deepcopy(model).to("cpu", torch.float32).eval())
     for parameter in frozen.parameters():
         parameter.requires_grad = False
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    channels_last = len(input_shape) == 3  # noqa: PLR2004 - (C, H, W)
-    sample_shape = (*input_shape[1:], input_shape[0]) if channels_last else input_shape
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -42,7 +60,7 @@ def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: t
             config.show_progress = False
             _calm_loggers()
             module = litert_torch.to_channel_last_io(frozen, args=[0]) if channels_last else frozen
-            edge = litert_torch.convert(module, (torch.zeros(1, *sample_shape, dtype=dtype),))
+            edge = litert_torch.convert(module, inputs)
             content = edge.model_content()
         except (KeyboardInterrupt, MemoryError):
             raise

@@ -15,6 +15,8 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
+from compress.models.conversion import converted_form
+
 _WRAPPER = re.compile(r"^litert_torch\._convert\.to_channel_last_io\.ChannelLastIOWrapper/")
 _CODES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
@@ -41,6 +43,7 @@ def operator_labels(model: schema.ModelT, module: nn.Module) -> list[str]:
     A convolution or linear layer gives its own path (`stack2.conv1`); other operators that of the module they are in
     and their own name (`stack2.add`). What expands a layer's weights belongs to the layer (`stack2.conv1.dequantize`).
     """
+    module = converted_form(module)
     known = _Paths(module_paths(module))
     weighted = {name for name, child in module.named_modules() if _has_matrix(child)}
     leaves = {name for name, child in module.named_modules() if not any(True for _ in child.children())}

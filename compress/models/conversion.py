@@ -1,0 +1,34 @@
+"""What a module becomes for conversion: the same function, in operators that flatbuffers have few of and INT8 likes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+
+@runtime_checkable
+class Convertible(Protocol):
+    """A module that is trained in one form and converted in another."""
+
+    def for_conversion(self) -> nn.Module:
+        """Returns what computes the same in evaluation mode; the module itself may be used up by it."""
+
+
+def converted_form(model: nn.Module) -> nn.Module:
+    """Returns a model as it is converted, in evaluation mode; the model itself where no part of it has another form.
+
+    Layer names of a flatbuffer are the paths in this form.
+    """
+    if not any(isinstance(module, Convertible) for module in model.modules()):
+        return model
+    return _form(copy.deepcopy(model).eval())
+
+
+def _form(module: nn.Module) -> nn.Module:
+    for name, child in module.named_children():
+        form = _form(child)
+        if form is not child:
+            setattr(module, name, form)
+    return module.for_conversion() if isinstance(module, Convertible) else module
