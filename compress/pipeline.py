@@ -26,6 +26,8 @@ from compress.recipe import Recipe
 
 MODEL = "model.tflite"
 REJECTED = "rejected.tflite"
+#: The model of one step, where `export.streaming` asks for it.
+STEP = "model_step.tflite"
 REPORT = "report.json"
 LOCK = "recipe.lock.yaml"
 #: File in the run's folder -> what the prune stage calls it.
@@ -171,6 +173,7 @@ def _write_results(
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         write_bytes(output / kept, exported.path.read_bytes())
     files = {kept: exported.sha256, **_write_pruned(results.get("prune"), output)}
+    files |= _write_step(results["export"] if passed else None, output)
     write_bytes(output / LOCK, lock_file(recipe, plan, results, exported.sha256).encode())
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
@@ -192,6 +195,17 @@ def _write_pruned(result: StageResult | None, output: Path) -> dict[str, str]:
         elif name in former:
             (output / name).unlink(missing_ok=True)
     return files
+
+
+def _write_step(result: StageResult | None, output: Path) -> dict[str, str]:
+    """Writes the model of one step, where there is one, and returns file -> SHA-256; what an earlier run left goes."""
+    artifact = result.artifacts.get(STEP) if result is not None else None
+    if artifact is not None:
+        write_bytes(output / STEP, artifact.path.read_bytes())
+        return {STEP: artifact.sha256}
+    if STEP in _former_files(output):
+        (output / STEP).unlink(missing_ok=True)
+    return {}
 
 
 def _former_files(output: Path) -> set[str]:

@@ -167,6 +167,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             parts |= _quantize_parts(recipe)
         case "export":
             parts |= {"io": recipe.io, "metadata": recipe.export.metadata, "sparse": recipe.may_be_sparse}
+            parts |= {"streaming": True} if recipe.export.streaming else {}
         case "verify":
             parts |= {
                 "data": data,

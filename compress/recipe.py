@@ -86,6 +86,11 @@ class ExportSpec(Block):
         "the model is loaded) where the file gets smaller by it, all of benchmark.runtimes can read it and the "
         "activations are `int8`. `never`: for accelerators without DENSIFY, and for files that are sent compressed.",
     )
+    streaming: bool = Field(
+        default=False,
+        description="Also write `model_step.tflite`: one step of a `gru` or `lstm` over a series, its state handed in "
+        "and out as raw integers, for live audio and sensors. Its answers are those of model.tflite, to the bit.",
+    )
 
 
 class BenchmarkSpec(Block):

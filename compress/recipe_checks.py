@@ -13,6 +13,7 @@ from typing import Any
 from compress.recipe import SOURCES
 from compress.recipe_fields import KeyPath, blocks
 from compress.recipe_names import KERAS_INPUTS, MODEL_ARGUMENTS
+from compress.recipe_stream_checks import check_streaming
 
 Finding = tuple[KeyPath, str, str]
 
@@ -298,6 +299,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _arguments,
     _keras,
     _data,
+    check_streaming,
     _prune,
     _prune_target,
     _quantize,

@@ -59,6 +59,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         "analysis": _analysis(recipe, inputs),
         "runtimes": [dict(proof) for proof in inputs.runtimes],
         "sparsity": _copy(inputs.sparsity),
+        "streaming": _copy(inputs.streaming),
         "pruning": _copy(inputs.pruning),
         "distillation": _copy(inputs.distillation),
         "quantization": _copy(inputs.quantization),

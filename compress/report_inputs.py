@@ -84,6 +84,7 @@ def report_inputs(
             layers=tuple(verify.get("layers", ())),
         ),
         sparsity=verify.get("sparsity"),
+        streaming=verify.get("streaming"),
         pruning=results["prune"].metrics if "prune" in results else None,
         distillation=_distillation(recipe, results),
         quantization=_quantization(recipe, results),

@@ -208,6 +208,8 @@ class ReportInputs:
         verification: The verdict; None where it was not done.
         sparsity: masked_weights, prunable_weights, zeros_in_file, weights_in_file, share (0 to 1); None where nothing
             was masked.
+        streaming: The model of one step: file, size_bytes, states, state_values, samples, equal (percent),
+            max_difference; None where there is none.
         pruning: The prune stage's figures: method, of, asked, removed_params, removed_macs, widths (layer to [before,
             after]).
         distillation: temperature, alpha, views, and what else is worth telling.
@@ -231,6 +233,7 @@ class ReportInputs:
     files: Mapping[str, str]
     verification: VerificationSummary | None = None
     sparsity: Mapping[str, Any] | None = None
+    streaming: Mapping[str, Any] | None = None
     pruning: Mapping[str, Any] | None = None
     distillation: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None

@@ -12,11 +12,15 @@ from compress.artifact import write_bytes, write_json
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.encoding import encoded
 from compress.stages.notes import metadata_of, raw_pixel_steps
+from compress.stages.streaming import write_step
 from compress.stages.twins import LABELS, QUANTIZED, STRUCTURE, load_twin
 from compress.tflite.accounting import account
 from compress.tflite.finish import finish
 from compress.tflite.flatbuffer import packed_sizes, read_model
 from compress.tflite.labels import operator_labels
+
+#: How text becomes tokens; it is put into the run's folder.
+VOCABULARY = "vocabulary.json"
 
 
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
@@ -54,8 +58,12 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
             )
     write_bytes(work / MODEL, content)
     write_json(work / LABELS, names)
+    if bench.dataset.vocabulary is not None:
+        write_json(work / VOCABULARY, bench.dataset.vocabulary.document())
     metrics["flatbuffers"]["quantized"] = {"file": MODEL, "dtype": dtype, **account(work / MODEL), "sparse": sparse}
     metrics["io"] = bench.recipe.io
+    if bench.recipe.export.streaming:
+        metrics["streaming"] = write_step(bench, work)
     return metrics
 
 

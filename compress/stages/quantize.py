@@ -18,10 +18,11 @@ from compress.quantization.ladder import Built, Ladder, Widening
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
+from compress.quantization.tying import share_biases
 from compress.recipe import QuantizeSpec
 from compress.stages.base import CURVE, Workbench, final_stage, validation_figures
 from compress.stages.twins import TwinRanges, save_twin
-from compress.tflite.flatbuffer import read_model
+from compress.tflite.flatbuffer import read_model, write_model
 from compress.tflite.labels import operator_labels
 from compress.training.fit import fit
 from compress.wording import counted
@@ -66,7 +67,10 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     stage = final_stage(bench.recipe)
     floating = bench.float_flatbuffer(stage).read_bytes()
     structure = quantized_structure(floating, scheme)
-    labels = operator_labels(read_model(structure), bench.load(stage))
+    model = read_model(structure)
+    labels = operator_labels(model, bench.load(stage))
+    if share_biases(model, labels):
+        structure = write_model(model)
     twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device)
     return Built(twin.eval(), structure, labels)
 

@@ -22,6 +22,7 @@ from compress.recipe import QuantizeSpec
 from compress.stages.analysis import analyse_run
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
 from compress.stages.leakage import warn_of_leakage
+from compress.stages.streaming import check_step
 from compress.stages.twins import LABELS, load_twin
 from compress.tflite.census import Census, NotInt8, census
 from compress.tflite.flatbuffer import read_model, weight_zeros
@@ -93,6 +94,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
                 f"a weight tensor has {metrics['most_values']} values in the file, but {spec.clusters} at most were "
                 "asked (quantize.clusters)"
             )
+    metrics["streaming"] = check_step(bench, reasons)
     zeros = metrics["sparsity"] = sparsity(bench, path)
     if zeros is not None and zeros["zeros_in_file"] < zeros["masked_weights"]:
         kept, masked = zeros["zeros_in_file"], zeros["masked_weights"]

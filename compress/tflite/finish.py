@@ -139,11 +139,10 @@ def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
         if end == "input":
             graph.operators.insert(0, operator)
             labels.insert(0, "input")
-            graph.inputs = np.array([number], np.int32)
         else:
             graph.operators.append(operator)
             labels.append("output")
-            graph.outputs = np.array([number], np.int32)
+        numbers[0] = number  # in place: whatever is there beside it stays
         for signature in model.signatureDefs or []:
             for entry in signature.inputs if end == "input" else signature.outputs:
                 if entry.tensorIndex == inner:
@@ -188,16 +187,15 @@ def _rename(model: schema.ModelT, labels: list[str]) -> None:
                 name = f"{label}:{suffix}".encode()
             taken.add(name)
             names[int(number)] = name
-    names[int(graph.inputs[0])] = b"input"
-    names[int(graph.outputs[0])] = b"output"
+    for numbers, end in ((graph.inputs, "input"), (graph.outputs, "output")):
+        names |= {int(n): (f"{end}_{place}" if place else end).encode() for place, n in enumerate(numbers)}
     for number, tensor in enumerate(graph.tensors):
         tensor.name = names.get(number, b"")
     graph.name = b"main"
     for signature in model.signatureDefs or []:
         signature.signatureKey = SIGNATURE
-        for entries, end in ((signature.inputs, "input"), (signature.outputs, "output")):
-            for position, entry in enumerate(entries):
-                entry.name = f"{end}_{position}".encode() if position else end.encode()
+        for entry in (*signature.inputs, *signature.outputs):
+            entry.name = names[int(entry.tensorIndex)]
 
 
 def _drop_metadata(model: schema.ModelT) -> None:

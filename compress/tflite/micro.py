@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,20 @@ class MicroSession(OneEnded):
             self.invoke()
             results[index] = self._interpreter.get_output(0)[0]
         return results
+
+    def call(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Returns all raw outputs for the raw values of all inputs, batch axis included.
+
+        Raises:
+            ModelError: They do not fit the inputs, or the interpreter failed.
+        """
+        try:
+            for number, values in enumerate(inputs):
+                self._interpreter.set_input(values, number)
+        except _FAILURES as error:
+            raise _failure(self.path, error) from error
+        self.invoke()
+        return [np.array(self._interpreter.get_output(number)) for number in range(len(self.outputs))]
 
     def fill(self, seed: int) -> None:
         """Sets every input to random values."""

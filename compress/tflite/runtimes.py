@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +62,20 @@ class InterpreterSession(OneEnded):
         except _FAILURES as error:
             raise _failure(self.path, self._runtime, error) from error
         return results
+
+    def call(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Returns all raw outputs for the raw values of all inputs, batch axis included.
+
+        Raises:
+            ModelError: They do not fit the inputs, or the interpreter failed.
+        """
+        try:
+            for number, values in zip(self._input_numbers, inputs, strict=True):
+                self._interpreter.set_tensor(number, values)
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(number) for number in self._output_numbers]
+        except _FAILURES as error:
+            raise _failure(self.path, self._runtime, error) from error
 
     def fill(self, seed: int) -> None:
         """Sets every input to random values."""

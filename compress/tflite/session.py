@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,9 @@ class Session(Protocol):
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out."""
+
+    def call(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Returns all raw outputs for the raw values of all inputs, batch axis included."""
 
     def fill(self, seed: int) -> None:
         """Sets every input to random values, so that `invoke` has something to work on."""
@@ -164,3 +168,23 @@ def random_values(tensor: TensorDetails, rng: np.random.Generator) -> NDArray[An
         limits = np.iinfo(tensor.dtype)
         return rng.integers(limits.min, limits.max, tensor.shape, tensor.dtype, endpoint=True)
     return np.zeros(tensor.shape, tensor.dtype)
+
+
+def run_steps(session: Session, series: NDArray[Any]) -> NDArray[Any]:
+    """Returns the raw answer to the last step of each series, step by step through a model that hands its state on.
+
+    The first input is a step and the first output the answer; the others are the state, which starts at real zeros and
+    goes from outputs to inputs as raw integers.
+
+    Args:
+        session: On such a model.
+        series: (N, steps, features) raw values.
+    """
+    start = [np.full(tensor.shape, tensor.zero_point, tensor.dtype) for tensor in session.inputs[1:]]
+    answers = []
+    for one in series:
+        answer, state = np.zeros(0), start
+        for step in range(len(one)):
+            answer, *state = session.call([one[None, step : step + 1], *state])
+        answers.append(answer[0])
+    return np.stack(answers)

@@ -229,6 +229,10 @@ SPARSITY = {
     "masked_weights": 900, "prunable_weights": 1000, "zeros_in_file": 910, "weights_in_file": 1000,
     "zeros_from_rounding": 10, "share": 0.91,
 }  # fmt: skip
+STREAMING = {
+    "file": "model_step.tflite", "size_bytes": 9_200, "states": 1, "state_values": 64, "samples": 64, "equal": 100.0,
+    "max_difference": 0.0,
+}  # fmt: skip
 FAULT = {
     "subgraph": 0, "op_index": 3, "op": "MEAN", "layer": "pool", "tensor": "t", "dtype": "float32",
     "why": "it writes float32 values",

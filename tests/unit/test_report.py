@@ -219,6 +219,7 @@ def every_report() -> list[dict[str, Any]]:
         quantization=quantization,
         data=data,
         sparsity=sample.SPARSITY,
+        streaming=sample.STREAMING,
         steps=steps,
         verification=sample.failed(),
         runtimes=sample.RUNTIMES,
