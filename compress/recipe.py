@@ -27,20 +27,27 @@ TaskName = Literal[
 TASKS: tuple[str, ...] = get_args(TaskName)
 
 
+#: How a Hugging Face model is trained where the recipe says nothing (Devlin et al. 2019).
+FINE_TUNING = {"epochs": 3, "optimizer": "adamw", "learning_rate": 5e-5, "batch_size": 32}
+
+
 class ModelSpec(Trains):
     """A network: what it is, and where its weights come from."""
 
     train_defaults: ClassVar[dict[str, Any]] = {"epochs": 15}
 
     model: str = Field(
-        description="A built-in (`resnet8`, `resnet9`, `resnet20`, `ds-cnn`, `mobilenet-v1`, `mobilenet-v2`), "
-        "`torchvision/NAME`, `timm/NAME` or `python:module:function`; for a teacher with a student also `keras/FILE`, "
-        "a .keras or .h5 file or the folder of a SavedModel, used as it is."
+        description="A built-in, `torchvision/NAME`, `timm/NAME`, `hf/DIR` (the folder of a Hugging Face model with "
+        "its tokenizer) or `python:module:function`; for a teacher with a student also `keras/FILE`, a .keras or .h5 "
+        "file or the folder of a SavedModel, used as it is. Built in for pictures and series: `resnet8`, `resnet9`, "
+        "`resnet20`, `ds-cnn`, `mobilenet-v1`, `mobilenet-v2`; for series and text: `text-cnn`, `tcn`, `gru`, `lstm`, "
+        "`transformer`; for tables and series: `mlp`, `fc-autoencoder`."
     )
     args: dict[str, Any] = Field(
         default_factory=dict,
         description="Keyword arguments of the model, such as `width`. A `keras/` model takes `input`: "
-        "`normalized` (as the student gets it, the default), `unit` (0 to 1) or `bytes` (0 to 255).",
+        "`normalized` (as the student gets it, the default), `unit` (0 to 1) or `bytes` (0 to 255); an `hf/` model "
+        "`length`, the tokens of a text (default: data.length, or 128).",
     )
     weights: str | None = Field(
         default=None,
@@ -58,12 +65,14 @@ class ModelSpec(Trains):
     @model_validator(mode="before")
     @classmethod
     def _fill_train(cls, data: Any) -> Any:
-        # Weights without a `train` block mean: use them as they are. A Keras model brings its own.
+        # Weights without a `train` block mean: use them as they are. A Keras or Hugging Face model brings its own.
         loaded = isinstance(data, dict) and (
-            data.get("weights") is not None or str(data.get("model")).startswith("keras/")
+            data.get("weights") is not None or str(data.get("model")).startswith(("keras/", "hf/"))
         )
         if loaded and "train" not in data:
             return {**data, "train": None}
+        if isinstance(data, dict) and str(data.get("model")).startswith("hf/") and isinstance(data["train"], dict):
+            return {**data, "train": cls.filled_train({**FINE_TUNING, **data["train"]})}
         return super()._fill_train(data)  # type: ignore[operator]
 
 
@@ -120,6 +129,34 @@ class BudgetSpec(Block):
         "(or the FP32 student where there is no teacher).",
     )
     accuracy: float | None = Field(default=None, ge=0, le=100, description="Smallest test accuracy, in percent.")
+    auc: float | None = Field(
+        default=None, ge=0, le=100, description="Smallest test AUC, in percent (`anomaly-detection`)."
+    )
+    mae: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest mean absolute error on the test split, in the data's units (`regression`).",
+    )
+    rmse: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest root mean square error on the test split, in the data's units (`regression`).",
+    )
+    r2: float | None = Field(
+        default=None, le=1, description="Smallest coefficient of determination on the test split (`regression`)."
+    )
+    perplexity: float | None = Field(
+        default=None, ge=1, description="Largest test perplexity per token (`language-modeling`)."
+    )
+    bits_per_byte: float | None = Field(
+        default=None, ge=0, description="Most bits per byte of test text (`language-modeling`)."
+    )
+    drop_percent: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest loss of the test AUC, mean absolute error or perplexity against the FP32 teacher (or "
+        "student), in percent of it. For classes there is accuracy_drop_points.",
+    )
     size_kib: float | None = Field(default=None, gt=0, description="Largest flatbuffer, in KiB.")
     latency_ms: float | None = Field(
         default=None, gt=0, description="Largest p50 latency, in milliseconds, on the first runtime."
@@ -131,7 +168,8 @@ class BudgetSpec(Block):
         default=None,
         ge=0,
         le=100,
-        description="Smallest share of test samples, in percent, with the same answer as the float model.",
+        description="Smallest share of test samples (of tokens, in a language model), in percent, with the same answer "
+        "as the float model; numbers are the same within a tenth of their standard deviation.",
     )
 
 

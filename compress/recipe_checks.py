@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from compress.recipe import SOURCES
-from compress.recipe_fields import KeyPath, blocks
+from compress.recipe_data_checks import Finding, check_data
+from compress.recipe_fields import blocks
 from compress.recipe_names import KERAS_INPUTS, MODEL_ARGUMENTS
 from compress.recipe_stream_checks import check_streaming
+from compress.recipe_task_checks import check_task
 
-Finding = tuple[KeyPath, str, str]
-
-#: Sources that are read from a file or folder the user must name.
-NEED_PATH = {"npz": "my-data.npz", "image-folder": "my-pictures/"}
-DOWNLOADABLE = ("fashion-mnist", "cifar10")
 #: Types that input and output can have, by that of the activations.
 IO_BY_ACTIVATIONS = {
     "int8": ("int8", "uint8", "float32"),
@@ -27,8 +23,6 @@ IO_BY_ACTIVATIONS = {
     "dynamic": ("float32",),
     "float32": ("float32",),
 }
-#: Ends of a file's name -> the source that reads it.
-SOURCE_BY_SUFFIX = {".npz": "npz"}
 
 
 def check(data: dict[str, Any]) -> list[Finding]:
@@ -103,25 +97,6 @@ def _keras(data: dict[str, Any]) -> Iterator[Finding]:
         elif value not in KERAS_INPUTS:
             listed = ", ".join(f"`{one}`" for one in KERAS_INPUTS)
             yield path, f"expected one of {listed}, found {value!r}", "input: unit"
-
-
-def _data(data: dict[str, Any]) -> Iterator[Finding]:
-    given = _block(data, "data")
-    source = given.get("source", "digits")
-    if not isinstance(source, str):
-        return
-    path = given.get("path")
-    if source in NEED_PATH and path is None:
-        yield ("data", "path"), f"is required: source `{source}` reads it", f"for example `path: {NEED_PATH[source]}`"
-    if source == "digits" and path is not None:
-        likely = next((name for end, name in SOURCE_BY_SUFFIX.items() if str(path).endswith(end)), "image-folder")
-        message = "is not used: source `digits` (the default) is built in"
-        yield ("data", "path"), message, f"did you mean `source: {likely}`?"
-    if given.get("download") is True and source in SOURCES and source not in DOWNLOADABLE:
-        message = f"source `{source}` cannot be downloaded, only `fashion-mnist` and `cifar10` can"
-        yield ("data", "download"), message, "remove it"
-    if given.get("args") and source in SOURCES:
-        yield ("data", "args"), f"is not used: only `python:` sources take arguments, not `{source}`", "remove it"
 
 
 def _prune(data: dict[str, Any]) -> Iterator[Finding]:
@@ -298,7 +273,8 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _models,
     _arguments,
     _keras,
-    _data,
+    check_data,
+    check_task,
     check_streaming,
     _prune,
     _prune_target,

@@ -12,14 +12,16 @@ from compress import __version__
 from compress.artifact import write_bytes, write_json
 from compress.budget import evaluate_budget
 from compress.errors import ResourceError
+from compress.figures import main_figure
 from compress.recipe import Recipe
 from compress.report_analysis import conclusion
 from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of, wider_layers
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
 from compress.report_picture import picture
+from compress.report_program import snippet
 from compress.report_schema import HTML, MARKDOWN, PICTURE, REPORT, SCHEMA_VERSION, ReportInputs, VerificationSummary
-from compress.report_usage import input_document, output_document, snippet
+from compress.report_usage import input_document, output_document
 
 #: Keys without which a document is no report of ours.
 NEEDED = ("schema_version", "name", "models", "budget", "stages")
@@ -28,21 +30,26 @@ NEEDED = ("schema_version", "name", "models", "budget", "stages")
 def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
     """Returns the report's document, plain JSON values; docs/report.md describes every key."""
     data, models, benchmark = inputs.data, inputs.models, inputs.benchmark
-    result, wider = models[-1], wider_layers(inputs)
+    result, wider, figure = models[-1], wider_layers(inputs), main_figure(recipe.task)
     document = {
         "schema_version": SCHEMA_VERSION,
         "edgecompress": __version__,
         "name": recipe.name,
         "task": recipe.task,
+        "figure": {
+            "key": figure.key,
+            "label": figure.label,
+            "unit": figure.unit,
+            "larger_is_better": figure.larger_is_better,
+        },
         "seed": recipe.seed,
         "created_at": inputs.created_at,
         "recipe": recipe.model_dump(mode="json"),
         "data": _data(inputs),
-        "models": [row_document(row, result=row is result, samples=data.test, wider=wider) for row in models],
-        "ratios": {
-            "against_teacher": ratios_against("teacher", models, benchmark),
-            "against_student": ratios_against("student", models, benchmark),
-        },
+        "models": [
+            row_document(row, task=recipe.task, result=row is result, samples=data.test, wider=wider) for row in models
+        ],
+        "ratios": {f"against_{key}": ratios_against(key, models, benchmark, figure) for key in ("teacher", "student")},
         "benchmark": {**asdict(benchmark), "runtimes": list(benchmark.runtimes)},
         "curves": {step.stage: [dict(entry) for entry in step.curve] for step in inputs.steps if step.curve},
         "stages": [
@@ -64,11 +71,11 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         "distillation": _copy(inputs.distillation),
         "quantization": _copy(inputs.quantization),
         "input": input_document(data, inputs.input),
-        "output": output_document(inputs.output),
-        "budget": evaluate_budget(recipe.budget, budget_figures(inputs)),
+        "output": output_document(inputs.output, data),
+        "budget": evaluate_budget(recipe.budget, budget_figures(inputs, recipe.task)),
         "environment": _copy(inputs.environment),
-        "warnings": warnings_of(inputs),
-        "snippet": snippet(recipe.name, data, inputs.input, inputs.output, result.flatbuffer.file),
+        "warnings": warnings_of(inputs, recipe.task),
+        "snippet": snippet(recipe.name, data, inputs.input, inputs.output, result.flatbuffer.file, recipe.task),
         "plots": _copy(inputs.plots),
         "files": dict(inputs.files),
     }
@@ -107,6 +114,10 @@ def _data(inputs: ReportInputs) -> dict[str, Any]:
         },
         "sha256": data.sha256,
         "notes": list(data.notes),
+        "kind": data.kind,
+        "front_end": _copy(data.front_end),
+        "vocabulary": _copy(data.vocabulary),
+        "targets": [dict(target) for target in data.targets],
     }
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from compress.figures import ACCURACY, AGREEMENT, Figure, figure_text, named
 from compress.report_format import MISSING, compact, number, percent, significant
 from compress.report_html_parts import details, section, table
 from compress.report_svg import esc
@@ -123,20 +124,30 @@ def _cut(name: str, most: int) -> str:
 
 def analysis_sentence(analysis: dict[str, Any]) -> str:
     """Returns what was judged by what, in a sentence."""
-    what = (
-        "{score} {after} quantized and {before} in float"
-        if analysis["split"] == "validation"
-        else "{have} the float model's answer in {after} of the cases"
-    )
+    figure = _figure(analysis)
+    what = "{have} the float model's answer in {after} of the cases"
+    if figure == ACCURACY:
+        what = "{score} {after} quantized and {before} in float"
+    elif figure != AGREEMENT:
+        what = "{have} a {label} of {after} quantized and of {before} in float"
     samples = analysis["samples"]
-    verbs = {"score": verb(samples, "scores", "score"), "have": verb(samples, "has", "have")}
-    figures = what.format(**verbs, after=percent(analysis["score"]), before=percent(analysis["float_score"]))
+    verbs = {"score": verb(samples, "scores", "score"), "have": verb(samples, "has", "have"), "label": figure.label}
+    before, after = (figure_text(figure, analysis[key]) for key in ("float_score", "score"))
+    figures = what.format(**verbs, after=after, before=before)
     tried = sum(entry["gained_db"] is not None for entry in analysis["layers"])
+    unit = "" if figure.unit == "%" else f" Points are percent of the float model's {figure.label}."
     return (
         f"{counted(samples, analysis['split'] + ' sample')} {figures}; differences of up to "
-        f"{analysis['noise_points']:.2f} points tell nothing. {number(tried)} of "
+        f"{analysis['noise_points']:.2f} {figure.loss_unit} tell nothing. {number(tried)} of "
         f"{counted(len(analysis['layers']), 'operator')} {verb(tried, 'was', 'were')} kept in float in turn."
+        f"{unit}"
     )
+
+
+def _figure(analysis: dict[str, Any]) -> Figure:
+    """Returns what judged; documents of earlier versions do not say it."""
+    default = ACCURACY.key if analysis["split"] == "validation" else AGREEMENT.key
+    return named(analysis.get("figure", default))
 
 
 def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
@@ -149,9 +160,11 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     tried = [entry for entry in analysis["layers"] if entry["gained_db"] is not None]
     if not tried:
         return "No operator quantizes anything."
-    lost, noise = analysis["float_score"] - analysis["score"], analysis["noise_points"] + POINTS_EPSILON
+    figure = _figure(analysis)
+    lost = figure.lost(analysis["score"], analysis["float_score"])
+    noise = analysis["noise_points"] + POINTS_EPSILON
     worst = tried[0]
-    gains = f"{_signed(worst['gained_points'])} points and {_signed(worst['gained_db'])} dB at the output"
+    gains = f"{_signed(worst['gained_points'])} {figure.loss_unit} and {_signed(worst['gained_db'])} dB at the output"
     name = f"{worst['layer']} ({worst['op']})"
     causes = _causes(worst, calibrated=quantize["mode"] == "ptq")
     if worst["gained_points"] > noise:
@@ -163,8 +176,9 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
         causes = ["The loss is spread over many layers."] if lost > noise else []
     gone = _lost_signal(analysis["layers"])
     if max(lost, worst["gained_points"]) <= noise and not gone:
-        figures = f"{percent(analysis['score'])} against {percent(analysis['float_score'])}"
-        fine = f"No accuracy is lost that these samples can tell ({figures}): nothing needs a repair."
+        figures = " against ".join(figure_text(figure, analysis[key]) for key in ("score", "float_score"))
+        what = "accuracy" if figure in (ACCURACY, AGREEMENT) else figure.label
+        fine = f"No {what} is lost that these samples can tell ({figures}): nothing needs a repair."
         return " ".join([found, *causes, fine])
     unknown = "None of its figures says why: its values need finer steps."
     return " ".join([found, *([*causes, *gone] or [unknown]), _remedy(quantize, worst["op"])])

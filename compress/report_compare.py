@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compress.report_format import MISSING, kib, milliseconds, points, ratio
-from compress.report_tables import Report, Table, accuracy_cell, base_model, first_runtime, p50_of, verdict
+from compress.figures import lost_text, main_value
+from compress.report_format import MISSING, kib, milliseconds, ratio
+from compress.report_tables import Report, Table, base_model, figure_cell, figure_of, first_runtime, p50_of, verdict
 
 #: Keys that only name a run.
 NAMES = ("name",)
@@ -22,9 +23,11 @@ class Comparison:
     """Several runs; the first one is what differences are against.
 
     Attributes:
-        rows: One entry per run, plain JSON values: folder, name, verdict, accuracy, accuracy_points (against the first
-            run), teacher_accuracy_points (against its own FP32 teacher, below 0 is a loss), size_bytes, gzip_bytes,
-            zstd_bytes, p50_ms, runtime, ratios against its FP32 teacher and student, budget_passed.
+        rows: One entry per run, plain JSON values: folder, name, verdict, figure (what its task is judged by), value,
+            lost and teacher_lost (what it has lost against the first run and its own FP32 teacher, in points or in
+            percent; above 0 is a loss), accuracy, accuracy_points (against the first run), teacher_accuracy_points
+            (against its own FP32 teacher, below 0 is a loss), size_bytes, gzip_bytes, zstd_bytes, p50_ms, runtime,
+            ratios against its FP32 teacher and student, budget_passed.
         differences: One entry per key in which the recipes differ: key, and one value per run.
         notes: What to know before comparing, in sentences.
         table: The rows for people.
@@ -40,7 +43,7 @@ class Comparison:
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Returns the comparison of finished runs, each given as (folder, report)."""
-    first = runs[0][1]["models"][-1]["accuracy"]
+    first = runs[0][1]
     rows = [_row(folder, report, first) for folder, report in runs]
     differences: list[dict[str, Any]] = [
         {"key": key, "values": [None if value is ABSENT else value for value in values]}
@@ -51,8 +54,15 @@ def compare(runs: Sequence[Run]) -> Comparison:
     return Comparison(rows, differences, _notes(runs), _table(runs, rows), Table(("key", *names), cells))
 
 
-def _row(folder: str, report: Report, first: float | None) -> dict[str, Any]:
-    result = report["models"][-1]
+def _row(folder: str, report: Report, reference: Report) -> dict[str, Any]:
+    result, figure = report["models"][-1], figure_of(report)
+    first = reference["models"][-1]["accuracy"]
+    value = main_value(result, figure)
+    others = [reference["models"][-1], base_model(report, "teacher")]
+    against = [
+        main_value(row, figure) if row is not None and figure == figure_of(reference) else None for row in others
+    ]
+    lost = [None if value is None or other is None else figure.lost(value, other) for other in against]
     accuracy, teacher = result["accuracy"], base_model(report, "teacher")
     known = teacher is not None and teacher["accuracy"] is not None and accuracy is not None
     return {
@@ -60,6 +70,10 @@ def _row(folder: str, report: Report, first: float | None) -> dict[str, Any]:
         "name": report["name"],
         "verdict": verdict(report).state,
         "budget_passed": report["budget"]["passed"] if report["budget"]["lines"] else None,
+        "figure": figure.key,
+        "value": value,
+        "lost": lost[0],
+        "teacher_lost": lost[1],
         "accuracy": accuracy,
         "accuracy_points": None if accuracy is None or first is None else accuracy - first,
         "teacher_accuracy_points": accuracy - teacher["accuracy"] if known and teacher is not None else None,
@@ -78,17 +92,21 @@ def _ratios(entry: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _table(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Table:
+    titles = list(dict.fromkeys(f"Test {figure_of(report).label}" for _, report in runs))
+    title = titles[0] if len(titles) == 1 else "Test figure"
     headers = (
-        "Run", "Test accuracy", "Against first", "Against teacher", "Flatbuffer", "gzip", "zstd", "Latency p50",
+        "Run", title, "Against first", "Against teacher", "Flatbuffer", "gzip", "zstd", "Latency p50",
         "Smaller than teacher", "Faster than teacher", "Smaller than student", "Faster than student", "Budget",
     )  # fmt: skip
     cells = []
     for place, ((folder, report), row) in enumerate(zip(runs, rows, strict=True)):
         teacher, student = row["against_teacher"] or {}, row["against_student"] or {}
+        figure = figure_of(report)
+        changes = [lost_text(figure, row[key]) for key in ("lost", "teacher_lost")]
         cells.append(
             (
-                folder, accuracy_cell(report["models"][-1]), points(row["accuracy_points"]) if place else MISSING,
-                points(row["teacher_accuracy_points"]), kib(row["size_bytes"]), kib(row["gzip_bytes"]),
+                folder, figure_cell(report["models"][-1], figure), changes[0] if place else MISSING, changes[1],
+                kib(row["size_bytes"]), kib(row["gzip_bytes"]),
                 kib(row["zstd_bytes"]), milliseconds(row["p50_ms"]),
                 ratio(teacher.get("size")), ratio(teacher.get("latency")),
                 ratio(student.get("size")), ratio(student.get("latency")), _budget(report),
@@ -135,11 +153,17 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _figures(reports: Sequence[Report]) -> str:
+    return "accuracies" if all(figure_of(report).binomial for report in reports) else "test figures"
+
+
 def _notes(runs: Sequence[Run]) -> list[str]:
     reports = [report for _, report in runs]
     notes = []
+    if len({figure_of(report).key for report in reports}) > 1:
+        notes.append("The runs have different tasks: their test figures are not of one kind.")
     if len({(report["data"]["sha256"], report["data"]["test"]) for report in reports}) > 1:
-        notes.append("The runs were scored on different test data: their accuracies cannot be compared.")
+        notes.append(f"The runs were scored on different test data: their {_figures(reports)} cannot be compared.")
     elif len({(report["seed"], report["recipe"]["data"]["test"]) for report in reports}) > 1:
         notes.append(
             "Seeds or test shares differ: where the data has no test split of its own, so do the test samples."

@@ -12,7 +12,6 @@ from compress.report_facts import (
     environment_facts,
     files_table,
     layers_table,
-    making,
     not_int8_table,
     overhead_sentence,
     runtimes_table,
@@ -23,8 +22,10 @@ from compress.report_facts import (
 )
 from compress.report_format import significant
 from compress.report_html_parts import details, facts, section, table
+from compress.report_making import making
 from compress.report_svg import esc
 from compress.report_tables import Report
+from compress.report_usage import WRITTEN_CHANNELS
 
 METADATA = "normalisation and labels.txt, in the format mobile libraries read; edgecompress inspect shows it"
 
@@ -91,6 +92,8 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 
 def _list(values: list[float]) -> str:
+    if len(values) > WRITTEN_CHANNELS:
+        return f"of {len(values)} channels in report.json"
     shown = [f"{value:.5g}" for value in values]
     return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
 

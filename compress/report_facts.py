@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from compress.report_format import duration, kib, milliseconds, number, percent, plain, points, significant
-from compress.report_tables import Report, Table
+from compress.figures import Figure, answer_noun, figure_text, judged, main_figure, main_value
+from compress.report_format import duration, kib, milliseconds, number, percent, significant
+from compress.report_tables import Report, Table, figure_of
 from compress.wording import counted, verb
 
 #: With more classes than this a confusion matrix is no table for Markdown any more.
@@ -18,6 +19,8 @@ STAGE_TITLES = {
     "quantize": "Quantization-aware training",
 }
 Fact = tuple[str, str]
+#: Tasks whose outputs are numbers that stand for themselves.
+NUMBERS = frozenset({"regression", "anomaly-detection"})
 #: Part of a flatbuffer -> how the table calls it.
 BYTE_PARTS = {
     "weights": "weights and other parameters",
@@ -36,97 +39,6 @@ def _share(value: float) -> str:
     return percent(100 * value)
 
 
-def _rungs(rungs: Sequence[dict[str, Any]]) -> str:
-    """Returns the climb in one line."""
-    return "; ".join(f"{rung['name']} ({rung['detail']}): {rung['drop_points']:.2f} points" for rung in rungs)
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(values)
-
-
-def _clusters(clusters: dict[str, Any]) -> str:
-    """Returns how many values weights have, and what the file would pack to without that."""
-    gzip, zstd = (kib(clusters[f"unclustered_{kind}_bytes"]) for kind in ("gzip", "zstd"))
-    return (
-        f"at most {clusters['largest']} values in a layer ({clusters['asked']} asked); unclustered, the file would "
-        f"come to {gzip} with gzip, {zstd} with zstd"
-    )
-
-
-def _target(target: dict[str, Any]) -> str:
-    """Returns what was asked of pruning and what came out, in the units it was asked in."""
-    unit = {"size": "bytes", "latency": "ms", "params": "parameters", "macs": "MACs"}[target["kind"]]
-    asked, reached, before = (significant(target[key]) for key in ("asked", "reached", "before"))
-    return f"{asked} {unit}; reached {reached}, {before} before"
-
-
-def _latency(latency: dict[str, Any]) -> str:
-    """Returns the latencies of pruned and unpruned model, measured while pruning."""
-    after, before = milliseconds(latency["after_ms"]), milliseconds(latency["before_ms"])
-    return f"{after}, {before} before ({percent(100 * latency['ratio'])}), on {latency['runtime']}"
-
-
-#: Block of the report -> its title and what is shown of it: key, how it reads, how its value is written.
-MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]] = {
-    "distillation": (
-        "Distillation",
-        (
-            ("stages", "Stages that learn from the teacher", _listed),
-            ("temperature", "Temperature", plain),
-            ("alpha", "Weight of the soft targets (labels weigh the rest)", plain),
-            ("views", "Augmented views with stored soft targets", number),
-            ("teacher_outputs", "The Keras teacher answers with", str),
-        ),
-    ),
-    "pruning": (
-        "Pruning",
-        (
-            ("method", "Method", str),
-            ("importance", "Channels ranked by", str),
-            ("of", "Counted in", str),
-            ("asked", "Share asked to go", _share),
-            ("target", "Target", _target),
-            ("latency", "Latency beside the unpruned model", _latency),
-            ("removed_macs", "MACs removed", _share),
-            ("removed_params", "Parameters removed", _share),
-            ("rounding_points", "Changed by rounding the widths", points),
-            ("masked_share", "Weights masked", _share),
-            ("base_validation_accuracy", "Validation accuracy before", percent),
-            ("validation_accuracy", "Validation accuracy after", percent),
-        ),
-    ),
-    "quantization": (
-        "Quantization",
-        (
-            ("mode", "Mode", str),
-            ("weights", "Weights", str),
-            ("activations", "Activations", str),
-            ("calibration_samples", "Calibration samples", number),
-            ("float_validation_accuracy", "Validation accuracy in float32", percent),
-            ("ptq_validation_accuracy", "Validation accuracy, calibrated only", percent),
-            ("clustered_validation_accuracy", "Validation accuracy, clustered but not trained", percent),
-            ("clusters", "Clustered weights", _clusters),
-            ("rungs", "Repairs, and what was still lost", _rungs),
-            ("wide_layers", "Layers kept wider", ", ".join),
-            ("wide_macs_share", "Their share of the multiplications", _share),
-            ("validation_accuracy", "Validation accuracy of the result", percent),
-        ),
-    ),
-}
-
-
-def making(report: Report) -> list[tuple[str, list[Fact]]]:
-    """Returns what distillation, pruning and quantization did: title and rows of each that took place."""
-    found = []
-    for key, (title, shown) in MAKING.items():
-        block = report[key]
-        if block is not None:
-            rows = [(text, form(block[name])) for name, text, form in shown if block.get(name) is not None]
-            found.append((title, rows))
-    return found
-
-
 def verification_facts(report: Report) -> list[Fact]:
     """Returns the verdict on the flatbuffer: agreement with its twin and the float model; empty if not verified."""
     found = report["verification"]
@@ -136,16 +48,25 @@ def verification_facts(report: Report) -> list[Fact]:
     twin = found["twin"]
     if twin is not None:
         steps = f"{significant(twin['mean_steps'])} steps on average, {significant(twin['max_steps'])} at most"
+        figure, answers = figure_of(report), counted(twin["samples"], answer_noun(report["task"]))
+        if report["task"] in NUMBERS:
+            same = [("Within two steps of the quantized twin", f"{percent(twin['same'])} of the numbers, {answers}")]
+        else:
+            same = [
+                ("Same answer as the quantized twin", f"{percent(twin['same'])} of {answers}"),
+                ("The same where the answer is clear by a step", percent(twin["clear_same"])),
+            ]
         rows += [
-            ("Same answer as the quantized twin", f"{percent(twin['same'])} of {counted(twin['samples'], 'sample')}"),
-            ("The same where the answer is clear by a step", percent(twin["clear_same"])),
-            ("Accuracy of the twin", percent(twin.get("accuracy"))),
+            *same,
+            (f"{figure.title} of the twin", figure_text(figure, main_value(twin, figure))),
             ("Outputs differ from the twin's by", f"{steps} (a step is {_step(report)})"),
             ("First layer that differs from the twin", found["first_differing_layer"] or "none"),
         ]
     rows.append(("Same answer as the float model", percent(found["float_agreement"])))
     if report["sparsity"] is not None:
         rows.append(("Zeros", sparsity_sentence(report["sparsity"])))
+    if report["streaming"] is not None:
+        rows.append(("One step, streamed", streaming_sentence(report["streaming"])))
     return rows
 
 
@@ -188,7 +109,7 @@ def environment_facts(report: Report) -> list[Fact]:
 
 
 def training_table(report: Report) -> Table:
-    """Returns one row per training: its epochs, the loss and the validation accuracy at both ends."""
+    """Returns one row per training: its epochs, the loss and the validation figure at both ends."""
     headers = (
         "Training",
         "Epochs",
@@ -201,12 +122,21 @@ def training_table(report: Report) -> Table:
     rows = []
     for stage, curve in training_curves(report):
         losses = [entry["loss"] for entry in curve if entry.get("loss") is not None]
-        known = [entry["validation_accuracy"] for entry in curve if entry.get("validation_accuracy") is not None]
+        figure, known = validation_curve(report["task"], curve)
         ends = [significant(losses[0]), significant(losses[-1])] if losses else ["-", "-"]
-        accuracies = (known[0], max(known), known[-1]) if known else (None, None, None)
+        best = max if figure.larger_is_better else min
+        ends_and_best = (known[0], best(known), known[-1]) if known else (None, None, None)
         epochs = number(max(entry["epoch"] for entry in curve))
-        rows.append((STAGE_TITLES.get(stage, stage), epochs, *ends, *map(percent, accuracies)))
+        rows.append(
+            (STAGE_TITLES.get(stage, stage), epochs, *ends, *(figure_text(figure, value) for value in ends_and_best))
+        )
     return Table(headers, tuple(rows), headers[1:])
+
+
+def validation_curve(task: str, curve: Sequence[dict[str, Any]]) -> tuple[Figure, list[float]]:
+    """Returns what a training was judged by on the validation split, and its values, none where there is no split."""
+    found = [known for entry in curve if (known := judged(task, entry, "validation_")) is not None]
+    return (found[0][0], [value for _, value in found]) if found else (main_figure(task), [])
 
 
 def training_curves(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -300,6 +230,15 @@ def widths_table(pruning: dict[str, Any] | None) -> Table:
         for name, (before, after) in ((pruning or {}).get("widths") or {}).items()
     )
     return Table(("Layer", "Before", "After", "Removed"), rows, ("Before", "After", "Removed"))
+
+
+def streaming_sentence(streaming: dict[str, Any]) -> str:
+    """Returns what the model of one step is and how it compares with the whole sequence, in one sentence."""
+    return (
+        f"{streaming['file']}, {kib(streaming['size_bytes'])}; repeated over "
+        f"{counted(streaming['samples'], 'test sample')} it gives the same answer to the bit on "
+        f"{percent(streaming['equal'])} of them."
+    )
 
 
 def sparsity_sentence(sparsity: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from compress.budget import BudgetFigures
+from compress.figures import Figure, figures_of, main_figure
 from compress.report_format import kib, milliseconds, percent, points, ratio
 from compress.report_schema import BenchmarkSummary, ModelRow, ReportInputs
 from compress.wording import counted, verb
@@ -71,16 +72,20 @@ def p50(row: ModelRow, benchmark: BenchmarkSummary) -> float | None:
     return latency.p50_ms if latency is not None else None
 
 
-def ratios_against(key: str, models: Sequence[ModelRow], benchmark: BenchmarkSummary) -> dict[str, Any] | None:
-    """Returns reference / result for size, latency, parameters and MACs, and the difference in accuracy.
+def ratios_against(
+    key: str, models: Sequence[ModelRow], benchmark: BenchmarkSummary, figure: Figure
+) -> dict[str, Any] | None:
+    """Returns reference / result for size, latency, parameters and MACs, and the difference in the task's figure.
 
-    A ratio above 1 means that the result is smaller or faster; `accuracy_points` below 0 means that it is worse.
+    A ratio above 1 means that the result is smaller or faster; `accuracy_points` below 0 and `lost` above 0 mean that
+    it is worse.
     """
     base, result = base_row(models, key), models[-1]
     if base is None:
         return None
     before, after = p50(base, benchmark), p50(result, benchmark)
     known = base.accuracy is not None and result.accuracy is not None
+    value, reference = (row.figures.get(figure.key) for row in (result, base))
     return {
         "reference": f"FP32 {base.key} {base.model}",
         "file": base.flatbuffer.file,
@@ -93,6 +98,7 @@ def ratios_against(key: str, models: Sequence[ModelRow], benchmark: BenchmarkSum
         "nonzero_params": _divide(base.nonzero_params, result.nonzero_params),
         "macs": _divide(base.macs, result.macs),
         "accuracy_points": (result.accuracy or 0.0) - (base.accuracy or 0.0) if known else None,
+        "lost": None if None in (value, reference) else figure.lost(value or 0.0, reference or 0.0),
     }
 
 
@@ -100,13 +106,14 @@ def _divide(reference: float | None, result: float | None) -> float | None:
     return None if reference is None or not result else reference / result
 
 
-def budget_figures(inputs: ReportInputs) -> BudgetFigures:
+def budget_figures(inputs: ReportInputs, task: str) -> BudgetFigures:
     """Returns what the budget's limits are held against."""
     result = inputs.models[-1]
     base = base_row(inputs.models, "teacher") or base_row(inputs.models, "student")
     return BudgetFigures(
-        accuracy=result.accuracy,
-        reference_accuracy=base.accuracy if base is not None else None,
+        figure=main_figure(task),
+        metrics=result.figures,
+        reference_metrics=base.figures if base is not None else {},
         reference=f"the FP32 {base.key} {base.model}" if base is not None else "the FP32 model",
         size_bytes=result.flatbuffer.size_bytes,
         latency_ms=p50(result, inputs.benchmark),
@@ -116,9 +123,9 @@ def budget_figures(inputs: ReportInputs) -> BudgetFigures:
     )
 
 
-def warnings_of(inputs: ReportInputs) -> list[str]:
+def warnings_of(inputs: ReportInputs, task: str) -> list[str]:
     """Returns what a reader should know before relying on the figures, in plain sentences, without repetitions."""
-    found = [*_about_result(inputs), *_about_accuracy(inputs), *inputs.data.notes]
+    found = [*_about_result(inputs), *_about_noise(inputs, task), *inputs.data.notes]
     for step in inputs.steps:
         found += step.warnings
     return list(dict.fromkeys(found))
@@ -159,14 +166,15 @@ def _worse_than(base: ModelRow, result: ModelRow, benchmark: BenchmarkSummary) -
     return found
 
 
-def _about_accuracy(inputs: ReportInputs) -> list[str]:
+def _about_noise(inputs: ReportInputs, task: str) -> list[str]:
     found = []
     samples, result = inputs.data.test, inputs.models[-1]
-    if samples < SMALL_TEST:
+    if samples < SMALL_TEST and task != "language-modeling":  # of which every sample holds many answers
         error = standard_error(result.accuracy, samples)
+        plural = "accuracies" if main_figure(task).binomial else "models"
         spread = f" (here ±{error:.2f} points, one standard error)" if error is not None else ""
         found.append(
-            f"The test split is small: {counted(samples, 'sample')} {verb(samples, 'tells', 'tell')} accuracies apart "
+            f"The test split is small: {counted(samples, 'sample')} {verb(samples, 'tells', 'tell')} {plural} apart "
             f"only roughly{spread}."
         )
     for key in ("teacher", "student"):
@@ -187,9 +195,10 @@ def _about_accuracy(inputs: ReportInputs) -> list[str]:
 
 
 def row_document(
-    row: ModelRow, *, result: bool, samples: int, wider: Mapping[str, int] | None = None
+    row: ModelRow, *, task: str, result: bool, samples: int, wider: Mapping[str, int] | None = None
 ) -> Mapping[str, Any]:
     """Returns a row as report.json has it."""
+    order = [figure.key for figure in figures_of(task)]
     return {
         "key": row.key,
         "label": title(row, result=result, wider=wider),
@@ -204,5 +213,7 @@ def row_document(
         "validation_accuracy": row.validation_accuracy,
         "agreement_with_reference": row.agreement_with_reference,
         "agreement_with_float": row.agreement_with_float,
+        "metrics": {key: row.figures[key] for key in order if key in row.figures},
+        "validation_metrics": {key: row.validation_metrics[key] for key in order if key in row.validation_metrics},
         "latency": {runtime: asdict(latency) for runtime, latency in row.latency.items()},
     }

@@ -6,9 +6,11 @@ import re
 from typing import Any
 
 from compress.report_analysis import section_html
+from compress.report_data import data_facts
 from compress.report_details import made, stages_and_recipe, usage, verification
 from compress.report_facts import STAGE_TITLES, confusions, training_curves
-from compress.report_html_parts import bullets, cell, section, table
+from compress.report_html_parts import bullets, cell, facts, section, table
+from compress.report_outcome import outcome_html
 from compress.report_plots import accuracy_against_size, confusion_matrix, latency_bars, style_of, training_curve
 from compress.report_style import STYLE
 from compress.report_svg import esc
@@ -16,6 +18,7 @@ from compress.report_tables import (
     Headline,
     Report,
     budget_table,
+    figure_of,
     headlines,
     models_table,
     ratios_table,
@@ -30,9 +33,9 @@ LISTED_CLASSES = 20
 def html_report(report: Report) -> str:
     """Returns the page; every string from outside is escaped."""
     parts = [
-        _header(report), _budget(report), _warnings(report), _models(report), _trade_off(report), _curves(report),
-        _classes(report), verification(report), section_html(report), usage(report), made(report),
-        stages_and_recipe(report),
+        _header(report), _budget(report), _warnings(report), _data(report), _models(report), _trade_off(report),
+        _curves(report), _classes(report), outcome_html(report["plots"] or {}), verification(report),
+        section_html(report), usage(report), made(report), stages_and_recipe(report),
     ]  # fmt: skip
     name = esc(report["name"])
     return (
@@ -99,6 +102,11 @@ def _warnings(report: Report) -> str:
     return failed + warned
 
 
+def _data(report: Report) -> str:
+    rows = data_facts(report)
+    return section("Data", facts(rows)) if rows else ""
+
+
 def _models(report: Report) -> str:
     found = models_table(report)
     body = ""
@@ -107,9 +115,10 @@ def _models(report: Report) -> str:
         body += f"<tr{' class=result' if row is report['models'][-1] else ''}>"
         body += "".join(cell(text, right=place > 0, before="" if place else swatch) for place, text in enumerate(cells))
         body += "</tr>"
-    benchmark = report["benchmark"]
+    benchmark, binomial = report["benchmark"], figure_of(report).binomial
+    scored, noise = ("Accuracies are", ", ± one standard error") if binomial else ("Test figures are", "")
     note = (
-        f"Accuracies are on the {report['data']['test']:,} test samples, ± one standard error. Latency is for one "
+        f"{scored} on the {report['data']['test']:,} test samples{noise}. Latency is for one "
         f"sample on {counted(benchmark['threads'], 'thread')}, {counted(benchmark['runs'], 'run')} per flatbuffer, "
         "interleaved. "
         "All but the result are float32 flatbuffers."
@@ -129,17 +138,21 @@ def _trade_off(report: Report) -> str:
     plots = []
     scatter = accuracy_against_size(report)
     if scatter:
-        plots.append(f"<div><h3>Accuracy against size</h3>{scatter}</div>")
+        plots.append(f"<div><h3>{esc(figure_of(report).title)} against size</h3>{scatter}</div>")
     for runtime in report["benchmark"]["runtimes"]:
         bars = latency_bars(report, runtime)
         if bars:
             plots.append(f"<div><h3>Latency on {esc(runtime)}, p50 with a mark at p95</h3>{bars}</div>")
-    return section("Size, accuracy and latency", f'<div class="columns">{"".join(plots)}</div>') if plots else ""
+    return (
+        section(f"Size, {figure_of(report).label} and latency", f'<div class="columns">{"".join(plots)}</div>')
+        if plots
+        else ""
+    )
 
 
 def _curves(report: Report) -> str:
     plots = "".join(
-        f"<div><h3>{esc(STAGE_TITLES.get(stage, stage))}</h3>{training_curve(stage, curve)}</div>"
+        f"<div><h3>{esc(STAGE_TITLES.get(stage, stage))}</h3>{training_curve(stage, curve, report['task'])}</div>"
         for stage, curve in training_curves(report)
     )
     return section("Training", f'<div class="curves">{plots}</div>') if plots else ""

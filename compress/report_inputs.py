@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from compress.artifact import StageResult
+from compress.figures import figures_of
 from compress.machine import cores, cpu_name
 from compress.plan import Plan
 from compress.recipe import DistillSpec, Recipe
@@ -38,6 +40,8 @@ LIBRARIES = (
 )
 #: The models in the order they are made; the last one is the result.
 ROWS = ("teacher", "student", "pruned", "quantized")
+#: What a figure's name begins with where it is of the validation split.
+VALIDATION = "validation_"
 #: Row of the report -> stage that made its model.
 MODEL_STAGES = {"teacher": "teacher", "student": "distill", "pruned": "prune"}
 
@@ -103,7 +107,8 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
     for key in (key for key in ROWS if key in exported):  # a manifest keeps its keys in alphabetical order
         if key == "quantized":
             own = results["quantize"].metrics if "quantize" in results else final
-            figures = {**final, "validation_accuracy": own.get("validation_accuracy")}
+            unscored = {key: value for key, value in final.items() if not key.startswith(VALIDATION)}
+            figures = {**unscored, **{key: own[key] for key in own if key.startswith(VALIDATION)}}
             sparsity = results["verify"].metrics.get("sparsity")
             if sparsity is not None:
                 figures["nonzero_params"] = figures["params"] - sparsity["zeros_in_file"]
@@ -118,7 +123,7 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
                 nonzero_params=figures["nonzero_params"],
                 macs=figures["macs"],
                 flatbuffer=FlatbufferSummary(**exported[key]),
-                accuracy=scores[key]["accuracy"],
+                accuracy=scores[key].get("accuracy"),
                 macro_f1=scores[key].get("macro_f1"),
                 validation_accuracy=figures.get("validation_accuracy"),
                 agreement_with_reference=scores[key].get("agreement_with_reference"),
@@ -127,9 +132,17 @@ def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, 
                     runtime: LatencySummary(measured["p50_ms"], measured["p95_ms"])
                     for runtime, measured in latency[key].items()
                 },
+                metrics=_named(recipe, scores[key], ""),
+                validation_metrics=_named(recipe, figures, VALIDATION),
             )
         )
     return tuple(rows)
+
+
+def _named(recipe: Recipe, found: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Returns the figures of the recipe's task that are among others, by name."""
+    keys = [figure.key for figure in figures_of(recipe.task)]
+    return {key: found[prefix + key] for key in keys if found.get(prefix + key) is not None}
 
 
 def _distillation(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from compress.report_analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
+from compress.report_data import data_facts
 from compress.report_facts import (
     Fact,
     allowed_table,
@@ -14,7 +15,6 @@ from compress.report_facts import (
     confusions,
     environment_facts,
     files_table,
-    making,
     not_int8_table,
     overhead_sentence,
     runtimes_table,
@@ -25,11 +25,14 @@ from compress.report_facts import (
     widths_table,
 )
 from compress.report_format import number
+from compress.report_making import making
+from compress.report_outcome import hits_table, predictions_table, sample_sentence, shown_prompt
 from compress.report_schema import PICTURE
 from compress.report_tables import (
     Report,
     Table,
     budget_table,
+    figure_of,
     headlines,
     models_table,
     ratios_table,
@@ -88,19 +91,23 @@ def markdown_report(report: Report) -> str:
         f"**{escaped(verdict(report).text)}**",
         escaped(about),
         bullets(figures),
-        f"![Accuracy against size, and latency]({PICTURE})",
+        f"![{escaped(figure_of(report).title)} against size, and latency]({PICTURE})",
         *_reasons(report),
         "## Models",
         table(models_table(report)),
         *_tables("Ratios are reference / result: above 1 the result is smaller or faster.", ratios_table(report)),
         *_tables("## Budget", budget_table(report)),
     ]
+    described = data_facts(report)
+    if described:
+        parts += ["## Data", facts(described)]
     if report["warnings"]:
         parts += ["## Before you rely on this", bullets(report["warnings"])]
     parts += _verification(report)
     parts += _layers(report)
     parts += _tables("## Training", training_table(report))
     parts += _classes(report)
+    parts += _outcome(report)
     parts += [
         "## How to use it",
         code_block(f"{report['input']['formula']}\n{report['output']['formula']}", "text"),
@@ -159,6 +166,17 @@ def _classes(report: Report) -> list[str]:
     mistakes = confusions(plots)
     parts = _tables("## Confusion matrix", confusion_table(plots))
     return [*parts, "Most often confused:", bullets(mistakes)] if mistakes else parts
+
+
+def _outcome(report: Report) -> list[str]:
+    plots = report["plots"] or {}
+    parts = _tables("## Predicted against true", predictions_table(plots))
+    parts += _tables("## Normal and anomalous", hits_table(plots))
+    sample = plots.get("sample")
+    if sample:
+        text = f"{shown_prompt(sample)}{sample['text']}"
+        parts += ["## Text that the flatbuffer wrote", escaped(sample_sentence(sample)), code_block(text, "text")]
+    return parts
 
 
 def _making(report: Report) -> list[str]:

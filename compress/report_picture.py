@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from compress.report_format import KIB, kib, milliseconds, percent
+from compress.figures import figure_text, main_figure, main_value
+from compress.report_format import KIB, kib, milliseconds
 
 COLOURS = {"teacher": "#64748b", "student": "#3b82f6", "pruned": "#8b5cf6", "quantized": "#0d9488"}
 INCHES, DOTS_PER_INCH = (11.0, 3.8), 110
@@ -40,22 +41,22 @@ def _accuracy_against_size(axes: Any, report: dict[str, Any]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axes.set_xlabel("Flatbuffer size, KiB (logarithmic)", fontsize=8)
-    axes.set_ylabel("Test accuracy, %", fontsize=8)
+    figure = main_figure(report["task"])
+    axes.set_ylabel(f"Test {figure.label}{', %' if figure.unit == '%' else ''}", fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=STEPS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(axis="y", color="#e1e6ec", linewidth=0.8)
     axes.margins(x=0.1, y=0.25)
-    rows = [row for row in report["models"] if row["accuracy"] is not None]
+    rows = [row for row in report["models"] if main_value(row, figure) is not None]
     sizes = [row["flatbuffer"]["size_bytes"] / KIB for row in rows]
-    axes.plot(sizes, [row["accuracy"] for row in rows], color=SOFT, linewidth=0.8, linestyle=":")
+    axes.plot(sizes, [main_value(row, figure) for row in rows], color=SOFT, linewidth=0.8, linestyle=":")
     for row, size in zip(rows, sizes, strict=True):
         error, colour = row.get("accuracy_standard_error") or 0.0, COLOURS.get(row["key"], SOFT)
-        text = f"{row['label']}: {percent(row['accuracy'])}, {kib(row['flatbuffer']['size_bytes'])}"
-        axes.errorbar(
-            size, row["accuracy"], yerr=error, fmt="o", color=colour, markersize=6, linewidth=1.2, label=_plain(text)
-        )
+        value = main_value(row, figure)
+        text = f"{row['label']}: {figure_text(figure, value)}, {kib(row['flatbuffer']['size_bytes'])}"
+        axes.errorbar(size, value, yerr=error, fmt="o", color=colour, markersize=6, linewidth=1.2, label=_plain(text))
     if rows:
         axes.legend(loc="lower right", fontsize=7.5, frameon=False, handletextpad=0.4)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from compress.report_format import KIB, kib, milliseconds, percent, significant
+from compress.figures import figure_text, judged, main_figure, main_value
+from compress.report_format import KIB, kib, milliseconds, significant
 from compress.report_svg import Axis, Drawing, padded, text_width
 
 #: More classes than this do not fit into a matrix that can be read.
@@ -30,17 +31,23 @@ def style_of(key: str) -> str:
 
 
 def accuracy_against_size(report: dict[str, Any]) -> str:
-    """Returns a plot of test accuracy (with its standard error) over flatbuffer size, "" where nothing can be drawn."""
-    rows = [row for row in report["models"] if row["accuracy"] is not None]
+    """Returns a plot of test accuracy (with its standard error) over flatbuffer size, "" where nothing can be drawn.
+
+    Other tasks have their own figure in its place.
+    """
+    figure = main_figure(report["task"])
+    title = f"Test {figure.label}{', %' if figure.unit == '%' else ''}"
+    values = {row["key"]: main_value(row, figure) for row in report["models"]}
+    rows = [row for row in report["models"] if values[row["key"]] is not None]
     if not rows:
         return ""
-    drawing = Drawing(476, 300, "Test accuracy against flatbuffer size")
+    drawing = Drawing(476, 300, f"Test {figure.label} against flatbuffer size")
     sizes = [row["flatbuffer"]["size_bytes"] / KIB for row in rows]
     errors = [row.get("accuracy_standard_error") or 0.0 for row in rows]
     low, high = padded(
         value
         for row, error in zip(rows, errors, strict=True)
-        for value in (row["accuracy"] - error, row["accuracy"] + error)
+        for value in (values[row["key"]] - error, values[row["key"]] + error)
     )
     across = Axis(min(sizes) / 1.6, max(sizes) * 1.6, 52, 448, log=True)
     up = Axis(low, high, 256, 20)
@@ -52,16 +59,17 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
         drawing.text(across.at(tick), up.start + 18, f"{tick:,g}", anchor="middle")
     drawing.line(across.start, up.start, across.end, up.start, "axis")
     drawing.text((across.start + across.end) / 2, 294, "Flatbuffer size, KiB (logarithmic)", "axis-title", "middle")
-    drawing.text(across.start, 11, "Test accuracy, %", "axis-title")
-    places = [(across.at(size), up.at(row["accuracy"])) for size, row in zip(sizes, rows, strict=True)]
+    drawing.text(across.start, 11, title, "axis-title")
+    places = [(across.at(size), up.at(values[row["key"]])) for size, row in zip(sizes, rows, strict=True)]
     drawing.path(places, "trail")
     taken: list[Box] = [(x - 8, y - 8, x + 8, y + 8) for x, y in places] + _along(places)
     for row, error, (x, y) in zip(rows, errors, places, strict=True):
         style = style_of(row["key"])
-        ends = up.at(row["accuracy"] + error), up.at(row["accuracy"] - error)
+        value = values[row["key"]]
+        ends = up.at(value + error), up.at(value - error)
         drawing.line(x, ends[0], x, ends[1], f"whisker {style}")
         taken.append((x - 2, ends[0], x + 2, ends[1]))
-        tip = f"{row['label']}: {percent(row['accuracy'])}, {kib(row['flatbuffer']['size_bytes'])}"
+        tip = f"{row['label']}: {figure_text(figure, value)}, {kib(row['flatbuffer']['size_bytes'])}"
         drawing.circle(x, y, 7 if row is rows[-1] else 5.5, f"dot {style}", tip)
     for row, place in zip(rows, places, strict=True):
         others = [dot for dot in places if dot != place]
@@ -134,12 +142,16 @@ def latency_bars(report: dict[str, Any], runtime: str) -> str:
     return drawing.render()
 
 
-def training_curve(stage: str, curve: Sequence[dict[str, Any]]) -> str:
-    """Returns a plot of loss and validation accuracy over the epochs of one stage."""
+def training_curve(stage: str, curve: Sequence[dict[str, Any]], task: str = "image-classification") -> str:
+    """Returns a plot of loss and validation accuracy (or another task's figure) over the epochs of one stage."""
+    found = next((known for entry in curve if (known := judged(task, entry, "validation_")) is not None), None)
+    figure = main_figure(task) if found is None else found[0]
     drawing = Drawing(340, 210, f"Training curve of stage {stage}")
     across = Axis(1, len(curve), 40, 296) if len(curve) > 1 else Axis(0, 2, 40, 296)
-    _curve_line(drawing, across, [entry.get("loss") for entry in curve], "loss", left=True)
-    _curve_line(drawing, across, [entry.get("validation_accuracy") for entry in curve], "accuracy", left=False)
+    _curve_line(drawing, across, [entry.get("loss") for entry in curve], "loss", "Loss", left=True)
+    title = f"Validation {figure.label}{', %' if figure.unit == '%' else ''}"
+    values = [entry.get(f"validation_{figure.key}") for entry in curve]
+    _curve_line(drawing, across, values, "accuracy", title, left=False)
     drawing.line(across.start, 170, across.end, 170, "axis")
     for tick in across.ticks(6):
         if tick == int(tick):
@@ -148,7 +160,9 @@ def training_curve(stage: str, curve: Sequence[dict[str, Any]]) -> str:
     return drawing.render()
 
 
-def _curve_line(drawing: Drawing, across: Axis, values: Sequence[float | None], style: str, *, left: bool) -> None:
+def _curve_line(
+    drawing: Drawing, across: Axis, values: Sequence[float | None], style: str, title: str, *, left: bool
+) -> None:
     known = [(number, value) for number, value in enumerate(values, start=1) if value is not None]
     if not known:
         return
@@ -158,7 +172,6 @@ def _curve_line(drawing: Drawing, across: Axis, values: Sequence[float | None], 
         if left:
             drawing.line(across.start, up.at(tick), across.end, up.at(tick))
         drawing.text(edge, up.at(tick) + 4, f"{tick:g}", f"tick c-{style}", anchor)
-    title = "Loss" if left else "Validation accuracy, %"
     drawing.text(0 if left else drawing.width, 10, title, f"axis-title c-{style}", "start" if left else "end")
     drawing.path([(across.at(number), up.at(value)) for number, value in known], f"curve c-{style}")
     for number, value in known:

@@ -73,6 +73,8 @@ class ModelRow:
         agreement_with_reference: Share of test samples with the same answer as the first model of the run, in percent.
         agreement_with_float: Share of test samples with the same answer as the float model, in percent.
         latency: Runtime -> latency.
+        metrics: All figures of the task on the test split, by name (see `compress.figures`).
+        validation_metrics: The same on the validation split.
     """
 
     key: str
@@ -87,6 +89,14 @@ class ModelRow:
     agreement_with_reference: float | None = None
     agreement_with_float: float | None = None
     latency: Mapping[str, LatencySummary] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    validation_metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All figures on the test split, by name."""
+        known = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
+        return {**{key: value for key, value in known.items() if value is not None}, **self.metrics}
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class StepSummary:
         seconds: How long it took when it ran.
         fingerprint: Names its result in the store.
         warnings: Plain sentences.
-        curve: One entry per epoch: epoch, loss, learning_rate, validation_accuracy.
+        curve: One entry per epoch: epoch, loss, learning_rate, validation_accuracy (or another figure's).
     """
 
     stage: str
@@ -127,6 +137,10 @@ class DataSummary:
         origin: Where mean and std are from, in words.
         sha256: Hash of the data's content.
         notes: Plain sentences.
+        kind: What the inputs are: `pictures`, `series`, `features` or `tokens`.
+        front_end: Of audio: how frames are made of a waveform.
+        vocabulary: Of text: kind, size and rules.
+        targets: Of a regression: name, mean and std of each number; networks predict (value - mean) / std.
     """
 
     source: str
@@ -141,6 +155,10 @@ class DataSummary:
     origin: str
     sha256: str
     notes: tuple[str, ...] = ()
+    kind: str = "pictures"
+    front_end: Mapping[str, Any] | None = None
+    vocabulary: Mapping[str, Any] | None = None
+    targets: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,7 +237,7 @@ class ReportInputs:
         runtimes: One entry per runtime beside LiteRT: runtime, runs, reason, samples, same_answer, bit_exact (percent,
             against LiteRT), max_steps, arena_bytes, activation_bytes, persistent_bytes, flash_bytes.
         plots: What the task plots: confusion_matrix (row: the label, column: the answer), class_names,
-            per_class_accuracy.
+            per_class_accuracy; predictions; roc and scores; sample.
     """
 
     created_at: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from compress.figures import Figure, answer_noun, figure_text, figures_of, lost_text, main_figure, main_value
 from compress.report_format import (
     compact,
     kib,
@@ -79,12 +80,22 @@ def verdict(report: Report) -> Verdict:
     return Verdict("passed", f"{checked}, {kept}.")
 
 
-def accuracy_cell(row: dict[str, Any]) -> str:
-    """Returns an accuracy with its standard error: `92.61 ± 0.26 %`."""
-    error = row.get("accuracy_standard_error")
-    if row["accuracy"] is None or error is None:
-        return percent(row["accuracy"])
-    return f"{row['accuracy']:.2f} ± {error:.2f} %"
+def figure_of(report: Report) -> Figure:
+    """Returns what a report's models are judged by."""
+    return main_figure(report["task"])
+
+
+def figure_cell(row: dict[str, Any], figure: Figure) -> str:
+    """Returns a model's main figure, an accuracy with its standard error: `92.61 ± 0.26 %`."""
+    value, error = main_value(row, figure), row.get("accuracy_standard_error")
+    if not figure.binomial or value is None or error is None:
+        return figure_text(figure, value)
+    return f"{value:.2f} ± {error:.2f} %"
+
+
+def change_text(entry: dict[str, Any], figure: Figure) -> str:
+    """Returns how the result's figure differs from a reference's: `-0.35 points`, `+2.10 %`."""
+    return points(entry["accuracy_points"]) if figure.binomial else lost_text(figure, entry.get("lost"))
 
 
 def base_model(report: Report, key: str) -> dict[str, Any] | None:
@@ -106,7 +117,7 @@ def p50_of(report: Report, row: dict[str, Any]) -> float | None:
 
 def headlines(report: Report) -> list[Headline]:
     """Returns size, speed, accuracy and agreement of the result, each beside what it is compared with."""
-    result, against = report["models"][-1], references(report)
+    result, against, figure = report["models"][-1], references(report), figure_of(report)
     runtime = first_runtime(report)
     size, speed, accuracy = [], [], []
     for ratios, base in against:
@@ -116,19 +127,20 @@ def headlines(report: Report) -> list[Headline]:
         if ratios["latency"] is not None:
             base_time = milliseconds(p50_of(report, base))
             speed.append(than(ratios["latency"], "faster", "slower", f"{name} ({base_time})"))
-        if ratios["accuracy_points"] is not None:
-            accuracy.append(f"{points(ratios['accuracy_points'])} against {name} ({percent(base['accuracy'])})")
+        if ratios["accuracy_points" if figure.binomial else "lost"] is not None:
+            before = figure_text(figure, main_value(base, figure))
+            accuracy.append(f"{change_text(ratios, figure)} against {name} ({before})")
     p50 = p50_of(report, result)
     error = result.get("accuracy_standard_error")
     noise = [f"±{error:.2f} points on {counted(report['data']['test'], 'test sample')}"] if error is not None else []
     found = [
         Headline("Flatbuffer", kib(result["flatbuffer"]["size_bytes"]), tuple(size)),
         Headline(f"Latency p50, {runtime}", milliseconds(p50), tuple(speed)),
-        Headline("Test accuracy", percent(result["accuracy"]), (*accuracy, *noise)),
+        Headline(f"Test {figure.label}", figure_text(figure, main_value(result, figure)), (*accuracy, *noise)),
     ]
     if result["agreement_with_float"] is not None:
         twin = (report["verification"] or {}).get("twin_agreement")
-        details = ["test samples with the float model's answer"]
+        details = [f"test {answer_noun(report['task'])}s with the float model's answer"]
         details += [f"{percent(twin)} with its quantized twin"] if twin is not None else []
         found.append(Headline("Agreement", percent(result["agreement_with_float"]), tuple(details)))
     return found
@@ -140,9 +152,10 @@ def models_table(report: Report) -> Table:
     timed = [f"p50 {runtime}" for runtime in runtimes], [f"p95 {runtime}" for runtime in runtimes]
     latency_headers = [name for pair in zip(*timed, strict=True) for name in pair]
     reference = report["models"][0]["key"]
+    figure, *others = figures_of(report["task"])
     headers = (
-        "Model", "Parameters", "MACs", "Flatbuffer", "gzip", "zstd", "Test accuracy", "Macro F1",
-        f"Agrees with {reference}", *latency_headers,
+        "Model", "Parameters", "MACs", "Flatbuffer", "gzip", "zstd", f"Test {figure.label}",
+        *(other.title for other in others), f"Agrees with {reference}", *latency_headers,
     )  # fmt: skip
     rows = []
     for row in report["models"]:
@@ -151,8 +164,9 @@ def models_table(report: Report) -> Table:
         rows.append(
             (
                 row["label"], _parameters(row), compact(row["macs"]), kib(row["flatbuffer"]["size_bytes"]),
-                kib(row["flatbuffer"]["gzip_bytes"]), kib(row["flatbuffer"].get("zstd_bytes")), accuracy_cell(row),
-                percent(row["macro_f1"]), percent(row["agreement_with_reference"]), *times,
+                kib(row["flatbuffer"]["gzip_bytes"]), kib(row["flatbuffer"].get("zstd_bytes")),
+                figure_cell(row, figure), *(figure_text(other, main_value(row, other)) for other in others),
+                percent(row["agreement_with_reference"]), *times,
             )
         )  # fmt: skip
     return Table(headers, tuple(rows), headers[1:])
@@ -167,11 +181,12 @@ def _parameters(row: dict[str, Any]) -> str:
 
 def ratios_table(report: Report) -> Table:
     """Returns how many times smaller and faster the result is, per reference."""
-    headers = ("The result against", "Size", "gzip", "zstd", "Latency", "Parameters", "MACs", "Accuracy")
+    figure = figure_of(report)
+    headers = ("The result against", "Size", "gzip", "zstd", "Latency", "Parameters", "MACs", figure.title)
     rows = tuple(
         (
             entry["reference"], ratio(entry["size"]), ratio(entry["gzip"]), ratio(entry.get("zstd")),
-            ratio(entry["latency"]), ratio(entry["params"]), ratio(entry["macs"]), points(entry["accuracy_points"]),
+            ratio(entry["latency"]), ratio(entry["params"]), ratio(entry["macs"]), change_text(entry, figure),
         )
         for entry, _ in references(report)
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ TOLERANCE_STEPS = 1.01
 OUTLIER_SHARE = 0.01
 #: An answer is clear where the reference's two largest outputs differ by more than one step (and what float32 blurs).
 CLEAR_STEPS = 1.01
+#: Numbers are the same answer within this many steps (and what float32 blurs).
+SAME_STEPS = 2.01
+ANSWERS_AT_A_TIME, MOST_RANKED = 4096, 8_000_000
 #: Units of difference: of the largest float output, the same where inputs are quantized on the fly; in INT16 steps.
 FLOAT_SHARE, DYNAMIC_SHARE, WIDE_STEPS = 1e-3, 1.0 / 127.0, 32.0
 
@@ -60,9 +64,7 @@ def first_difference(layers: list[LayerDifference]) -> LayerDifference | None:
     return next((layer for layer in layers if layer.differs), None)
 
 
-def compare_layers(
-    twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[np.float32]
-) -> list[LayerDifference]:
+def compare_layers(twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[Any]) -> list[LayerDifference]:
     """Returns one difference per operator of the twin, in execution order.
 
     Every operator is judged alone: the twin computes it from the inputs that the flatbuffer itself had, so a fault
@@ -73,7 +75,7 @@ def compare_layers(
         shipped: The flatbuffer, unpacked. Operators that only convert the input or output type, or
             expand sparse weights, are passed over.
         content: The flatbuffer's bytes.
-        samples: (N, ...) float inputs in the flatbuffer's layout.
+        samples: (N, ...) inputs in the flatbuffer's layout, not quantized.
 
     Raises:
         ValueError: The flatbuffer has other operators than the twin.
@@ -151,11 +153,11 @@ def _interpreter(content: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN20
     return interpreter
 
 
-def _run(interpreter, twin: Twin, numbers: dict[int, int], sample: NDArray[np.float32]) -> dict[int, torch.Tensor]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _run(interpreter, twin: Twin, numbers: dict[int, int], sample: NDArray[Any]) -> dict[int, torch.Tensor]:  # type: ignore[no-untyped-def]  # noqa: ANN001
     details = interpreter.get_input_details()[0]
     x = sample[None].astype(np.float64)
-    if details["dtype"] != np.float32:
-        scale, zero_point = details["quantization"]
+    scale, zero_point = details["quantization"]
+    if scale:  # token numbers are integers that stand for themselves
         info = np.iinfo(details["dtype"])
         x = np.clip(np.rint(x / scale) + zero_point, info.min, info.max)
     interpreter.set_tensor(details["index"], x.astype(details["dtype"]))
@@ -231,11 +233,12 @@ class Agreement:
     """How often two sets of outputs give the same answer.
 
     Attributes:
-        samples: How many were compared.
-        same: Share of samples with the same arg-max, in percent.
-        clear: Share of samples whose two largest outputs in the reference differ by more than one output step, in
-            percent.
-        clear_same: Share of these with the same arg-max, in percent; 100 where there is none.
+        samples: How many answers were compared: samples, or the tokens of all of them.
+        same: Share of answers with the same arg-max, in percent; of outputs that are numbers, the share of those that
+            differ by two steps at most.
+        clear: Share of answers whose two largest outputs in the reference differ by more than one output step, in
+            percent; 100 for numbers.
+        clear_same: Share of these with the same arg-max, in percent; 100 where there is none; `same` for numbers.
         max_steps: Largest difference of an output, in steps.
         mean_steps: Mean difference.
         p999_steps: 99.9th percentile of the difference.
@@ -250,24 +253,59 @@ class Agreement:
     p999_steps: float
 
 
-def compare_answers(outputs: NDArray[np.float32], reference: NDArray[np.float32], step: float) -> Agreement:
+def compare_answers(
+    outputs: NDArray[np.float32], reference: NDArray[np.float32], step: float, *, chooses: bool = True
+) -> Agreement:
     """Returns how often `outputs` give the reference's answer.
 
     Args:
-        outputs: (N, classes), of the flatbuffer.
-        reference: (N, classes), of the twin.
+        outputs: (N, classes) of the flatbuffer, (N, length, vocabulary) of a language model, or (N, ...) numbers.
+        reference: The same of the twin.
         step: The output's scale.
+        chooses: Whether an answer is the arg-max along the last axis; else each output is a number of its own.
     """
-    equal = outputs.argmax(1) == reference.argmax(1)
-    best = np.sort(reference.astype(np.float64), axis=1)[:, -2:]
-    clear = best[:, -1] - best[:, 0] > CLEAR_STEPS * step if reference.shape[1] > 1 else np.ones(len(equal), bool)
-    steps = np.abs(outputs.astype(np.float64) - reference) / step
+    if not chooses:
+        return _compare_numbers(outputs, reference, step)
+    given, expected = (one.reshape(-1, one.shape[-1]) for one in (outputs, reference))
+    equal, clear, differences = [], [], _Differences(given.size)
+    for start in range(0, len(given), ANSWERS_AT_A_TIME):  # in float64 the outputs of a language model are large
+        a, b = (one[start : start + ANSWERS_AT_A_TIME] for one in (given, expected))
+        equal.append(a.argmax(1) == b.argmax(1))
+        best = np.partition(b.astype(np.float64), -2, axis=1)[:, -2:] if b.shape[1] > 1 else None
+        clear.append(np.ones(len(b), bool) if best is None else best[:, 1] - best[:, 0] > CLEAR_STEPS * step)
+        differences.add(np.abs(a.astype(np.float64) - b) / step)
+    same, sure = np.concatenate(equal), np.concatenate(clear)
     return Agreement(
-        samples=len(equal),
-        same=100.0 * float(equal.mean()),
-        clear=100.0 * float(clear.mean()),
-        clear_same=100.0 * float(equal[clear].mean()) if clear.any() else 100.0,
-        max_steps=float(steps.max()),
-        mean_steps=float(steps.mean()),
-        p999_steps=float(np.quantile(steps, 0.999)),
+        samples=len(same),
+        same=100.0 * float(same.mean()),
+        clear=100.0 * float(sure.mean()),
+        clear_same=100.0 * float(same[sure].mean()) if sure.any() else 100.0,
+        **differences.figures(),
     )
+
+
+def _compare_numbers(outputs: NDArray[np.float32], reference: NDArray[np.float32], step: float) -> Agreement:
+    steps = np.abs(outputs.astype(np.float64) - reference) / step
+    same = 100.0 * float((steps <= SAME_STEPS).mean())
+    differences = _Differences(steps.size)
+    differences.add(steps)
+    return Agreement(len(outputs), same, 100.0, same, **differences.figures())
+
+
+class _Differences:
+    """Largest, mean and 99.9th percentile of differences; of very many, the percentile of some."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._every = count, max(count // MOST_RANKED, 1)
+        self._largest, self._sum, self._ranked = 0.0, 0.0, list[NDArray[np.float64]]()
+
+    def add(self, steps: NDArray[np.float64]) -> None:
+        self._largest, self._sum = max(self._largest, float(steps.max())), self._sum + float(steps.sum())
+        self._ranked.append(steps.ravel()[:: self._every].copy())
+
+    def figures(self) -> dict[str, float]:
+        return {
+            "max_steps": self._largest,
+            "mean_steps": self._sum / self._count,
+            "p999_steps": float(np.quantile(np.concatenate(self._ranked), 0.999)),
+        }

@@ -6,7 +6,6 @@ never the test split, or else what is done about a layer would be fitted to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -14,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compress.data.splits import calibration_inputs, derived_seed, subset
+from compress.data.splits import calibration_inputs, derived_seed, strata, subset
 from compress.quantization.analysis import LayerAnalysis, adding, analyse, node_macs, rank, sensitivity, with_gains
 from compress.quantization.graph import Node
 from compress.quantization.twin import Twin
 from compress.stages.base import Workbench
+from compress.stages.judge import Judge, judge_by_answers, judge_of
 
 BATCH = 32
 #: Samples for the report, and for the command where it is not told another number; large networks get fewer.
@@ -33,7 +33,7 @@ MAC_COST = 1 / 400
 #: Looking at every layer's errors takes as long as this many passes.
 WALK_PASSES = 8
 FEWEST_LAYERS = 8
-#: Accuracies that differ by this many samples tell nothing.
+#: Figures that differ by the share of this many samples tell nothing.
 NOISE_SAMPLES = 2
 
 
@@ -54,17 +54,15 @@ def analyse_run(
     count = int(max(min(samples, effort / (cost * (WALK_PASSES + len(nodes) / 2))), min(samples, FEWEST_SAMPLES)))
     twin = twin.to(bench.device).eval()
     try:
-        split, batches, score = _samples(bench, twin, count)
+        split, batches, judge = _samples(bench, twin, count)
         used = sum(len(batch) for batch in batches)
-        with torch.no_grad(), twin.floating():
-            reference = score(_outputs(twin, batches))
         with torch.no_grad():
-            reached = score(_outputs(twin, batches))
+            reached = judge.measure(_outputs(twin, batches))
         layers = analyse(twin, batches)
         most = max(effort / (cost * used) - WALK_PASSES, FEWEST_LAYERS / 2) * 2
         tried = worst(layers, nodes, most)
         gains = sensitivity(
-            twin, batches, score, tried, lambda done, total: bench.ctx.progress(done, total, "layer passes")
+            twin, batches, judge.score, tried, lambda done, total: bench.ctx.progress(done, total, "layer passes")
         )
     finally:
         twin.to("cpu")
@@ -72,8 +70,9 @@ def analyse_run(
     return {
         "split": split,
         "samples": used,
+        "figure": judge.figure.key,
         "score": reached,
-        "float_score": reference,
+        "float_score": judge.reference,
         "noise_points": noise_points,
         "tried": len(tried),
         "layers": [asdict(layer) for layer in rank(with_gains(layers, gains), noise_points)],
@@ -95,20 +94,17 @@ def worst(layers: list[LayerAnalysis], nodes: list[Node], most: float) -> list[N
     return sorted(chosen, key=lambda node: node.index)
 
 
-def _samples(
-    bench: Workbench, twin: Twin, count: int
-) -> tuple[str, list[torch.Tensor], Callable[[NDArray[np.float32]], float]]:
-    """Returns what the samples are of, network inputs in batches, and what judges the outputs for them, in percent."""
-    seed = bench.recipe.seed
-    if len(bench.dataset.validation):
-        held = bench.dataset.validation
-        split = held.take(subset(held.labels, count, derived_seed(seed, "analysis")))
-        batches = _batches(bench, split.inputs)
-        return "validation", batches, lambda outputs: bench.task.metrics(outputs, split.labels)["accuracy"]
-    batches = _batches(bench, calibration_inputs(bench.dataset, count, seed))
+def _samples(bench: Workbench, twin: Twin, count: int) -> tuple[str, list[torch.Tensor], Judge]:
+    """Returns what the samples are of, network inputs in batches, and what judges the outputs for them."""
+    seed, held = bench.recipe.seed, bench.dataset.validation
+    split = held.take(subset(strata(held.labels), count, derived_seed(seed, "analysis")))
+    inputs = split.inputs if len(split) else calibration_inputs(bench.dataset, count, seed)
+    batches = _batches(bench, inputs)
     with torch.no_grad(), twin.floating():
-        reference = _outputs(twin, batches)
-    return "calibration", batches, lambda outputs: bench.task.agreement(outputs, reference)
+        floating = _outputs(twin, batches)
+    if len(split):
+        return "validation", batches, judge_of(bench.task, split, floating)
+    return "calibration", batches, judge_by_answers(bench.task, floating)
 
 
 def _batches(bench: Workbench, inputs: NDArray[Any]) -> list[torch.Tensor]:

@@ -79,7 +79,8 @@ def _times(bench: Workbench, paths: dict[str, Path], runtime: str) -> dict[str, 
 def _prove(bench: Workbench, path: Path, runtime: str) -> RuntimeProof:
     """Returns how the shipped flatbuffer does on a runtime; what is worth a warning is warned of."""
     bench.ctx.note(f"trying the flatbuffer on {runtime}")
-    proof = prove(path, runtime, _inputs(bench, path), threads=bench.recipe.benchmark.threads)
+    choices = bench.dataset.outputs[-1] if bench.task.chooses else None
+    proof = prove(path, runtime, _inputs(bench, path), threads=bench.recipe.benchmark.threads, choices=choices)
     if not proof.runs:
         bench.ctx.warn(f"The flatbuffer does not run on {runtime}: {proof.reason}")
     elif proof.same_answer is not None and proof.same_answer < SAME_ANSWERS:

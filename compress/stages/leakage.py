@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.leakage import leaked
+from compress.figures import figure_text
 from compress.stages.base import Workbench
 from compress.wording import counted, verb
 
@@ -28,11 +29,13 @@ def warn_of_leakage(bench: Workbench, outputs: NDArray[np.float32]) -> int:
 
 
 def _effect(bench: Workbench, outputs: NDArray[np.float32], known: NDArray[np.bool_]) -> str:
-    labels, new = bench.dataset.test.labels, ~known
-    if not new.any():
+    test, new = bench.dataset.test, np.flatnonzero(~known)
+    if not len(new):
         return "the test figures say nothing of new samples. Split the data otherwise."
-    overall = bench.task.metrics(outputs, labels).get("accuracy")
-    if overall is None:
+    figure = bench.task.figure
+    overall = bench.task.metrics(outputs, test).get(figure.key)
+    others = bench.task.metrics(outputs[new], test.take(new)).get(figure.key)
+    if overall is None or others is None:
         return "the test figures may be too good. Remove them from either."
-    others = bench.task.metrics(outputs[new], labels[new])["accuracy"]
-    return f"the test accuracy of {overall:.2f} % is {others:.2f} % without them. Remove them from either."
+    first, second = (figure_text(figure, value) for value in (overall, others))
+    return f"the test {figure.label} of {first} is {second} without them. Remove them from either."

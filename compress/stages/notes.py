@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from compress import __version__
 from compress.data.base import Dataset
 from compress.recipe import Recipe
+from compress.stages.text_notes import FRONT_END_FILE, input_files, rules_of, target_formulas
 from compress.tflite.flatbuffer import read_model
 from compress.tflite.metadata import AXIS_LABELS, LABELS_FILE, AssociatedFile, ModelNotes, TensorNotes, label_lines
 from compress.tflite.views import graph_views
@@ -20,6 +21,8 @@ PICTURE_AXES = 3
 #: Readers drop scores below 0 unless they are told otherwise: logits may all be negative.
 LEAST_SCORE = float(np.finfo(np.float32).min)
 RANGES = {"int8": (-128.0, 127.0), "uint8": (0.0, 255.0), "int16": (-32768.0, 32767.0)}
+#: Tasks whose outputs are numbers that stand for themselves.
+NUMBERS = frozenset({"regression", "anomaly-detection"})
 #: Operators that hand on what an earlier one computed, and those that end in probabilities.
 PASSING = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE"})
 PROBABILITIES = frozenset({"SOFTMAX", "LOGISTIC"})
@@ -32,7 +35,10 @@ def metadata_of(
     if not recipe.export.metadata:
         return None, None
     notes = model_notes(recipe, dataset, model)
-    return notes, {LABELS_FILE: label_lines(dataset.class_names)} if notes.outputs[0].files else None
+    files = input_files(dataset)[1]
+    if notes.outputs[0].files:
+        files[LABELS_FILE] = label_lines(dataset.class_names)
+    return notes, files or None
 
 
 def model_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> ModelNotes:
@@ -49,8 +55,13 @@ def model_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> Model
 def _input_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:
     """Returns how the input is prepared: from pixels where it is a picture, else from values as the data has them."""
     normalization, shape = dataset.normalization, dataset.input_shape
+    files = input_files(dataset)[0]
+    if dataset.vocabulary is not None:
+        rules = rules_of(dataset.vocabulary.document())
+        told = f"{shape[0]} token numbers, 0 in front of shorter texts: {rules}"
+        return TensorNotes(name="tokens", description=told, content="feature", files=files)
     picture = (
-        recipe.task.startswith("image-")
+        dataset.kind == "pictures"
         and len(shape) == PICTURE_AXES
         and shape[0] in COLOR_SPACES
         and normalization.value_scale < 1  # values have a known top, which is white
@@ -67,6 +78,8 @@ def _input_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:
         least = tuple(-m / s for m, s in zip(mean, std, strict=True))
         greatest = tuple((PIXEL - m) / s for m, s in zip(mean, std, strict=True))
     kind = f"picture of {shape[2]}x{shape[1]}, values 0 to {PIXEL}" if picture else "values as the data has them"
+    if dataset.front_end is not None:
+        kind = f"{shape[0]} frames of {shape[1]} values, made of a waveform as {FRONT_END_FILE} says"
     return TensorNotes(
         name="image" if picture else "input",
         description=f"{kind}: {prepared}",
@@ -76,12 +89,18 @@ def _input_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:
         std=std,
         least=least,
         greatest=greatest,
+        files=files,
     )
 
 
 def _output_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> TensorNotes:
     probabilities = ends_in_probabilities(model)
     graph = graph_views(model)[0]
+    if recipe.task in NUMBERS:
+        return _number_notes(recipe, dataset)
+    if recipe.task == "language-modeling":
+        text = "a score per token of the vocabulary for what follows each place of the input"
+        return TensorNotes(name="logits", description=text, content="feature")
     labelled = bool(dataset.class_names) and graph.tensors[graph.outputs[0]].shape[-1:] == (len(dataset.class_names),)
     least, greatest = RANGES.get(recipe.io, (0.0, 1.0) if probabilities else (None, None))
     return TensorNotes(
@@ -92,6 +111,20 @@ def _output_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> Ten
         greatest=() if greatest is None else (greatest,),
         least_score=None if probabilities or not labelled else LEAST_SCORE,
         files=(AssociatedFile(LABELS_FILE, AXIS_LABELS),) if labelled else (),
+    )
+
+
+def _number_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:
+    least, greatest = RANGES.get(recipe.io, (None, None))
+    text = "the input given back, normalised; the mean square of the difference is the score of an anomaly"
+    if recipe.task == "regression":
+        text = "; ".join(target_formulas(dataset))
+    return TensorNotes(
+        name="prediction" if recipe.task == "regression" else "reconstruction",
+        description=text,
+        content="feature",
+        least=() if least is None else (least,),
+        greatest=() if greatest is None else (greatest,),
     )
 
 

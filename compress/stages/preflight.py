@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from compress.errors import DataError
+from torch import nn
+
+from compress.data.base import Dataset
+from compress.errors import DataError, ModelError
+from compress.models.count import count
 from compress.stages.base import Workbench
 from compress.stages.targets import find_aim, pruner_for
 from compress.tflite.runtimes import RUNTIMES
+from compress.wording import counted
+
+KIB = 1024
+#: The least that a weight takes in the flatbuffer.
+BITS = {"float32": 32, "int8": 8, "int4": 4}
 
 
 def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
@@ -38,12 +47,47 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
             RUNTIMES[runtime].require()
     if "verify" in todo and not len(dataset.test):
         raise DataError(f"{dataset.name} has no test samples: the flatbuffer could not be verified.")
+    if "verify" in todo and recipe.task == "anomaly-detection":
+        _check_anomalies(dataset)
     if "quantize" in todo and not len(dataset.train) and dataset.calibration is None:
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration folder.")
     if todo & {"teacher", "distill", "prune"}:
         if recipe.teacher is not None and "teacher" in todo:
             bench.build(recipe.teacher)
         compressed = bench.build(recipe.compressed)
+        _check_size(bench, compressed)
         if recipe.prune is not None and "prune" in todo and recipe.prune.method == "structured":
             aim = find_aim(bench, compressed, recipe.prune, search=False)
             pruner_for(bench, compressed, recipe.prune, aim, recipe.prune.steps)
+
+
+def _check_anomalies(dataset: Dataset) -> None:
+    """Refuses a test split from which no AUC follows.
+
+    Raises:
+        DataError: It has normal samples only, or none.
+    """
+    normal = int((dataset.test.labels == 0).sum())
+    if normal in (0, len(dataset.test)):
+        what = "an anomaly" if normal else "a normal sample (label 0)"
+        raise DataError(f"the test split of {dataset.name} has no sample that is {what}: an AUC takes both kinds.")
+
+
+def _check_size(bench: Workbench, model: nn.Module) -> None:
+    """Refuses a budget that the weights alone exceed, where nothing in the recipe removes any.
+
+    Raises:
+        ModelError: The flatbuffer cannot be as small as asked.
+    """
+    recipe, limit = bench.recipe, bench.recipe.budget.size_kib
+    if limit is None or recipe.prune is not None:
+        return
+    kind = "float32" if recipe.quantize is None else recipe.quantize.weights
+    layers = count(model, bench.dataset.input_shape, bench.dataset.input_dtype).layers
+    weights = sum(layer.params for layer in layers)
+    needed = weights * BITS[kind] / 8 / KIB
+    if needed > limit:
+        raise ModelError(
+            f"budget.size_kib {limit:g} cannot be met: the {counted(weights, 'weight')} of {recipe.compressed.model} "
+            f"take {needed:.1f} KiB as {kind}. Choose a smaller model, add a `prune` block, or raise the budget."
+        )

@@ -54,7 +54,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     base = copy.deepcopy(model)
     metrics: dict[str, Any] = {
         "base": model_figures(bench, model),
-        "base_validation_accuracy": validation_figures(bench, model).get("validation_accuracy"),
+        **validation_figures(bench, model, "base_validation_"),
         "method": spec.method,
         "asked": spec.ratio,
         "of": spec.goal[0],
@@ -189,6 +189,7 @@ def _origin(bench: Workbench, stage: str) -> dict[str, Any]:
         "args": dict(spec.args),
         "input_shape": list(bench.dataset.input_shape),
         "num_classes": bench.dataset.num_classes,
+        "outputs": list(bench.dataset.outputs),
     }
 
 

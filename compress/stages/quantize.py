@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from compress.artifact import write_json
 from compress.data.splits import calibration_inputs
 from compress.errors import ModelError
+from compress.figures import ACCURACY, AGREEMENT
 from compress.quantization.clustering import CodebookSchedule, fit_codebooks
-from compress.quantization.ladder import Built, Ladder, Widening
+from compress.quantization.ladder import Built, Ladder, Rung, Widening
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.quantization.tying import share_biases
 from compress.recipe import QuantizeSpec
 from compress.stages.base import CURVE, Workbench, final_stage, validation_figures
+from compress.stages.judge import Judge, judge_of
 from compress.stages.twins import TwinRanges, save_twin
 from compress.tflite.flatbuffer import read_model, write_model
 from compress.tflite.labels import operator_labels
+from compress.training.evaluate import outputs_of
 from compress.training.fit import fit
 from compress.wording import counted
 
@@ -44,16 +46,18 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     model = build(bench, scheme)
     metrics = calibrate(bench, model.twin, spec)
     curve: list[dict[str, Any]] = []
+    judge: Judge | None = None
     enough = True
     if spec.clusters is not None:
         fit_codebooks(model.twin, spec.clusters)
         metrics |= validation_figures(bench, model.twin, "clustered_validation_")
     if spec.max_drop_points is not None:
-        enough, model = repair(bench, model, scheme, spec, metrics)
+        judge = judge_for(bench, model.twin, calibration_batches(bench, spec))
+        enough, model = repair(bench, model, scheme, spec, judge, metrics)
     if spec.mode == "qat" or (not enough and spec.escalate == "qat"):
         curve = train(bench, model.twin, spec, metrics)
-        if spec.mode == "ptq":
-            close_ladder(bench, model.twin, spec, metrics)
+        if judge is not None:
+            close_ladder(bench, model.twin, spec, judge, metrics)
     twin = model.twin.eval()
     metrics |= {"mode": spec.mode, "weights": spec.weights, "activations": spec.activations}
     metrics |= validation_figures(bench, twin)
@@ -104,36 +108,49 @@ def network_inputs(bench: Workbench, inputs: NDArray[Any]) -> list[torch.Tensor]
 
 
 def repair(
-    bench: Workbench, model: Built, scheme: Scheme, spec: QuantizeSpec, metrics: dict[str, Any]
+    bench: Workbench, model: Built, scheme: Scheme, spec: QuantizeSpec, judge: Judge, metrics: dict[str, Any]
 ) -> tuple[bool, Built]:
     """Climbs the ladder of repairs and notes its rungs in `metrics`.
 
     Returns:
-        Whether the accuracy fits, and the model as the ladder left it.
+        Whether what is lost fits, and the model as the ladder left it.
     """
     limit = spec.max_drop_points or 0.0
     batches = calibration_batches(bench, spec)
     ladder = Ladder(
         model,
         batches,
-        yardstick(bench, model.twin, batches),
+        lambda twin: judge.score(judged_outputs(bench, twin, batches)),
         bench.task.input_range(),
         seed=bench.recipe.seed,
         widening=widening(bench, model.twin, scheme, spec, batches),
     )
     fits = ladder.climb(limit)
-    metrics["rungs"] = [asdict(rung) for rung in ladder.rungs]
+    metrics["rungs"] = [rung_document(rung, judge) for rung in ladder.rungs]
+    unit = judge.figure.loss_unit
     for rung in ladder.rungs:
-        bench.ctx.note(f"{rung.name}: {rung.drop_points:+.2f} points lost ({rung.detail})")
+        bench.ctx.note(f"{rung.name}: {rung.drop_points:+.2f} {unit} lost ({rung.detail})")
     if ladder.wide is not None:
         metrics["wide_layers"] = list(ladder.wide.layers)
         metrics["wide_macs_share"] = ladder.wide.macs_share
     if not fits and spec.escalate is None:
         bench.ctx.warn(
-            f"No repair brings the loss of accuracy down to {limit:g} points: the best one loses "
+            f"No repair brings the loss of {loss_of(judge)} down to {limit:g} {unit}: the best one loses "
             f"{min(rung.drop_points for rung in ladder.rungs):.2f}. {advice(spec)}"
         )
     return fits, ladder.model
+
+
+def rung_document(rung: Rung, judge: Judge) -> dict[str, Any]:
+    """Returns a rung as report.json has it: `accuracy` is that, or agreement; other figures are `value`."""
+    known = judge.figure in (ACCURACY, AGREEMENT)
+    named = {"accuracy": rung.accuracy} if known else {"accuracy": None, "value": judge.value(rung.accuracy)}
+    return {"name": rung.name, **named, "drop_points": rung.drop_points, "detail": rung.detail}
+
+
+def loss_of(judge: Judge) -> str:
+    """Returns what is lost, in words."""
+    return "accuracy" if judge.figure == AGREEMENT else judge.figure.label
 
 
 def advice(spec: QuantizeSpec) -> str:
@@ -152,14 +169,11 @@ def widening(
     kinds = [kind for kind in ("int16", "float32") if kind in spec.allow and kind != scheme.activations]
     if not kinds:
         return None
-    split = bench.dataset.validation
-    if len(split):
-        inputs, labels = split.inputs[:TRIAL_SAMPLES], split.labels[:TRIAL_SAMPLES]
-        trial = network_inputs(bench, inputs)
-    else:
-        trial = batches
-        with torch.no_grad(), twin.floating():
-            labels = torch.cat([twin(batch) for batch in batches]).argmax(1).cpu().numpy()
+    split = bench.dataset.validation.take(np.arange(min(TRIAL_SAMPLES, len(bench.dataset.validation))))
+    trial = network_inputs(bench, split.inputs) if len(split) else batches
+    with torch.no_grad(), twin.floating():
+        floating = torch.cat([twin(batch) for batch in trial]).cpu().numpy()
+    judge = judge_of(bench.task, split, floating)
     return Widening(
         kinds=kinds,
         limit=spec.wide_macs,
@@ -167,34 +181,36 @@ def widening(
         floating=read_model(bench.float_flatbuffer(final_stage(bench.recipe))),
         build=lambda chosen: build(bench, chosen),
         trial=trial,
-        score=lambda outputs: bench.task.metrics(outputs, labels)["accuracy"],
+        score=judge.score,
     )
 
 
-def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, Any]) -> None:
+def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, judge: Judge, metrics: dict[str, Any]) -> None:
     """Notes what training brought as the ladder's last rung."""
     twin.eval()
-    accuracy = yardstick(bench, twin, calibration_batches(bench, spec))(twin)
-    drop = metrics["rungs"][0]["accuracy"] + metrics["rungs"][0]["drop_points"] - accuracy
-    detail = f"{counted(spec.train.epochs, 'epoch')} of training"
-    metrics["rungs"].append({"name": "qat", "accuracy": accuracy, "drop_points": drop, "detail": detail})
+    score = judge.score(judged_outputs(bench, twin, calibration_batches(bench, spec)))
+    drop = judge.best - score
+    rung = Rung("qat", score, drop, f"{counted(spec.train.epochs, 'epoch')} of training")
+    metrics["rungs"].append(rung_document(rung, judge))
     if drop > (spec.max_drop_points or 0.0):
-        bench.ctx.warn(f"After QAT the result still loses {drop:.2f} points, {spec.max_drop_points:g} were asked for.")
+        asked = f"{spec.max_drop_points:g} were asked for"
+        bench.ctx.warn(f"After QAT the result still loses {drop:.2f} {judge.figure.loss_unit}, {asked}.")
 
 
-def yardstick(bench: Workbench, twin: Twin, batches: list[torch.Tensor]) -> Callable[[Twin], float]:
-    """Returns what tells a twin's accuracy on validation, or how often it agrees with the float model without one."""
+def judge_for(bench: Workbench, twin: Twin, batches: list[torch.Tensor]) -> Judge:
+    """Returns what judges a twin's outputs for `judged_outputs`' samples."""
+    with twin.floating():
+        floating = judged_outputs(bench, twin, batches)
+    return judge_of(bench.task, bench.dataset.validation, floating)
+
+
+def judged_outputs(bench: Workbench, twin: Twin, batches: list[torch.Tensor]) -> NDArray[np.float32]:
+    """Returns a twin's outputs for the validation split, or for the calibration set where there is none."""
     if len(bench.dataset.validation):
-        return lambda found: validation_figures(bench, found, "")["accuracy"]
-    with torch.no_grad(), twin.floating():
-        answers = torch.cat([twin(batch) for batch in batches]).argmax(1)
-
-    def agreement(found: Twin) -> float:
-        with torch.no_grad():
-            given = torch.cat([found(batch) for batch in batches]).argmax(1)
-        return 100.0 * float((given == answers).float().mean())
-
-    return agreement
+        return outputs_of(twin, bench.task, bench.dataset.validation.inputs, bench.device)
+    with torch.no_grad():
+        found: NDArray[np.float32] = torch.cat([twin(batch) for batch in batches]).float().cpu().numpy()
+    return found
 
 
 def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from compress.data.base import Dataset
 from compress.recipe import Recipe
+from compress.tasks.anomaly import AnomalyDetection
 from compress.tasks.base import Task
 from compress.tasks.classification import Classification
+from compress.tasks.language import LanguageModeling
+from compress.tasks.regression import Regression
 
 #: Name in the recipe -> what makes the task over a dataset.
 TASKS: dict[str, Callable[[Recipe, Dataset], Task]] = {
@@ -15,6 +18,9 @@ TASKS: dict[str, Callable[[Recipe, Dataset], Task]] = {
     "text-classification": Classification,
     "timeseries-classification": Classification,
     "audio-classification": Classification,
+    "regression": Regression,
+    "anomaly-detection": AnomalyDetection,
+    "language-modeling": LanguageModeling,
 }
 
 

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from numpy.typing import NDArray
 
-from compress.data.base import Dataset
-from compress.recipe import Recipe
+from compress.data.base import Split
 from compress.tasks.base import OnInputs
 
 #: With more classes a matrix of all pairs is of no use to a reader, and large.
@@ -19,15 +18,6 @@ MOST_CLASSES_PLOTTED = 100
 
 class Classification(OnInputs):
     """The task over one dataset of samples with one class each."""
-
-    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
-        """Takes how inputs are prepared from the kind of the data.
-
-        Raises:
-            DataError: The data has other samples than the task is about.
-        """
-        super().__init__(recipe, dataset)
-        self.name = recipe.task
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
         """Returns the mean cross-entropy."""
@@ -48,9 +38,9 @@ class Classification(OnInputs):
         )
         return (1 - alpha) * self.loss(outputs, labels) + alpha * temperature**2 * soft
 
-    def metrics(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    def metrics(self, outputs: NDArray[np.float32], split: Split) -> dict[str, float]:
         """Returns accuracy and macro_f1, in percent; classes that neither occur nor are answered do not count in F1."""
-        answers = outputs.argmax(1)
+        labels, answers = split.labels, outputs.argmax(1)
         classes = self.dataset.num_classes
         hits = np.bincount(labels[answers == labels], minlength=classes)
         both = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
@@ -61,12 +51,12 @@ class Classification(OnInputs):
         """Returns the share of samples with the same most likely class, in percent."""
         return 100.0 * float((outputs.argmax(1) == reference.argmax(1)).mean())
 
-    def plots(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
+    def plots(self, outputs: NDArray[np.float32], split: Split) -> dict[str, Any]:
         """Returns confusion_matrix (row: label, column: answer), class_names and per_class_accuracy (percent)."""
         classes = self.dataset.num_classes
         if classes > MOST_CLASSES_PLOTTED:
             return {}
-        matrix = np.bincount(labels * classes + outputs.argmax(1), minlength=classes**2).reshape(classes, classes)
+        matrix = np.bincount(split.labels * classes + outputs.argmax(1), minlength=classes**2).reshape(classes, classes)
         seen = matrix.sum(1)
         shares = [100.0 * matrix[k, k] / seen[k] if seen[k] else None for k in range(classes)]
         return {

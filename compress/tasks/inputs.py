@@ -42,7 +42,8 @@ class Values:
 
     def inputs(self, batch: NDArray[Any]) -> torch.Tensor:
         """Returns normalised values, float32, in the shape they have."""
-        x = torch.from_numpy(np.ascontiguousarray(batch)).float()
+        # A copy: of float samples the tensor would be the data themselves.
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(torch.float32, copy=True)
         return x.mul_(self._factor).add_(self._offset)
 
     def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:

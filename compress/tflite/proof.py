@@ -18,6 +18,8 @@ SAMPLES = 1000
 REFERENCE = "litert"
 ARENA_BYTES = 64 * 1024**2
 TIMEOUT_S = 600
+#: Numbers are the same answer within this many steps (and what float32 blurs).
+SAME_STEPS = 2.01
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class RuntimeProof:
         runs: Whether it could run the file at all.
         reason: Why not.
         samples: Compared with LiteRT.
-        same_answer: Share of them with LiteRT's arg-max, in percent.
+        same_answer: Share of answers with LiteRT's arg-max, in percent; of outputs that are numbers, of those within
+            two steps of LiteRT's.
         bit_exact: Share of all output values that are equal to the bit, in percent.
         max_steps: Largest difference of an output, in its integer steps; None for float outputs.
         arena_bytes: Tensor arena, as tflite-micro's own allocator gives it; None on other runtimes.
@@ -51,7 +54,7 @@ class RuntimeProof:
     flash_bytes: int | None = None
 
 
-def prove(path: Path, runtime: str, inputs: NDArray[Any], *, threads: int = 1) -> RuntimeProof:
+def prove(path: Path, runtime: str, inputs: NDArray[Any], *, threads: int = 1, choices: int | None = 0) -> RuntimeProof:
     """Returns how a flatbuffer does on a runtime, measured against LiteRT.
 
     Args:
@@ -59,6 +62,8 @@ def prove(path: Path, runtime: str, inputs: NDArray[Any], *, threads: int = 1) -
         runtime: A name of `RUNTIMES`.
         inputs: Raw samples, (N, ...), of the type of its input.
         threads: Of the interpreters.
+        choices: How many outputs an answer is the largest of, such as tokens of a vocabulary; 0: all of a sample;
+            None: outputs are numbers.
 
     Raises:
         ResourceError: The runtime is not installed.
@@ -75,13 +80,22 @@ def prove(path: Path, runtime: str, inputs: NDArray[Any], *, threads: int = 1) -
         runtime,
         runs=True,
         samples=len(inputs),
-        same_answer=100.0 * float((outputs.argmax(1) == expected.argmax(1)).mean()),
+        same_answer=_same_answer(outputs, expected, scale, choices),
         bit_exact=100.0 * float((outputs == expected).mean()),
         max_steps=None
         if scale is None
         else float(np.abs(outputs.astype(np.int64) - expected.astype(np.int64)).max(initial=0)),
         **arena,
     )
+
+
+def _same_answer(outputs: NDArray[Any], expected: NDArray[Any], scale: float | None, choices: int | None) -> float:
+    if choices is None:
+        # Integers count steps; float outputs are counted as if they had 255 of them.
+        step = 1.0 if scale is not None else max(float(np.ptp(expected)), 1e-12) / 255
+        return 100.0 * float((np.abs(outputs.astype(np.float64) - expected) <= SAME_STEPS * step).mean())
+    answers = [one.reshape(-1, choices or one.shape[-1]).argmax(1) for one in (outputs, expected)]
+    return 100.0 * float((answers[0] == answers[1]).mean())
 
 
 def _outputs(path: Path, runtime: str, folder: Path, threads: int) -> tuple[NDArray[Any], float | None]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from compress.context import Context
 from compress.errors import DivergedError, ModelError
+from compress.figures import judged
 from compress.recipe import TrainSpec
 from compress.tasks.base import Task
 from compress.training.checkpoint import Checkpoint, Keeper, Progress, restore
@@ -225,7 +226,10 @@ def _close_epoch(
     validation = task.dataset.validation
     entry: dict[str, Any] = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 6), "learning_rate": rate}
     if len(validation):
-        figures = task.metrics(outputs_of(model, task, validation.inputs, device, fast=True), validation.labels)
-        entry["validation_accuracy"] = round(figures["accuracy"], 4)
+        figures = task.metrics(outputs_of(model, task, validation.inputs, device, fast=True), validation)
+        found = judged(task.name, figures)
+        if found is not None:
+            figure, value = found
+            entry[f"validation_{figure.key}"] = round(value, 4) if figure.unit == "%" else float(f"{value:.6g}")
     ctx.emit("epoch", epochs=spec.epochs, **entry)
     return entry

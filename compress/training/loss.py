@@ -76,7 +76,7 @@ def batch_loss(
     views = lesson.teacher.views if lesson.teacher is not None else None
     view = epoch if views is None else epoch % views
     x = task.augmented(train.inputs[index], index, view).to(device)
-    labels = torch.from_numpy(train.labels[index]).to(device)
+    labels = task.targets(x, train.labels[index])
     targets = lesson.teacher.targets(index, view, x) if lesson.teacher is not None else None
     with autocast(device, task.dataset.input_shape) if fast else contextlib.nullcontext():
         outputs = model(x)

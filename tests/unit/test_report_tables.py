@@ -12,13 +12,13 @@ from compress.report_facts import (
     confusion_table,
     confusions,
     environment_facts,
-    making,
     overhead_sentence,
     runtimes_table,
     training_table,
 )
 from compress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
 from compress.report_html import html_report
+from compress.report_making import making
 from compress.report_markdown import markdown_report
 from compress.report_tables import headlines, models_table
 

@@ -13,12 +13,16 @@ import pytest
 from compress.errors import ModelError
 from compress.quantization.compare import Agreement, LayerDifference
 from compress.recipe import QuantizeSpec
-from compress.stages import verify
-from compress.stages.verify import _judge, census_reasons, way_out
+from compress.stages import gate
+from compress.stages.gate import _judge
+from compress.stages.verify import census_reasons, way_out
 from compress.tflite.census import NotInt8, census
 from compress.tflite.flatbuffer import read_model
 
 from ..made_flatbuffer import Made, Op, int8, make_bytes
+
+
+NUMBERS = ("regression", "anomaly-detection")
 
 
 def agreement(same: float, clear_same: float, mean_steps: float = 1.0) -> Agreement:
@@ -29,9 +33,13 @@ def layer(name: str, *, outliers: float = 0.0, weights: bool = False, mean_steps
     return LayerDifference(0, name, "CONV_2D", 1.0, mean_steps, outliers, weights_differ=weights)
 
 
-def judge(answers: Agreement, *layers: LayerDifference, second: Agreement | None = None) -> tuple[list[str], list[str]]:
+def judge(
+    answers: Agreement, *layers: LayerDifference, second: Agreement | None = None, task: str = "image-classification"
+) -> tuple[list[str], list[str]]:
     warnings: list[str] = []
-    bench: Any = SimpleNamespace(ctx=SimpleNamespace(warn=warnings.append))
+    bench: Any = SimpleNamespace(
+        ctx=SimpleNamespace(warn=warnings.append), task=SimpleNamespace(name=task, chooses=task not in NUMBERS)
+    )
     reasons: list[str] = []
     first = next((found for found in layers if found.differs), None)
     _judge(bench, answers, second, list(layers), first, reasons)
@@ -138,21 +146,22 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
         "outputs_of": outputs, "outputs_of_flatbuffer": outputs, "spare_inputs": outputs, "read_model": None,
         "compare_answers": agreement(80.0, 90.0), "compare_layers": [layer("a")],
     }.items():  # fmt: skip
-        monkeypatch.setattr(verify, name, lambda *_args, found=value: found)
-    monkeypatch.setattr(verify, "score", refuses)
+        monkeypatch.setattr(gate, name, lambda *_args, found=value, **_options: found)
+    monkeypatch.setattr(gate, "score", refuses)
     twin: Any = SimpleNamespace(group_of={}, graph=SimpleNamespace(output=0), to=lambda _device: twin)
     notes: list[str] = []
     bench: Any = SimpleNamespace(
         ctx=SimpleNamespace(note=notes.append),
         dataset=SimpleNamespace(test=SimpleNamespace(inputs=outputs, labels=None)),
         task=SimpleNamespace(
-            inputs=lambda x: x, to_flatbuffer=lambda x: x, metrics=lambda *_args: {"accuracy": 0.0}
+            inputs=lambda x: x, to_flatbuffer=lambda x: x, metrics=lambda *_args: {"accuracy": 0.0},
+            name="image-classification", chooses=True,
         ),
         device="cpu",
     )  # fmt: skip
     path, reasons = tmp_path / "model.tflite", list[str]()
     path.write_bytes(b"")
-    found = verify.check_twin(bench, twin, path, outputs, reasons)
+    found = gate.check_twin(bench, twin, path, outputs, reasons)
     assert found["second_opinion"] is None
     assert notes == ["no second opinion: tensorflow cannot run it"]
     assert "80.00 % of 5,000 samples" in reasons[0]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from compress.data.base import Split
+from compress.figures import ACCURACY
 from compress.stages.leakage import warn_of_leakage
 
 from ..training.training_task import BlobTask
@@ -20,11 +22,13 @@ def told(shared: int, figures: str = "accuracy") -> tuple[int, list[str]]:
     outputs = np.eye(2, dtype=np.float32)[1 - test.labels]
     outputs[:shared] = np.eye(2, dtype=np.float32)[test.labels[:shared]]
 
-    def metrics(outputs: Any, labels: Any) -> dict[str, float]:
-        return {figures: 100.0 * float((outputs.argmax(1) == labels).mean())}
+    def metrics(outputs: Any, split: Split) -> dict[str, float]:
+        return {figures: 100.0 * float((outputs.argmax(1) == split.labels).mean())}
 
     bench: Any = SimpleNamespace(
-        dataset=task.dataset, task=SimpleNamespace(metrics=metrics), ctx=SimpleNamespace(warn=warnings.append)
+        dataset=task.dataset,
+        task=SimpleNamespace(metrics=metrics, figure=ACCURACY),
+        ctx=SimpleNamespace(warn=warnings.append),
     )
     return warn_of_leakage(bench, outputs), warnings
 

@@ -84,10 +84,11 @@ def test_metrics_against_scikit_learn() -> None:
     outputs = rng.standard_normal((200, 5)).astype(np.float32) + 2 * np.eye(5, dtype=np.float32)[labels]
     outputs[:, 4] = -10.0  # and is never answered
     answers = outputs.argmax(1)
-    figures = task.metrics(outputs, labels)
+    split = Split(np.zeros(200), labels)
+    figures = task.metrics(outputs, split)
     assert figures["accuracy"] == pytest.approx(100 * accuracy_score(labels, answers))
     assert figures["macro_f1"] == pytest.approx(100 * f1_score(labels, answers, average="macro"))
-    plots = task.plots(outputs, labels)
+    plots = task.plots(outputs, split)
     assert plots["confusion_matrix"] == confusion_matrix(labels, answers, labels=range(5)).tolist()
     assert plots["per_class_accuracy"][4] is None
     assert plots["per_class_accuracy"][0] == pytest.approx(100 * (answers[labels == 0] == 0).mean(), abs=1e-3)
@@ -116,4 +117,4 @@ def test_no_plots_of_very_many_classes() -> None:
     split = Split(BYTES, np.arange(40) % 3)
     dataset = Dataset("npz", split, split, split, tuple(map(str, range(101))), (3, 8, 6), RGB)
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
-    assert Classification(recipe, dataset).plots(np.zeros((40, 101), np.float32), split.labels) == {}
+    assert Classification(recipe, dataset).plots(np.zeros((40, 101), np.float32), split) == {}

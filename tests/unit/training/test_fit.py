@@ -45,7 +45,7 @@ def train(
 
 def accuracy(model: nn.Module, task: BlobTask) -> float:
     split = task.dataset.test
-    return task.metrics(outputs_of(model, task, split.inputs, CPU), split.labels)["accuracy"]
+    return task.metrics(outputs_of(model, task, split.inputs, CPU), split)["accuracy"]
 
 
 def test_it_learns_and_tells_each_epoch() -> None:

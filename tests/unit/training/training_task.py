@@ -49,5 +49,8 @@ class BlobTask:
         )
         return (1 - alpha) * self.loss(outputs, labels) + alpha * temperature**2 * soft
 
-    def metrics(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-        return {"accuracy": 100.0 * float((outputs.argmax(1) == labels).mean())}
+    def targets(self, inputs: torch.Tensor, labels: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(labels).to(inputs.device)
+
+    def metrics(self, outputs: NDArray[np.float32], split: Split) -> dict[str, float]:
+        return {"accuracy": 100.0 * float((outputs.argmax(1) == split.labels).mean())}
