@@ -214,7 +214,7 @@ def validation_figures(bench: Workbench, model: nn.Module, prefix: str = "valida
     split = bench.dataset.validation
     if not len(split):
         return {}
-    figures = bench.task.metrics(outputs_of(model, bench.task, split.inputs, bench.device), split.labels)
+    figures = bench.task.metrics(outputs_of(model, bench.task, split.inputs, bench.device), split)
     return {f"{prefix}{name}": value for name, value in figures.items()}
 
 
@@ -234,7 +234,7 @@ def train_model(
         curve = fit(model, train, bench.task, bench.ctx, lesson=lesson, device=bench.device, name=name)
     elif spec.weights is None:
         bench.ctx.warn(
-            f"The {name} has random weights: it was neither trained nor loaded, so its accuracy means nothing."
+            f"The {name} has random weights: it was neither trained nor loaded, so its figures mean nothing."
         )
     figures = {**model_figures(bench, model), **validation_figures(bench, model), "trained": train is not None}
     save_model(model, curve, work)
