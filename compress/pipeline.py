@@ -30,8 +30,14 @@ REJECTED = "rejected.tflite"
 STEP = "model_step.tflite"
 REPORT = "report.json"
 LOCK = "recipe.lock.yaml"
-#: File in the run's folder -> what the prune stage calls it.
-PRUNED = {"model.safetensors": "weights.safetensors", "architecture.json": "architecture.json"}
+#: File in the run's folder -> the stage that made it, and what it is called there: the pruned float model for
+#: `load_pruned`, how text becomes tokens, the model of one step.
+BESIDE = {
+    "model.safetensors": ("prune", "weights.safetensors"),
+    "architecture.json": ("prune", "architecture.json"),
+    "vocabulary.json": ("export", "vocabulary.json"),
+    STEP: ("export", STEP),
+}
 
 
 @dataclass(frozen=True)
@@ -172,8 +178,7 @@ def _write_results(
         (output / dropped).unlink()
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         write_bytes(output / kept, exported.path.read_bytes())
-    files = {kept: exported.sha256, **_write_pruned(results.get("prune"), output)}
-    files |= _write_step(results["export"] if passed else None, output)
+    files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
     write_bytes(output / LOCK, lock_file(recipe, plan, results, exported.sha256).encode())
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
@@ -183,29 +188,18 @@ def _write_results(
     return report
 
 
-def _write_pruned(result: StageResult | None, output: Path) -> dict[str, str]:
-    """Writes the pruned float model for `load_pruned`, and returns file -> SHA-256; what an earlier run left goes."""
+def _write_beside(results: dict[str, StageResult], output: Path, *, passed: bool) -> dict[str, str]:
+    """Writes what lies beside the flatbuffer, and returns file -> SHA-256; what an earlier run left goes."""
     former = _former_files(output)
     files: dict[str, str] = {}
-    for name, source in PRUNED.items():
-        artifact = result.artifacts.get(source) if result is not None else None
-        if artifact is not None:
+    for name, (stage, source) in BESIDE.items():
+        artifact = results[stage].artifacts.get(source) if stage in results else None
+        if artifact is not None and (passed or name != STEP):
             write_bytes(output / name, artifact.path.read_bytes())
             files[name] = artifact.sha256
         elif name in former:
             (output / name).unlink(missing_ok=True)
     return files
-
-
-def _write_step(result: StageResult | None, output: Path) -> dict[str, str]:
-    """Writes the model of one step, where there is one, and returns file -> SHA-256; what an earlier run left goes."""
-    artifact = result.artifacts.get(STEP) if result is not None else None
-    if artifact is not None:
-        write_bytes(output / STEP, artifact.path.read_bytes())
-        return {STEP: artifact.sha256}
-    if STEP in _former_files(output):
-        (output / STEP).unlink(missing_ok=True)
-    return {}
 
 
 def _former_files(output: Path) -> set[str]:
