@@ -3,9 +3,9 @@
     python benchmarks/kill_anywhere.py --points 30        # about an hour on two cores; finished rows are skipped
 
 One undisturbed run of the recipe sets the bytes to reach and how long it takes. For every point the run is started in
-an empty store, killed (the whole process group, SIGKILL) when that share of the time has passed, and started again by
-the same command until it ends; its flatbuffer must be the undisturbed one, byte for byte. Rows go to
-benchmarks/kill_anywhere.csv.
+an empty store, killed (SIGKILL; in turns its whole process group, and the command's own process alone) when that share
+of the time has passed, and started again by the same command; its flatbuffer must be the undisturbed one, byte for
+byte. Rows go to benchmarks/kill_anywhere.csv.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from table import Table
 
 HERE = Path(__file__).parent
-COLUMNS = ("killed_after_s", "killed_in", "exit_code", "same_bytes", "steps_done_before", "rerun_s")
+COLUMNS = ("killed", "killed_after_s", "killed_in", "exit_code", "same_bytes", "steps_done_before", "rerun_s")
 RECIPE = HERE.parent / "recipes" / "digits.yaml"
 
 
@@ -61,18 +61,30 @@ def resumed_steps(folder: Path) -> str:
     return "; ".join(line.split("message=")[1] for line in lines if "steps were done before" in line)
 
 
-def kill_once(folder: Path, after_s: float, expected: str, settings: list[str]) -> dict[str, object]:
-    """Returns a row: one run, killed after so many seconds and started again."""
+def kill_once(folder: Path, after_s: float, expected: str, settings: list[str], *, alone: bool) -> dict[str, object]:
+    """Returns a row: one run, killed after so many seconds and started again.
+
+    Args:
+        folder: For the run and its store.
+        after_s: When.
+        expected: SHA-256 of the undisturbed flatbuffer.
+        settings: Overridden keys.
+        alone: Whether only the command's own process is killed, as `kill -9 PID` does; else all of its group.
+    """
     process = start(folder, settings)
     try:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        if alone:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     stage = last_stage(folder)
     began = time.monotonic()
     code = start(folder, settings).wait()
     return {
+        "killed": "process" if alone else "group",
         "killed_after_s": round(after_s, 2),
         "killed_in": stage,
         "exit_code": code,
@@ -100,7 +112,8 @@ def main() -> None:
             case = f"{point} of {options.points}"
             if not table.done(case, 0):
                 folder = Path(name, f"killed-{point}")
-                row = kill_once(folder, whole * point / (options.points + 1), expected, options.settings)
+                after_s = whole * point / (options.points + 1)
+                row = kill_once(folder, after_s, expected, options.settings, alone=point % 2 == 0)
                 table.append(case, 0, **row)
                 print(table.rows()[-1], flush=True)
                 shutil.rmtree(folder)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,44 +20,58 @@ from compress.file_lock import exclusive
 from compress.pipeline import Outcome
 from compress.training import checkpoint
 
-
-class Killed(BaseException):
-    """Nothing in the program catches it."""
+from ..shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 
 
-def kill_at(stage: str, epoch_events: int) -> Callable[[Event], None]:
-    """Returns a listener that ends the run at an epoch's end, before that step is saved."""
+def kill_at(stage: str, kind: str, count: int) -> Callable[[Event], None]:
+    """Returns a listener that ends its own process (SIGKILL) at the n-th event of a kind in a stage."""
     seen = [0]
 
     def listen(event: Event) -> None:
-        seen[0] += event.kind == "epoch" and event.stage == stage
-        if seen[0] == epoch_events:
-            raise Killed
+        seen[0] += event.kind == kind and event.stage == stage
+        if seen[0] == count:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return listen
 
 
-def test_the_flatbuffer_is_the_same_after_a_kill_in_every_training_stage(
+def killed(run: Callable[[], Outcome]) -> None:
+    """Runs something in a process of its own, which does not live to its end."""
+    child = os.fork()
+    if not child:
+        try:
+            run()
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def test_the_flatbuffer_is_the_same_after_a_kill_in_every_stage(
     cook: Callable[..., Outcome], kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A few points; benchmarks/kill_anywhere.py kills the command at thirty."""
     undisturbed = cook()
     assert undisturbed.exit_code == ExitCode.DONE
     monkeypatch.setattr(checkpoint, "INTERVAL_S", 0.0)
     store = Store(tmp_path / "store")
-    for stage, epochs in (("teacher", 1), ("distill", 2), ("prune", 1), ("prune", 2), ("quantize", 1)):
-        with pytest.raises(Killed):
-            cook(store=store, output="killed", listeners=[kill_at(stage, epochs)])
+    points = [("teacher", "epoch", 1), ("distill", "epoch", 2), ("prune", "epoch", 1), ("prune", "epoch", 2)]
+    for stage, kind, count in [*points, ("quantize", "epoch", 1)]:
+        killed(partial(cook, store=store, output="killed", listeners=[kill_at(stage, kind, count)]))
         (left,) = (store.root / "checkpoints").iterdir()
         assert left.name.startswith(stage)
+        assert (kitchen / "killed" / ".lock").exists()  # nobody holds it
+    for stage in ("export", "verify"):
+        killed(partial(cook, store=store, output="killed", listeners=[kill_at(stage, "stage-start", 1)]))
     events: list[Event] = []
     outcome = cook(store=store, output="killed", listeners=[events.append])
     assert outcome.exit_code == ExitCode.DONE
-    assert [event.stage for event in events if event.kind == "stage-cached"] == ["teacher", "distill", "prune"]
-    notes = [event.data["message"] for event in events if event.kind == "note"]
-    assert any(note.startswith("quantize: ") and note.endswith("steps were done before") for note in notes)
+    cached = [event.stage for event in events if event.kind == "stage-cached"]
+    assert cached == ["teacher", "distill", "prune", "quantize", "export"]
     assert sha256_file(kitchen / "killed" / "model.tflite") == sha256_file(kitchen / "run" / "model.tflite")
     assert not list((store.root / "checkpoints").iterdir())
-    assert not list(store.root.glob(".*.partial"))
+    assert not [path for path in tmp_path.rglob(".*") if path.name.endswith((".partial", ".lock"))]
 
 
 def test_a_second_run_in_one_folder_ends_with_a_clear_message(cook: Callable[..., Outcome], kitchen: Path) -> None:
@@ -92,3 +110,26 @@ def test_a_stage_that_another_run_is_making_is_waited_for(
     assert [note for note in notes if "is making this stage already" in note] == notes
     assert not lock.exists()
     assert not (kitchen / "second" / ".lock").exists()
+
+
+def test_any_write_that_is_refused_ends_in_exit_4_and_the_next_run_is_fine(
+    cook: Callable[..., Outcome], kitchen: Path, shared_store: Store, tmp_path: Path
+) -> None:
+    """Of the hundreds of writes of a run, some; benchmarks/file_faults.py lets each one fail."""
+    assert cook().exit_code == ExitCode.DONE  # what the stages of the runs below hand over
+    shim, recipe = build_shim(tmp_path), kitchen / "small.yaml"
+    total = count_changes(shim, recipe, shared_store.root)
+    assert total > 200
+    places = [1, *range(9, total, total // 15), total]
+    cases = [
+        Case(at, error, lasting=number % 2 == 0)
+        for number, (at, error) in enumerate(zip(places, itertools.cycle(ERRORS), strict=False))
+    ]
+    for case, outcome in zip(cases, run_cases(shim, recipe, shared_store.root, cases), strict=True):
+        assert outcome.code == ExitCode.RESOURCE, (case, outcome)
+        assert outcome.said.startswith("error: "), (case, outcome)
+        assert "Traceback" not in outcome.said, (case, outcome)
+        # What a full disk keeps from being removed is removed by the next run.
+        assert case.lasting or not outcome.broken, (case, outcome)
+        assert outcome.again == ExitCode.DONE, (case, outcome)
+        assert outcome.same, (case, outcome)

@@ -78,6 +78,7 @@ def run_cases(shim: Path, recipe: Path, store: Path, cases: Sequence[Case]) -> I
     request = json.dumps([vars(case) for case in cases])
     command = [sys.executable, "-m", "tests.shared.faults", str(shim), str(recipe), str(store), request]
     environment = {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # it would be written at the end of every fork
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT, text=True) as server:
         assert server.stdout is not None
         for line in server.stdout:
@@ -147,7 +148,7 @@ def _forked(folder: Path, recipe: Path, shim: ctypes.CDLL, case: Case | None) ->
         code = 99
         try:
             if case is not None:
-                shim.fault_set(str(folder).encode(), case.at, ERRORS[case.error], int(case.lasting))
+                shim.fault_set(f"{folder}/".encode(), case.at, ERRORS[case.error], int(case.lasting))
             code = _run(folder, recipe)
             os.write(2, f"changes: {shim.fault_seen()}".encode())
         finally:

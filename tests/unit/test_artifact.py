@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from compress.artifact import MANIFEST, Store, sha256_file, sha256_json, write_bytes, write_json
+from compress.artifact import (
+    MANIFEST,
+    StageResult,
+    Store,
+    remove_partial,
+    sha256_file,
+    sha256_json,
+    write_bytes,
+    write_json,
+)
 from compress.errors import ResourceError
 
 PRINT = "ab" * 32
@@ -96,3 +106,55 @@ def test_a_refusing_file_system_is_a_clear_error(tmp_path: Path) -> None:
 def test_json_hashes_ignore_the_order_of_keys_only() -> None:
     assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
     assert sha256_json([1, 2]) != sha256_json([2, 1])
+
+
+def test_what_several_runs_need_is_made_once(tmp_path: Path) -> None:
+    store, made, notes = Store(tmp_path), list[int](), list[str]()
+    began, may_end = threading.Event(), threading.Event()
+
+    def make(work: Path) -> dict[str, int]:
+        made.append(1)
+        (work / "file").write_text("content")
+        began.set()
+        assert may_end.wait(20)
+        return {"figure": 7}
+
+    results: list[StageResult] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(store.once("flatbuffer", PRINT, make, notes.append)))
+        for _ in range(2)
+    ]
+    threads[0].start()
+    assert began.wait(20)
+    threads[1].start()
+    while not notes:  # until the second one waits
+        threads[1].join(0.01)
+    may_end.set()
+    for thread in threads:
+        thread.join(20)
+    assert made == [1]
+    assert [result.metrics for result in results] == [{"figure": 7}] * 2
+    assert "is making the flatbuffer already" in notes[0]
+    assert store.once("flatbuffer", PRINT, make, notes.append).path("file").read_text() == "content"
+    assert len(notes) == 1
+
+
+def test_shared_steps_that_are_damaged_are_named_and_made_again(tmp_path: Path) -> None:
+    store, notes = Store(tmp_path), list[str]()
+
+    def make(work: Path) -> dict[str, int]:
+        (work / "file").write_text("content")
+        return {}
+
+    store.once("flatbuffer", PRINT, make, notes.append).path("file").write_text("damage")
+    assert store.once("flatbuffer", PRINT, make, notes.append).path("file").read_text() == "content"
+    (note,) = notes
+    assert "file is damaged (its hash differs). It is made again" in note
+
+
+def test_what_killed_processes_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".model.tflite.abc.partial").write_bytes(b"half")
+    (tmp_path / "model.tflite").write_bytes(b"whole")
+    (tmp_path / ".lock").write_bytes(b"1")
+    remove_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model.tflite"]

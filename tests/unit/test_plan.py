@@ -183,3 +183,19 @@ def test_a_library_that_is_not_installed_has_no_version(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("importlib.metadata.version", version)
     assert plan(tmp_path).steps[0].parts["libraries"] == {"torch": None, "numpy": None}
+
+
+def test_what_times_models_counts_where_a_latency_decides_on_their_widths(tmp_path: Path) -> None:
+    by_latency = {"of": "latency", "ratio": 0.5}
+    before = prints(plan(tmp_path, recipe(prune=by_latency)))
+    other = prints(plan(tmp_path, recipe(prune=by_latency, benchmark={"runtimes": ["tensorflow"]})))
+    assert [stage for stage in before if before[stage] != other[stage]] == [
+        "prune", "quantize", "export", "verify", "benchmark",
+    ]  # fmt: skip
+    widths = {**by_latency, "steps": 1, "widths": {"layer": 4}}
+    assert (
+        prints(plan(tmp_path, recipe(prune=widths)))["prune"]
+        == (prints(plan(tmp_path, recipe(prune=widths, benchmark={"threads": 2})))["prune"])
+    )
+    by_macs = recipe(benchmark={"threads": 2})
+    assert prints(plan(tmp_path, by_macs))["prune"] == prints(plan(tmp_path))["prune"]

@@ -28,7 +28,10 @@ print(code, re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[
 
 
 @pytest.mark.parametrize("name", sorted(hostile()))
-def test_a_hostile_file_is_one_clear_error(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hostile_file_is_one_clear_error(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "hostile.yaml"
     path.write_bytes(hostile()[name])
     began = time.process_time()
@@ -38,6 +41,7 @@ def test_a_hostile_file_is_one_clear_error(name: str, tmp_path: Path, capsys: py
     assert "hostile.yaml" in said.err + said.out
     assert "Traceback" not in said.err
     assert len(said.err + said.out) < 20_000
+    assert list(tmp_path.iterdir()) == [path]  # nothing ran
 
 
 def test_all_of_them_take_little_memory(tmp_path: Path) -> None:

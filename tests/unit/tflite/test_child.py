@@ -49,6 +49,12 @@ TASKS = """
         progress(os.getpid(), 0)
         time.sleep(60)
 
+    def begin_late(arguments, progress):
+        time.sleep(arguments["before_s"])
+        progress(0, 1)
+        time.sleep(arguments["after_s"])
+        return "done"
+
     def eat(arguments, progress):
         bytearray(1 << 60)
 
@@ -157,6 +163,12 @@ def test_a_child_that_hangs_is_ended() -> None:
     with pytest.raises(ModelError, match=r"did not answer within 1\.5 s and was ended"):
         call("sleep", {}, timeout_s=1.5, on_progress=lambda pid, _total: pids.append(pid))
     assert all(gone(pid) for pid in pids)
+
+
+def test_a_child_that_does_not_begin_is_ended_and_one_that_has_begun_may_go_on() -> None:
+    with pytest.raises(ModelError, match=r"did not answer within 1\.5 s and was ended"):
+        call("begin_late", {"before_s": 60, "after_s": 0}, start_s=1.5)
+    assert call("begin_late", {"before_s": 0, "after_s": 4}, start_s=3.5) == "done"
 
 
 def test_an_interruption_ends_the_child_too() -> None:
