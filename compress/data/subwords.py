@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,13 @@ PADDING = 0
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]
 #: What the pieces of a word other than its first begin with, as in BERT (Devlin et al. 2019).
 CONTINUED = "##"
-WORD = re.compile(r"\S+")
-#: A place between two words.
-GAP = re.compile(r"(?<=\S)\s")
+#: Words and the gaps between them, as the library sees them: Python counts four control characters as space besides.
+WORD = re.compile(r"[\S\x1c-\x1f]+")
+GAP = re.compile(r"(?<=[\S\x1c-\x1f])(?![\x1c-\x1f])\s")
+#: Longest word that WordPiece takes apart, as in BERT; a longer one is unknown.
+LONGEST_WORD = 100
+#: Code points that stand for characters within a word while WordPiece is learnt: private ones, so rarely met in text.
+WITHIN = 0xF0000
 #: Longer texts are tokenised in parts of about this many characters, texts at a time in batches of this many: the
 #: library notes a hundred bytes about every token.
 PART, BATCH = 200_000, 512
@@ -70,7 +75,9 @@ class Subwords:
         return {"kind": self._kind, "tokenizer": self._document}
 
     def _encoded(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        return [np.array(one.ids, np.int32) for one in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        return [
+            np.array(one.ids, np.int32) for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        ]
 
 
 def head(text: str, length: int) -> str:
@@ -93,37 +100,78 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def train_subwords(kind: str, texts: Sequence[str], *, size: int, lowercase: bool) -> Subwords:
-    """Returns a vocabulary of at most `size` tokens, learnt from texts.
+    """Returns a vocabulary of at most `size` tokens, learnt from texts; the same texts always give the same one.
 
     `wordpiece` is as in BERT; `bpe` is on bytes, as in GPT-2 (Radford et al. 2019): nothing is unknown to it, and what
     it decodes is what was encoded.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    trainer: Any
+    parts = (part for text in texts for part in _parts(text))
+    normalizer = normalizers.Lowercase() if lowercase else None
     if kind == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece(prefix=CONTINUED, cleanup=False)
-        # A character may stand in front and within: it takes two tokens.
-        alphabet = max((size - len(SPECIAL_TOKENS)) // 2, 1)
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=size, special_tokens=SPECIAL_TOKENS, show_progress=False, continuing_subword_prefix=CONTINUED,
-            limit_alphabet=alphabet,
-        )  # fmt: skip
+        splitter = pre_tokenizers.BertPreTokenizer()
+        clean = (normalizer.normalize_str(part) if normalizer is not None else part for part in parts)
+        counts = Counter(word for part in clean for word, _ in splitter.pre_tokenize_str(part))
+        pieces = _wordpieces(counts, size)
+        model = models.WordPiece(vocab=pieces, unk_token=SPECIAL_TOKENS[1], max_input_chars_per_word=LONGEST_WORD)
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer, tokenizer.decoder = splitter, decoders.WordPiece(CONTINUED, cleanup=False)
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=size, special_tokens=SPECIAL_TOKENS, show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        )  # fmt: skip
-    if lowercase:
-        tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.train_from_iterator((part for text in texts for part in _parts(text)), trainer)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    if kind == "bpe":
+        tokenizer.train_from_iterator(parts, _trainer(size, pre_tokenizers.ByteLevel.alphabet()))
     document = json.loads(tokenizer.to_str())
     # Else a text that holds "[PAD]" would be padding there.
     document["added_tokens"] = []
     return Subwords(kind, document)
+
+
+def _trainer(size: int, alphabet: list[str]) -> Any:
+    from tokenizers import trainers
+
+    return trainers.BpeTrainer(
+        vocab_size=size, special_tokens=SPECIAL_TOKENS, show_progress=False, initial_alphabet=alphabet
+    )
+
+
+def _wordpieces(counts: Counter[str], size: int) -> dict[str, int]:
+    """Returns the pieces of words with their numbers, in the order in which they were found.
+
+    The library's own trainer numbers the characters within words as its hash table has them, another way in each
+    process. So pairs are merged by its trainer for BPE, over words whose inner characters are others than their first.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    inner = {
+        character: chr(WITHIN + number) for number, character in enumerate(sorted({c for w in counts for c in w[1:]}))
+    }
+    outer = {private: character for character, private in inner.items()}
+    words = {
+        word[0] + "".join(map(inner.__getitem__, word[1:])): count
+        for word, count in counts.items()
+        if len(word) <= LONGEST_WORD and word[0] not in outer
+    }
+    often: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            often[character] += count
+    known = sorted(often, key=lambda character: (-often[character], character))[: size - len(SPECIAL_TOKENS)]
+    whole = sorted(word for word in words if set(word) <= set(known))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    repeated = (" ".join([word] * words[word]) for word in whole)
+    tokenizer.train_from_iterator(repeated, _trainer(size, known))
+    numbers = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    return {_piece(token, outer): number for token, number in numbers}
+
+
+def _piece(token: str, outer: Mapping[str, str]) -> str:
+    """Returns a piece with its own characters, marked if it stands within a word."""
+    plain = "".join(outer.get(character, character) for character in token)
+    return CONTINUED + plain if token[0] in outer else plain
