@@ -267,6 +267,11 @@ def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | Non
 
         parts["source"] = keras_source(spec.model, Path(recipe.base_dir)).sha256
         parts["library"] = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
+    if spec.model.startswith("hf/"):
+        from compress.hf_source import hf_sha256
+
+        parts["source"] = hf_sha256(spec.model, Path(recipe.base_dir))
+        parts["library"] = {name: _version(name) for name in ("transformers", "tokenizers")}
     if spec.model.startswith(("torchvision/", "timm/")):
         parts["library"] = _version(spec.model.split("/")[0])
     return parts

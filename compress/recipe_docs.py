@@ -23,7 +23,7 @@ PYTHON_NAME = "^python:[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
 #: Keys that take a name from a table, or a prefixed one: definition -> key -> (names, patterns).
 NAMES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "DataSpec": {"source": (SOURCES, (PYTHON_NAME,))},
-    "ModelSpec": {"model": (MODELS, ("^torchvision/.+", "^timm/.+", "^keras/.+", PYTHON_NAME))},
+    "ModelSpec": {"model": (MODELS, ("^torchvision/.+", "^timm/.+", "^keras/.+", "^hf/.+", PYTHON_NAME))},
 }
 
 INTRODUCTION = """\

@@ -32,7 +32,7 @@ FACTS: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 #: Keys that the widths of a lock file decide about.
 DECIDED = ("method", "ratio", "of", "target", "importance", "round_to", "steps")
-_PREFIXED = ("python:", "keras/")
+_PREFIXED = ("python:", "keras/", "hf/")
 
 
 def is_lock(data: Any) -> bool:
@@ -124,7 +124,7 @@ def _relative_paths(data: dict[str, Any]) -> list[str]:
                 continue
             if key in ("source", "model") and not value.startswith(_PREFIXED):
                 continue
-            value = value.removeprefix("keras/")
+            value = value.removeprefix("keras/").removeprefix("hf/")
             if not (value.startswith("~") or Path(value).is_absolute()):
                 paths.append(f"{block}.{key}")
     return paths

@@ -29,7 +29,9 @@ MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
     "fc-autoencoder": {"width": "int", "bottleneck": "int", "layers": "int"},
 }
 #: Names of models that are looked up elsewhere.
-MODEL_PREFIXES = ("torchvision/", "timm/", "keras/")
+MODEL_PREFIXES = ("torchvision/", "timm/", "keras/", "hf/")
+#: Prefixes of files and folders -> what a message calls what follows.
+_ON_DISK = {"keras/": "FILE", "hf/": "DIR"}
 #: What a `keras/` model may take: values as the student gets them, from 0 to 1, or from 0 to 255.
 KERAS_INPUTS = ("normalized", "unit", "bytes")
 
@@ -49,13 +51,13 @@ def check_name(value: str, known: tuple[str, ...], *, python: bool, prefixes: tu
         raise ValueError(f"`{value}` must read python:module:function")
     near = [f"`{name}`" for name in difflib.get_close_matches(value.lower(), known, n=1)]
     if value.isidentifier():  # the name of a library's model without its library, perhaps
-        near += [f"`{prefix}{value}`" for prefix in prefixes if prefix != "keras/"]
+        near += [f"`{prefix}{value}`" for prefix in prefixes if prefix not in _ON_DISK]
     elif "keras/" in prefixes and value.endswith((".keras", ".h5", ".hdf5")):
         near = [f"`keras/{value}`"]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     more = [
         *known,
-        *(f"{prefix}{'FILE' if prefix == 'keras/' else 'NAME'}" for prefix in prefixes),
+        *(f"{prefix}{_ON_DISK.get(prefix, 'NAME')}" for prefix in prefixes),
         *(["python:module:function"] if python else []),
     ]
     raise ValueError(f"unknown {what} `{value}`{hint} Known: {', '.join(more)}")

@@ -46,18 +46,21 @@ class Split:
         labels: (N,) int64 class numbers; (N, targets) float32 in a regression; (N, length) int64 next tokens.
             Where there are no labels: zeros.
         groups: (N,) what each sample belongs to, such as a speaker; None where it is not known.
+        texts: (N,) objects of type str that `inputs` are the tokens of, for teachers with tokens of their own.
     """
 
     inputs: NDArray[Any]
     labels: NDArray[Any]
     groups: NDArray[Any] | None = None
+    texts: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: NDArray[np.int64]) -> Split:
         """Returns the samples at `index`, in that order."""
-        return Split(self.inputs[index], self.labels[index], None if self.groups is None else self.groups[index])
+        groups, texts = (None if rows is None else rows[index] for rows in (self.groups, self.texts))
+        return Split(self.inputs[index], self.labels[index], groups, texts)
 
 
 @dataclass(frozen=True)

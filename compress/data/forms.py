@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.base import Dataset, Normalization, Split, Vocabulary
+from compress.data.hf_tokens import hf_tokens
 from compress.data.normalize import choose_normalization
 from compress.data.raw import RawData
 from compress.data.tokenizer import make_vocabulary
-from compress.errors import DataError
-from compress.recipe import Recipe
+from compress.errors import DataError, ModelError
+from compress.hf_source import PREFIX
+from compress.recipe import ModelSpec, Recipe
+from compress.recipe_data import MAX_LENGTH
 from compress.wording import counted
 
 BYTE_SCALE = 1 / 255
@@ -135,9 +139,57 @@ def windows(series: NDArray[Any], length: int, hop: int | None) -> tuple[NDArray
     return result, owners
 
 
+def bringing_tokens(recipe: Recipe) -> ModelSpec | None:
+    """Returns the model whose tokens the data has: the one that is shipped, or a teacher of the next token.
+
+    None where the recipe's tokenizer makes them. A teacher that classifies may have others than its student.
+    """
+    teaches = recipe.task == "language-modeling" and recipe.teacher is not None
+    spec = recipe.teacher if teaches and recipe.teacher is not None else recipe.compressed
+    return spec if spec.model.startswith(PREFIX) else None
+
+
+def token_length(recipe: Recipe, spec: ModelSpec | None) -> int:
+    """Returns how many tokens a sample has, for a model that says so or for all others."""
+    asked = spec.args.get("length") if spec is not None else None
+    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= MAX_LENGTH):
+        raise ModelError(f"args.length must be a whole number from 1 to {MAX_LENGTH}, not {asked!r}")
+    return asked or recipe.data.length or TOKENS
+
+
+def with_tokens_of(recipe: Recipe, spec: ModelSpec, dataset: Dataset) -> Dataset:
+    """Returns a dataset of text with the tokens that a model brings; the dataset itself where it has them.
+
+    Raises:
+        ModelError: The model's folder cannot be used.
+    """
+    if not spec.model.startswith(PREFIX) or bringing_tokens(recipe) is spec or dataset.train.texts is None:
+        return dataset
+    vocabulary, length = hf_tokens(spec.model, Path(recipe.base_dir)), token_length(recipe, spec)
+
+    def told(split: Split) -> Split:
+        texts = [str(one) for one in split.texts] if split.texts is not None else []
+        return replace(split, inputs=vocabulary.encode(texts, length))
+
+    return replace(
+        dataset,
+        train=told(dataset.train),
+        validation=told(dataset.validation),
+        test=told(dataset.test),
+        calibration=None,
+        input_shape=(length,),
+        vocabulary=vocabulary,
+    )
+
+
 def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization | None) -> Dataset:
-    vocabulary = make_vocabulary(recipe.data.tokenizer, [str(one) for one in parts.train.inputs], recipe.seed)
-    length = recipe.data.length or TOKENS
+    brought = bringing_tokens(recipe)
+    length = token_length(recipe, brought)
+    vocabulary = (
+        hf_tokens(brought.model, Path(recipe.base_dir))
+        if brought is not None
+        else make_vocabulary(recipe.data.tokenizer, [str(one) for one in parts.train.inputs], recipe.seed)
+    )
     if recipe.task == "language-modeling":
         train, validation, test = (
             _next_tokens(split, vocabulary, length, part)
@@ -145,7 +197,12 @@ def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization 
         )
         parts = Parts(train, validation, test, None)
     else:
+        texts = [split.inputs for split in (parts.train, parts.validation, parts.test)]
         parts = parts.each(lambda texts: vocabulary.encode([str(one) for one in texts], length))
+        if recipe.teacher is not None and recipe.teacher.model.startswith(PREFIX):  # it has tokens of its own
+            splits = (parts.train, parts.validation, parts.test)
+            kept = (replace(split, texts=one) for split, one in zip(splits, texts, strict=True))
+            parts = Parts(*kept, parts.calibration)
     dataset = _dataset(recipe, raw, parts, (length,), NO_NORMALIZATION)
     if recipe.task == "language-modeling":
         dataset = replace(dataset, output_shape=(length, vocabulary.size))

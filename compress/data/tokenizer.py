@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.base import Vocabulary
+from compress.data.hf_tokens import HfTokens
 from compress.data.subwords import Subwords, train_subwords
 from compress.errors import DataError
 from compress.recipe import TokenizerSpec
@@ -139,6 +140,8 @@ def vocabulary_from(document: Mapping[str, Any]) -> Vocabulary:
     match document.get("kind"):
         case "byte":
             return Bytes()
+        case "hf":
+            return HfTokens(document["tokenizer"], document["padding"])
         case "wordpiece" | "bpe":
             return Subwords(str(document["kind"]), document["tokenizer"])
         case "word" | "char":

@@ -14,6 +14,7 @@ from torch import nn
 
 from compress.data.base import Ends, Normalization
 from compress.errors import ModelError
+from compress.hf_source import PREFIX as HF
 from compress.keras_source import PREFIX as KERAS
 from compress.models.construction import (
     Shape,
@@ -26,6 +27,7 @@ from compress.models.construction import (
 )
 from compress.models.dense import fc_autoencoder, mlp
 from compress.models.ds_cnn import ds_cnn
+from compress.models.hf_models import build_hf
 from compress.models.keras_models import build_keras
 from compress.models.mobilenet_v1 import mobilenet_v1
 from compress.models.mobilenet_v2 import mobilenet_v2
@@ -150,6 +152,8 @@ def _construct(
         return build_keras(
             name, args, input_shape, num_classes, trust=trust, base_dir=base_dir, normalization=normalization
         ), None
+    if name.startswith(HF):
+        return build_hf(name, args, ends, base_dir), None
     if name.startswith("torchvision/"):
         model = build_torchvision(name, args, input_shape, num_classes)
         return model, adapt_published(name, model)
@@ -181,7 +185,7 @@ def _check_arguments(name: str, args: Mapping[str, Any], accepted: Mapping[str, 
     for argument, value in args.items():
         if argument not in accepted:
             raise unknown_argument(name, argument, accepted)
-        kind = str(accepted[argument].annotation).removesuffix(" | None")
+        kind = str(accepted[argument].annotation)
         if argument == "dropout":
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise ModelError(f"model {name}: argument `dropout` must be a number from 0 to below 1, not {value!r}.")

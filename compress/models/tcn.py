@@ -38,11 +38,11 @@ class TemporalBlock(nn.Module):
 class Tcn(nn.Module):
     """Blocks of doubling dilation until all steps are seen, and a linear layer on the last step."""
 
-    def __init__(self, ends: Ends, width: int, embedding: int, layers: int | None) -> None:
+    def __init__(self, ends: Ends, width: int, embedding: int, layers: int) -> None:
         """Builds it for (length,) tokens or (steps, features) series."""
         super().__init__()
         self.embed, channels = embedding_of(ends, embedding)
-        dilations = spread(ends.input_shape[0]) if layers is None else [2**n for n in range(layers)]
+        dilations = [2**n for n in range(layers)] or spread(ends.input_shape[0])
         self.seen = seen(dilations)
         widths = [channels, *[width] * len(dilations)]
         self.blocks = nn.Sequential(
@@ -73,13 +73,13 @@ def spread(steps: int) -> list[int]:
     return dilations
 
 
-def tcn(ends: Ends, width: int = 32, embedding: int = 64, layers: int | None = None) -> nn.Module:
+def tcn(ends: Ends, width: int = 32, embedding: int = 64, layers: int = 0) -> nn.Module:
     """Returns the network of Bai et al. (2018), arXiv 1803.01271, with batch norms.
 
     Args:
         ends: What it is built between.
         width: Channels of each block.
         embedding: Numbers a token is described by.
-        layers: Blocks; the dilation doubles from one to the next. Default: as many as it takes to see all steps.
+        layers: Blocks; the dilation doubles from one to the next. 0, the default: as many as it takes to see all steps.
     """
     return Tcn(ends, width, embedding, layers)

@@ -16,6 +16,7 @@ from compress.artifact import StageResult, Store, sha256_json, write_json
 from compress.context import Context
 from compress.data import load_dataset
 from compress.data.base import Dataset
+from compress.data.forms import with_tokens_of
 from compress.errors import ModelError
 from compress.keras_source import PREFIX
 from compress.models import build_model, published_normalization
@@ -105,6 +106,18 @@ class Workbench:
         return make_task(self.recipe, self.dataset)
 
     @cached_property
+    def teacher_task(self) -> Task:
+        """The task over the data as the teacher reads them: text in its own tokens, where it brings any."""
+        if self.recipe.teacher is None:
+            return self.task
+        dataset = with_tokens_of(self.recipe, self.recipe.teacher, self.dataset)
+        return self.task if dataset is self.dataset else make_task(self.recipe, dataset)
+
+    def task_of(self, stage: str) -> Task:
+        """The task over the data as the model of a stage reads them."""
+        return self.teacher_task if stage == "teacher" else self.task
+
+    @cached_property
     def keras_teacher(self) -> KerasTeacher:
         """The Keras model that the recipe's teacher names, loaded once.
 
@@ -127,20 +140,26 @@ class Workbench:
         assert isinstance(model, KerasTeacher)  # noqa: S101 - its name begins with keras/
         return model
 
-    def build(self, spec: ModelSpec) -> nn.Module:
-        """Returns a model as the recipe describes it, with its weights where it names any."""
+    def build(self, spec: ModelSpec, stage: str | None = None) -> nn.Module:
+        """Returns a model as the recipe describes it, with its weights where it names any.
+
+        Args:
+            spec: The recipe's block.
+            stage: Whose model it is, where the data of a teacher may differ.
+        """
+        data = self.dataset if stage is None else self.task_of(stage).dataset
         if spec.model.startswith(PREFIX):
             return self.keras_teacher
         distilled = self.recipe.distill is not None and spec is self.recipe.student
         return build_model(
             spec,
-            self.dataset.input_shape,
-            self.dataset.num_classes,
+            data.input_shape,
+            data.num_classes,
             trust=self.ctx.trust,
             base_dir=Path(self.recipe.base_dir),
             seed=self.recipe.seed,
             fine_tune=distilled or spec.train is not None,
-            ends=self.dataset.ends,
+            ends=data.ends,
         )
 
     def spec_of(self, stage: str) -> ModelSpec:
@@ -157,7 +176,7 @@ class Workbench:
             if json.loads(result.path(KERAS).read_text())["sha256"] != self.keras_teacher.sha256:
                 raise ModelError(f"model {self.spec_of(stage).model} has changed while it was used. Run again.")
             return self.keras_teacher
-        model = self.build(self.spec_of(stage).model_copy(update={"weights": None}))
+        model = self.build(self.spec_of(stage).model_copy(update={"weights": None}), stage)
         if ARCHITECTURE in result.artifacts:
             apply_architecture(model, json.loads(result.path(ARCHITECTURE).read_text()))
         load_weights(model, result.path(WEIGHTS))
@@ -170,7 +189,7 @@ class Workbench:
         spec = self.recipe.distill or DistillSpec()
         if spec.alpha == 0:
             return Lesson()
-        if spec.views == 0:
+        if spec.views == 0 and self.teacher_task is self.task:  # else it cannot read the student's batches
             return Lesson(
                 OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha
             )
@@ -179,7 +198,7 @@ class Workbench:
         stored = StoredTargets(
             self.store,
             self.ctx,
-            self.task,
+            self.teacher_task,
             # Without augmentation all views are the same pictures.
             views=spec.views if self.recipe.data.augment else 1,
             teacher_fingerprint=f"{teacher.fingerprint} {kept.sha256}",
@@ -203,24 +222,29 @@ class Workbench:
 
         def make(work: Path) -> dict[str, Any]:
             self.ctx.note(f"converting the {stage} model to a flatbuffer")
-            convert(self.load(stage), self.dataset.input_shape, work / FLOAT, self.dataset.input_dtype)
+            data = self.task_of(stage).dataset
+            convert(self.load(stage), data.input_shape, work / FLOAT, data.input_dtype)
             return {}
 
         return self.store.once("flatbuffer", fingerprint, make, self.ctx.note).path(FLOAT)
 
 
-def validation_figures(bench: Workbench, model: nn.Module, prefix: str = "validation_") -> dict[str, float]:
-    """Returns the task's figures on the validation split, empty where there is none."""
-    split = bench.dataset.validation
+def validation_figures(
+    bench: Workbench, model: nn.Module, prefix: str = "validation_", stage: str = ""
+) -> dict[str, float]:
+    """Returns the task's figures on the validation split, as the stage's model reads it, empty where there is none."""
+    task = bench.task_of(stage)
+    split = task.dataset.validation
     if not len(split):
         return {}
-    figures = bench.task.metrics(outputs_of(model, bench.task, split.inputs, bench.device), split)
+    figures = task.metrics(outputs_of(model, task, split.inputs, bench.device), split)
     return {f"{prefix}{name}": value for name, value in figures.items()}
 
 
-def model_figures(bench: Workbench, model: nn.Module) -> dict[str, Any]:
-    """Returns parameters, non-zero parameters and MACs of a model."""
-    counts = count(model, bench.dataset.input_shape, bench.dataset.input_dtype)
+def model_figures(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:
+    """Returns parameters, non-zero parameters and MACs of a stage's model."""
+    data = bench.task_of(stage).dataset
+    counts = count(model, data.input_shape, data.input_dtype)
     return {"params": counts.params, "nonzero_params": counts.nonzero_params, "macs": counts.macs}
 
 
@@ -228,15 +252,16 @@ def train_model(
     bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str
 ) -> dict[str, Any]:
     """Builds a model, trains it if asked, saves it and returns its figures."""
-    model = bench.build(spec).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = bench.build(spec, name).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     curve: list[dict[str, Any]] = []
     if train is not None:
-        curve = fit(model, train, bench.task, bench.ctx, lesson=lesson, device=bench.device, name=name)
-    elif spec.weights is None:
+        curve = fit(model, train, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)
+    elif spec.weights is None and not getattr(model, "comes_trained", False):
         bench.ctx.warn(
             f"The {name} has random weights: it was neither trained nor loaded, so its figures mean nothing."
         )
-    figures = {**model_figures(bench, model), **validation_figures(bench, model), "trained": train is not None}
+    figures = {**model_figures(bench, model, name), **validation_figures(bench, model, stage=name)}
+    figures["trained"] = train is not None
     save_model(model, curve, work)
     return figures
 

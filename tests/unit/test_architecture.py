@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "context",
         "python_source",
         "keras_source",
+        "hf_source",
         "quiet",
         "wording",
         "changes",

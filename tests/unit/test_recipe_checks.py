@@ -135,6 +135,8 @@ def test_the_table_of_arguments_is_that_of_the_models() -> None:
     from compress.models import BUILT_IN
 
     for name, build in BUILT_IN.items():
-        taken = [p for p in signature(build).parameters.values() if p.name not in ("input_shape", "num_classes")]
+        taken = [
+            p for p in signature(build).parameters.values() if p.name not in ("input_shape", "num_classes", "ends")
+        ]
         assert {p.name: p.annotation for p in taken} == MODEL_ARGUMENTS[name]
     assert set(MODEL_ARGUMENTS) == set(BUILT_IN)

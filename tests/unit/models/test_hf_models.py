@@ -1,0 +1,158 @@
+"""Hugging Face models from folders: tiny ones made here, read as a user's would be."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.data.base import Dataset, Ends, Split
+from compress.data.forms import NO_NORMALIZATION, with_tokens_of
+from compress.data.hf_tokens import hf_tokens
+from compress.data.tokenizer import vocabulary_from
+from compress.errors import ModelError
+from compress.hf_source import hf_sha256
+from compress.models import build_model
+from compress.models.hf_models import Hidden
+from compress.models.torchvision_import import import_torchvision
+from compress.recipe import ModelSpec, Recipe
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sat", "on", "mat", "##s"]
+SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+LENGTH = 6
+
+
+def transformers() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_torchvision()
+        import transformers
+
+        return transformers
+
+
+def write_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.enable_padding(length=64)  # what a folder says of lengths does not count
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an encoder."""
+    folder = tmp_path_factory.mktemp("encoder")
+    hub = transformers()
+    torch.manual_seed(0)
+    config = hub.BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **SIZES)
+    hub.BertModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def built(folder: Path, outputs: tuple[int, ...] = (3,), length: int = LENGTH, **args: object) -> nn.Module:
+    spec = ModelSpec.model_validate({"model": f"hf/{folder}", "args": args})
+    ends = Ends((length,), outputs, "tokens", len(WORDS))
+    return build_model(spec, ends.input_shape, outputs[-1], trust=False, base_dir=Path(), seed=0, ends=ends).eval()
+
+
+def test_tokens_are_the_models_own_padded_behind(encoder: Path) -> None:
+    tokens = hf_tokens(f"hf/{encoder}", Path())
+    found = tokens.encode(["a cat", "a cats sat on a mat on a mat", ""], LENGTH)
+    assert found.tolist() == [[2, 4, 5, 3, 0, 0], [2, 4, 5, 9, 6, 3], [2, 3, 0, 0, 0, 0]]
+    assert found.dtype == np.int32
+    assert tokens.encode_whole("cats sat").tolist() == [5, 9, 6]
+    again = vocabulary_from(json.loads(json.dumps(tokens.document())))
+    assert again.encode(["a cat"], LENGTH).tolist() == found[:1].tolist()
+    assert again.size == len(WORDS)
+
+
+def test_an_encoder_gets_a_head_on_the_mean_of_what_is_no_padding(encoder: Path) -> None:
+    model = built(encoder)
+    text = torch.tensor([[2, 4, 5, 3, 0, 0]], dtype=torch.int32)
+    hub = transformers().AutoModel.from_pretrained(encoder).eval()
+    with torch.no_grad():
+        mean = hub(input_ids=text[:, :4].long()).last_hidden_state.mean(1)
+        assert torch.allclose(model(text), model.fc(mean), atol=1e-5)
+
+
+def test_padding_may_be_any_token() -> None:
+    found = Hidden(5, 3)(torch.tensor([[1, 3]], dtype=torch.int32))
+    assert found.tolist() == [[[0.0], [-30.0]]]
+
+
+def test_a_classifier_of_as_many_classes_is_taken_as_it_is(tmp_path: Path) -> None:
+    hub = transformers()
+    config = hub.BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, num_labels=3, **SIZES)
+    original = hub.BertForSequenceClassification(config).eval()
+    original.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    text = torch.tensor([[2, 4, 5, 3, 0, 0]], dtype=torch.int32)
+    with torch.no_grad():
+        expected = original(input_ids=text[:, :4].long()).logits
+        assert torch.allclose(built(tmp_path)(text), expected, atol=1e-5)
+    assert built(tmp_path).comes_trained
+    assert built(tmp_path, (4,)).fc.out_features == 4
+
+
+def test_a_causal_model_tells_the_next_token(tmp_path: Path) -> None:
+    hub = transformers()
+    config = hub.GPT2Config(vocab_size=len(WORDS) + 2, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    original = hub.GPT2LMHeadModel(config).eval()
+    original.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    text = torch.tensor([[4, 5, 6, 7, 4, 8]], dtype=torch.int32)
+    with torch.no_grad():
+        expected = original(input_ids=text.long()).logits[..., : len(WORDS)]
+        assert torch.allclose(built(tmp_path, (LENGTH, len(WORDS)))(text), expected, atol=1e-5)
+    with pytest.raises(ModelError, match="is a causal language model, which does not classify"):
+        built(tmp_path)
+
+
+def test_a_teacher_reads_the_same_texts_in_its_own_tokens(encoder: Path) -> None:
+    texts = np.array(["a cat", "on mat"], object)
+    split = Split(np.zeros((2, 4), np.int32), np.array([0, 1]), texts=texts)
+    dataset = Dataset("x", split, split.take(np.array([1])), split, ("a", "b"), (4,), NO_NORMALIZATION, kind="tokens")
+    teacher = {"model": f"hf/{encoder}", "args": {"length": 5}, "train": {}}
+    recipe = Recipe.model_validate(
+        {"version": 1, "task": "text-classification", "teacher": teacher, "student": {"model": "text-cnn"}}
+    )
+    assert recipe.teacher is not None
+    assert recipe.teacher.train is not None
+    assert (recipe.teacher.train.optimizer, recipe.teacher.train.learning_rate) == ("adamw", 5e-5)
+    read = with_tokens_of(recipe, recipe.teacher, dataset)
+    assert read.validation.inputs.tolist() == [[2, 7, 8, 3, 0]]
+    assert read.ends == Ends((5,), (2,), "tokens", len(WORDS))
+    assert recipe.student is not None
+    assert with_tokens_of(recipe, recipe.student, dataset) is dataset
+
+
+def test_folders_that_are_no_models_are_told(encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json is missing\. Expected the folder of a Hugging Face model"):
+        built(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="holds no weights"):
+        built(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"config\.json is no JSON object"):
+        built(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="is no tokenizer"):
+        hf_tokens(f"hf/{tmp_path}", Path())
+    with pytest.raises(ModelError, match="takes texts of at most 16 tokens, not 17"):
+        built(encoder, length=17)
+    with pytest.raises(ModelError, match="takes no argument `width`"):
+        built(encoder, width=3)
+    assert hf_sha256(f"hf/{encoder}", Path()) == hf_sha256(f"hf/{encoder.name}", encoder.parent)
