@@ -53,7 +53,7 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration folder.")
     if todo & {"teacher", "distill", "prune"}:
         if recipe.teacher is not None and "teacher" in todo:
-            bench.build(recipe.teacher)
+            bench.build(recipe.teacher, "teacher")
         compressed = bench.build(recipe.compressed)
         _check_size(bench, compressed)
         if recipe.prune is not None and "prune" in todo and recipe.prune.method == "structured":

@@ -33,7 +33,7 @@ def predict_sizes(ctx: Context, store: Store) -> list[dict[str, Any]]:
     recipe = ctx.recipe
     rows = []
     if recipe.teacher is not None:
-        rows.append(_row(bench, bench.build(recipe.teacher), "teacher", recipe.teacher.model))
+        rows.append(_row(bench, bench.build(recipe.teacher, "teacher"), "teacher", recipe.teacher.model))
     model = bench.build(recipe.compressed)
     if recipe.student is not None:
         rows.append(_row(bench, model, "student", recipe.student.model))
@@ -48,7 +48,8 @@ def predict_sizes(ctx: Context, store: Store) -> list[dict[str, Any]]:
 def _row(bench: Workbench, model: nn.Module, key: str, name: str) -> dict[str, Any]:
     if isinstance(model, KerasTeacher):
         return {"key": key, "label": f"{key} {name}", **_keras_sizes(model)}
-    counts = count(model, bench.dataset.input_shape, bench.dataset.input_dtype)
+    data = bench.task_of(key).dataset
+    counts = count(model, data.input_shape, data.input_dtype)
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]  # noqa: SLF001
     channels = sum(layer.weight.shape[0] for layer in layers)
     weights = sum(layer.weight.numel() for layer in layers)
