@@ -18,7 +18,7 @@ from typing import Any
 from compress import __version__
 from compress.artifact import StageResult, Store, remove_partial, sha256_file, sha256_json, write_bytes
 from compress.context import Context, Event, Listener
-from compress.errors import ExitCode, ResourceError
+from compress.errors import DataError, ExitCode, ResourceError
 from compress.file_lock import BusyError, exclusive
 from compress.lock import differences, lock_file
 from compress.plan import Plan, Step, make_plan
@@ -124,12 +124,31 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
             bench = Workbench(ctx, store)
             bench.results = results
             preflight(bench, {other.stage for other in plan.steps if other.result is None})
+            _require_same_data(plan, ctx)
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
         results[step.stage] = _make(step, bench, store)
         ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
     ctx.stage = ""
     return results
+
+
+def _require_same_data(plan: Plan, ctx: Context) -> None:
+    """Makes sure that what was loaded is what the plan is about, or results would be stored under another's name.
+
+    A `python:` source is not asked again: it may take long, and what it gave is what was hashed.
+
+    Raises:
+        DataError: The data was changed or removed meanwhile.
+    """
+    from compress.data import fingerprint
+
+    if ctx.recipe.data.source.startswith("python:"):
+        return
+    if fingerprint(ctx.recipe, trust=ctx.trust) != plan.data_sha256:
+        raise DataError(
+            f"the data ({ctx.recipe.data.source}) changed while it was read. Run again when it stays as it is."
+        )
 
 
 def _make(step: Step, bench: Any, store: Store) -> StageResult:

@@ -1,7 +1,7 @@
 """Checkpoints inside a training, so that a run that was killed goes on where it was and ends with the same bytes.
 
 One file per training. It holds everything that the rest of the training depends on: weights and buffers, the
-optimizer's state, torch's random state, the losses of the epoch so far and whatever the caller keeps beside the model
+optimizer's state, the random states, the losses of the epoch so far and whatever the caller keeps beside the model
 (a twin's ranges). Order of samples, augmentation and schedule are functions of seed and step, so they need no place.
 """
 
@@ -21,6 +21,7 @@ from torch import nn
 
 from compress.artifact import write_bytes
 from compress.context import Context
+from compress.training.random_state import random_state, restore_random_state
 
 #: A checkpoint is written when this much time has passed since the last one.
 INTERVAL_S = 30.0
@@ -127,8 +128,7 @@ def _pack(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer
             "setbacks": progress.setbacks,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": random_state(),
             "kept": None if keeper is None else keeper.state(),
         },
         buffer,
@@ -147,9 +147,7 @@ def restore(
     """Puts a training back to where it was saved and returns how far that is."""
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["random"])
-    if saved["random_cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(saved["random_cuda"])
+    restore_random_state(saved["random"])
     if keeper is not None:
         keeper.restore(saved["kept"])
     return Progress(saved["step"], saved["curve"], saved["losses"], saved["setbacks"])

@@ -22,6 +22,7 @@ from compress.training.divergence import MOST_SETBACKS, check_weights, clip_grad
 from compress.training.evaluate import outputs_of
 from compress.training.loss import Lesson, batch_loss
 from compress.training.precision import safe_kernels
+from compress.training.random_state import seed_all
 from compress.training.schedules import make_optimizer, rate_at, set_rate
 from compress.wording import counted
 
@@ -84,7 +85,7 @@ def fit(
     per_epoch = steps_per_epoch(len(train), spec.batch_size)
     total = per_epoch * spec.epochs
     first, last = round(span[0] * total), round(span[1] * total)
-    torch.manual_seed(stage_seed(ctx.recipe.seed, name))
+    seed_all(stage_seed(ctx.recipe.seed, name))
     optimizer = make_optimizer(model, spec)
     announce, finish_step = at_progress or (lambda _share: None), after_step or (lambda _optimizer: None)
     checkpoint, anchor = Checkpoint(ctx, name), Checkpoint(ctx, f"{name}.epoch")

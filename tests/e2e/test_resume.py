@@ -15,12 +15,13 @@ import pytest
 
 from compress.artifact import Store, sha256_file
 from compress.context import Event
-from compress.errors import ExitCode, ResourceError
+from compress.errors import DataError, ExitCode, ResourceError
 from compress.file_lock import exclusive
 from compress.pipeline import Outcome
 from compress.training import checkpoint
 
 from ..shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
+from .conftest import stripes
 
 
 def kill_at(stage: str, kind: str, count: int) -> Callable[[Event], None]:
@@ -133,3 +134,21 @@ def test_any_write_that_is_refused_ends_in_exit_4_and_the_next_run_is_fine(
         assert case.lasting or not outcome.broken, (case, outcome)
         assert outcome.again == ExitCode.DONE, (case, outcome)
         assert outcome.same, (case, outcome)
+
+
+@pytest.mark.parametrize(("harm", "message"), [("change", "changed while it was read"), ("remove", "No such file")])
+def test_data_that_changes_under_a_run_ends_it_before_anything_is_made_of_it(
+    cook: Callable[..., Outcome], kitchen: Path, tmp_path: Path, harm: str, message: str
+) -> None:
+    def listen(event: Event) -> None:
+        if event.kind == "stage-start":
+            path = kitchen / "stripes.npz"
+            if harm == "change":
+                stripes(path, count=300)
+            else:
+                path.unlink()
+
+    store = Store(tmp_path / "store")
+    with pytest.raises(DataError, match=message):
+        cook(store=store, listeners=[listen])
+    assert not list(store.root.glob("*/manifest.json"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -45,10 +47,17 @@ class Counter:
         self.count = state["count"]
 
 
+class Noise(nn.Module):
+    """Draws from NumPy's and Python's global generators, as a user's model may."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (0.9 + 0.1 * np.random.standard_normal() + 0.1 * random.gauss(0, 1)) if self.training else x  # noqa: NPY002
+
+
 def net() -> nn.Module:
     torch.manual_seed(0)
     # Dropout draws from torch's random state, batch norm keeps buffers.
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), Noise(), nn.Linear(8, 2))
 
 
 def train(
