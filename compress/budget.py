@@ -86,9 +86,8 @@ def _figure_limits(
     main = figures.figure
     value, before = (known.get(main.key) for known in (figures.metrics, figures.reference_metrics))
     lost = None if value is None or before is None else main.lost_share(value, before)
-    yield (
-        "drop_percent", f"{main.label} lost against {figures.reference}", budget.drop_percent, "at most", lost, "%",
-    )  # fmt: skip
+    what = f"loss of {main.label}" if main.larger_is_better else f"rise of {main.label}"
+    yield "drop_percent", f"{what} against {figures.reference}", budget.drop_percent, "at most", lost, "%"
 
 
 def _line(name: str, what: str, limit: float, *, bound: str, value: float | None, unit: str) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def analysis_sentence(analysis: dict[str, Any]) -> str:
     if figure == ACCURACY:
         what = "{score} {after} quantized and {before} in float"
     elif figure != AGREEMENT:
-        what = "{have} a {label} of {after} quantized and of {before} in float"
+        what = "{have} {label} {after} quantized and {before} in float"
     samples = analysis["samples"]
     verbs = {"score": verb(samples, "scores", "score"), "have": verb(samples, "has", "have"), "label": figure.label}
     before, after = (figure_text(figure, analysis[key]) for key in ("float_score", "score"))
@@ -178,7 +178,8 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     if max(lost, worst["gained_points"]) <= noise and not gone:
         figures = " against ".join(figure_text(figure, analysis[key]) for key in ("score", "float_score"))
         what = "accuracy" if figure in (ACCURACY, AGREEMENT) else figure.label
-        fine = f"No {what} is lost that these samples can tell ({figures}): nothing needs a repair."
+        lost_none = f"No {what} is lost" if figure.larger_is_better else f"No rise of {what} is seen"
+        fine = f"{lost_none} that these samples can tell ({figures}): nothing needs a repair."
         return " ".join([found, *causes, fine])
     unknown = "None of its figures says why: its values need finer steps."
     return " ".join([found, *([*causes, *gone] or [unknown]), _remedy(quantize, worst["op"])])

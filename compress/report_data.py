@@ -26,7 +26,13 @@ def data_facts(report: Report) -> list[Fact]:
     if data.get("front_end"):
         rows.append(("Front end", front_end_sentence(data["front_end"])))
     targets = data.get("targets") or ()
-    return rows + [(f"To predict: {one['name']}", f"output * {one['std']:.6g} + {one['mean']:.6g}") for one in targets]
+    return rows + [(f"To predict: {one['name']}", scaled("output", one)) for one in targets]
+
+
+def scaled(output: str, target: dict[str, Any]) -> str:
+    """Returns how a number of a regression follows from the output: `output * 12.5 - 40`."""
+    mean = target["mean"]
+    return f"{output} * {target['std']:.7g} {'-' if mean < 0 else '+'} {abs(mean):.7g}"
 
 
 def vocabulary_sentence(vocabulary: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from compress.report_data import scaled
 from compress.report_schema import DataSummary, TensorSummary
 
 RANGES = {"int8": (-128, 127), "int16": (-32768, 32767), "uint8": (0, 255)}
@@ -90,5 +91,5 @@ def output_document(tensor: TensorSummary, data: DataSummary) -> dict[str, Any]:
         score = f"(value {signed(-(tensor.zero_point or 0))}) * {tensor.scale:.7g}"
     if not data.targets:
         return {**_tensor(tensor), "formula": f"score = {score}"}
-    scaled = [f"{one['name']} = {score} * {one['std']:.7g} + {one['mean']:.7g}" for one in data.targets]
-    return {**_tensor(tensor), "formula": "; ".join(scaled)}
+    formulas = [f"{one['name']} = {scaled(score, dict(one))}" for one in data.targets]
+    return {**_tensor(tensor), "formula": "; ".join(formulas)}

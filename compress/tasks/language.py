@@ -17,6 +17,8 @@ from compress.tasks.base import OnInputs
 
 #: Windows whose log-likelihoods are computed at a time: outputs are large.
 BATCH = 64
+#: Perplexities of two models that compute the same but for rounding differ by less than this share of them.
+ROUNDING_SHARE = 0.002
 
 
 class LanguageModeling(OnInputs):
@@ -81,6 +83,11 @@ class LanguageModeling(OnInputs):
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of tokens with the same most likely successor, in percent."""
         return 100.0 * float((outputs.argmax(-1) == reference.argmax(-1)).mean())
+
+    def tolerance(self, split: Split, value: float, step: float) -> float:
+        """Returns 0.2 % of the perplexity."""
+        del split, step
+        return ROUNDING_SHARE * value
 
     def plots(self, outputs: NDArray[np.float32], split: Split) -> dict[str, Any]:
         """Returns nothing: what such a model has to show is its text."""

@@ -181,10 +181,11 @@ def test_folder_that_does_not_exist_or_cannot_be_written(tmp_path: Path) -> None
 def paths(value: Any, path: str = "") -> set[str]:
     """Returns every key path of a document, as docs/report.md writes them."""
     free = re.compile(
-        r"(files|environment\.versions|models\[\]\.latency|curves|verification\.census\.(ops|tensors|ops\.\*\.dtypes)"
+        r"(files|environment\.versions|models\[\]\.(latency|metrics|validation_metrics)|curves"
+        r"|data\.(front_end|vocabulary)|verification\.twin\.metrics|verification\.census\.(ops|tensors|ops\.\*\.dtypes)"
         r"|pruning\.(widths|step_widths|whole|layer_shares))$"
     )
-    if isinstance(value, dict) and path not in {"recipe", "pruning.base"}:
+    if isinstance(value, dict) and value and path not in {"recipe", "pruning.base"}:
         if free.fullmatch(path):
             return set().union(*(paths(inner, f"{path}.*") for inner in value.values()))
         return set().union(*(paths(inner, f"{path}.{key}".lstrip(".")) for key, inner in value.items()))
