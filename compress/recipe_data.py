@@ -114,10 +114,13 @@ class DataSpec(Block):
         default=0.2, gt=0, lt=1, description="Share held out for the test, where the source has no test split."
     )
     validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the training data held out to choose by.")
-    augment: tuple[Literal["crop", "flip", "shift", "cutout"], ...] = Field(
+    augment: tuple[Literal["crop", "flip", "shift", "cutout", "scale", "rotate", "mirror"], ...] = Field(
         default=(),
         description="Random changes to training pictures: `crop` (padded by an eighth of the side and cut out again), "
-        "`shift` (by up to a fourteenth of the side), `flip` (left-right), `cutout` (a square of a third of the side).",
+        "`shift` (by up to a fourteenth of the side), `flip` (left-right), `cutout` (a square of a third of the side); "
+        "to series: `shift` (in time, by up to a quarter, round the ends), `scale` (each channel by up to 30 %), and "
+        "for motion sensors `rotate` (every three channels, by up to 25 degrees) and `mirror` (left for right: three "
+        "channels of acceleration and three of rotation).",
     )
     train_samples: int | None = Field(
         default=None, ge=1, description="Use only this many training samples (stratified)."

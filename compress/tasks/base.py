@@ -12,7 +12,7 @@ from compress.data.base import Dataset, Split
 from compress.errors import DataError
 from compress.figures import Figure, main_figure
 from compress.recipe import Recipe
-from compress.tasks.inputs import INPUTS
+from compress.tasks.inputs import CHANGES, INPUTS
 
 #: Task -> the kinds of data it is about, in words where they are others. Audio comes as frames of features: a series.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -114,6 +114,10 @@ class OnInputs:
                 f"Tasks for {dataset.kind}: {fitting}."
             )
         self.name: str = recipe.task
+        known = CHANGES.get(dataset.kind, ())
+        if wrong := [change for change in recipe.data.augment if change not in known]:
+            what = f"for {dataset.kind} there are {', '.join(known)}" if known else f"{dataset.kind} are not augmented"
+            raise DataError(f"data.augment: `{wrong[0]}` cannot be used here: {what}.")
         self.dataset = dataset
         self._inputs = INPUTS[dataset.kind](recipe, dataset)
 

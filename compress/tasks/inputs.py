@@ -9,8 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from compress.data.base import Dataset
+from compress.errors import DataError
 from compress.recipe import Recipe
 from compress.tasks.augment import augment, holes
+from compress.tasks.augment_series import NEEDS, augment_series
+
+#: The changes to samples of each kind; others are not augmented.
+CHANGES = {"pictures": ("crop", "flip", "shift", "cutout"), "series": tuple(NEEDS)}
 
 
 class Inputs(Protocol):
@@ -30,7 +35,7 @@ class Inputs(Protocol):
 
 
 class Values:
-    """Real numbers, normalised along the last axis of the raw samples: series and tables."""
+    """Real numbers, normalised along the last axis of the raw samples: tables, and the base of series and pictures."""
 
     def __init__(self, _recipe: Recipe, dataset: Dataset) -> None:
         """Takes the normalisation from the data."""
@@ -47,7 +52,7 @@ class Values:
         return x.mul_(self._factor).add_(self._offset)
 
     def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
-        """Returns the same in every view: only pictures are augmented."""
+        """Returns the same in every view: tables are not augmented."""
         del index, view
         return self.inputs(batch)
 
@@ -64,6 +69,30 @@ class Values:
     def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[Any]:
         """Returns the values as they are."""
         return inputs.contiguous().numpy()
+
+
+class Series(Values):
+    """(N, steps, features) series."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        """Takes augmentation and seed from the recipe.
+
+        Raises:
+            DataError: A change is not for as many channels.
+        """
+        super().__init__(recipe, dataset)
+        self._changes = recipe.data.augment
+        self._seed = recipe.seed
+        channels = dataset.input_shape[1]
+        for change in self._changes:
+            multiple, exactly = NEEDS[change]
+            if channels % multiple or exactly not in (None, channels):
+                needed = f"{exactly} channels" if exactly else f"a multiple of {multiple} channels"
+                raise DataError(f"data.augment: `{change}` is for series of {needed}; these have {channels}.")
+
+    def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
+        """Returns the normalised series of one augmented view; see `compress.tasks.augment_series`."""
+        return self.inputs(augment_series(batch, index, changes=self._changes, seed=self._seed, view=view))
 
 
 class Pictures(Values):
@@ -125,4 +154,4 @@ class Tokens:
 
 
 #: What `dataset.kind` names.
-INPUTS: dict[str, type[Inputs]] = {"pictures": Pictures, "series": Values, "features": Values, "tokens": Tokens}
+INPUTS: dict[str, type[Inputs]] = {"pictures": Pictures, "series": Series, "features": Values, "tokens": Tokens}
