@@ -49,14 +49,14 @@ def learn_rounding(twin: Twin, x: torch.Tensor, *, iterations: int = ITERATIONS,
         ModelError: The graph can only be computed sample by sample.
     """
     generator = torch.Generator().manual_seed(seed)
-    rounded = 0
+    rounded: set[int] = set()  # steps of a recurrent layer share their weights
     for layer in walk(twin, x):
         n = layer.node.inputs[1] if layer.node.op in WEIGHTED else -1
-        if n >= 0 and str(n) in twin.weights and twin.graph.tensors[n].quantized:
+        if n >= 0 and n not in rounded and str(n) in twin.weights and twin.graph.tensors[n].quantized:
             with torch.enable_grad():
                 _round_layer(twin, layer, n, iterations, generator)
-            rounded += 1
-    return rounded
+            rounded.add(n)
+    return len(rounded)
 
 
 def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: torch.Generator) -> None:

@@ -6,6 +6,7 @@ layer, so that a layer also makes up for what the layers before it left.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -29,10 +30,11 @@ def correct_biases(twin: Twin, x: torch.Tensor) -> int:
         ModelError: The graph can only be computed sample by sample.
     """
     corrected = 0
+    uses = Counter(n for node in twin.graph.nodes for n in node.inputs)
     for layer in walk(twin, x):
         node = layer.node
         bias = node.inputs[2] if node.op in WEIGHTED and len(node.inputs) > 2 else -1  # noqa: PLR2004
-        if bias < 0 or str(bias) not in twin.weights:
+        if bias < 0 or str(bias) not in twin.weights or uses[bias] > 1:  # steps share theirs: no single shift fits all
             continue
         shift = _channel_means(layer, layer.quantized) - _channel_means(layer, layer.floats)
         twin.weights[str(bias)].data.sub_(shift)
