@@ -57,7 +57,7 @@ USED_BY_TASK = {
     "length": tuple(task for task in TASKS if task not in ("image-classification", "audio-classification")),
     "hop": ("timeseries-classification", "regression", "anomaly-detection"),
     "tokenizer": (*TEXT, "regression"),
-    "augment": PICTURES,
+    "augment": tuple(task for task in TASKS if task not in TEXT),
     "image_size": (*PICTURES, "regression"),
     "channels": (*PICTURES, "regression"),
 }
