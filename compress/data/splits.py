@@ -54,14 +54,14 @@ def undivided(total: int, share: float, seed: int) -> tuple[Index, Index]:
 def by_group(groups: NDArray[Any], labels: Index | None, share: float, seed: int) -> tuple[Index, Index]:
     """Returns (kept index, held index), both ascending, with every group whole on one side.
 
-    Groups are taken one after the other, each time the one that brings the held samples of every class nearest to the
-    share asked for (random where several do); it ends where another group would lead away from it.
+    Groups come in random order and are held where that brings the held samples of every class nearer to the share asked
+    for; so another seed holds other groups. At least one is held and one kept.
 
     Args:
         groups: (N,) which group a sample belongs to.
         labels: (N,) class numbers; None where there are no classes.
         share: How much is held, 0 to 1.
-        seed: Decides between groups that serve as well.
+        seed: Decides on the order.
 
     Raises:
         DataError: There is one group only.
@@ -72,17 +72,18 @@ def by_group(groups: NDArray[Any], labels: Index | None, share: float, seed: int
     classes = np.zeros(len(groups), np.int64) if labels is None else np.unique(labels, return_inverse=True)[1]
     table = np.zeros((len(names), int(classes.max()) + 1))
     np.add.at(table, (member, classes), 1)
+    table = np.hstack([table, table.sum(1, keepdims=True)])  # the number of all samples counts as much as any class's
     goal = share * table.sum(0)
-    left = np.random.default_rng(seed).permutation(len(names)).tolist()
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
     held: list[int] = []
     have = np.zeros_like(goal)
-    while len(left) > 1:
-        away = np.square(have + table[left] - goal).sum(1)
-        best = int(np.argmin(away))
-        if held and away[best] >= np.square(have - goal).sum():
-            break
-        have += table[left[best]]
-        held.append(left.pop(best))
+    for one in order:
+        away, then = (float(np.square(held_so - goal).sum()) for held_so in (have, have + table[one]))
+        if then < away and len(held) < len(names) - 1:
+            have += table[one]
+            held.append(one)
+    # Where every group is larger than twice the share: the one that overshoots least.
+    held = held or [int(np.argmin([float(np.square(row - goal).sum()) for row in table]))]
     chosen = np.isin(member, held)
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
