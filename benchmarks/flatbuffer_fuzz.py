@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -34,6 +35,13 @@ from tests.shared.flatbuffer_mutations import mutated  # noqa: E402
 
 COLUMNS = ("files", "exit_0", "exit_4", "exit_5", "other", "signals", "tracebacks", "interpreter_died", "slowest_s")
 FILES, PER_ROW = 500, 25
+IMPORTED = (
+    "compress.stages",
+    "compress.stages.twins",
+    "compress.recheck",
+    "compress.tflite.inspection",
+    "compress.data",
+)
 #: A command that takes longer than this hangs: the interpreter may take 60 s in each of two processes.
 LIMIT_S = 180.0
 DIED = ("the interpreter crashed", "did not answer within")
@@ -113,6 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--files", type=int, default=FILES)
     options = parser.parse_args()
+    for module in IMPORTED:  # once, and not again in every fork
+        importlib.import_module(module)
     table = Table(HERE / "flatbuffer_fuzz.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

@@ -5,7 +5,8 @@
 One undisturbed run of the recipe sets the bytes to reach and how long it takes. For every point the run is started in
 an empty store, killed (SIGKILL; in turns its whole process group, and the command's own process alone) when that share
 of the time has passed, and started again by the same command; its flatbuffer must be the undisturbed one, byte for
-byte. Rows go to benchmarks/kill_anywhere.csv.
+byte. Checkpoints are written every two seconds, as this run is over in a minute or two: in real ones it is every thirty.
+Rows go to benchmarks/kill_anywhere.csv.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ from table import Table
 HERE = Path(__file__).parent
 COLUMNS = ("killed", "killed_after_s", "killed_in", "exit_code", "same_bytes", "steps_done_before", "rerun_s")
 RECIPE = HERE.parent / "recipes" / "digits.yaml"
+#: The command, with checkpoints more often.
+PROGRAM = """
+import sys
+from compress.training import checkpoint
+checkpoint.INTERVAL_S = 2.0
+from cli.main import main
+sys.exit(main())
+"""
 
 
 def command(output: Path, settings: list[str]) -> list[str]:
     """Returns the command of a run."""
     more = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--output", str(output), "--quiet", *more]
+    return [sys.executable, "-c", PROGRAM, "run", str(RECIPE), "--output", str(output), "--quiet", *more]
 
 
 def digest(folder: Path) -> str:
@@ -43,7 +52,9 @@ def digest(folder: Path) -> str:
 def start(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
     """Starts a run in a process group of its own, its store beside its output."""
     environment = {**os.environ, "EDGECOMPRESS_STORE": str(folder / "store")}
-    return subprocess.Popen(command(folder / "run", settings), env=environment, start_new_session=True)  # noqa: S603
+    return subprocess.Popen(  # noqa: S603 - our own program
+        command(folder / "run", settings), env=environment, start_new_session=True, cwd=HERE.parent
+    )
 
 
 def last_stage(folder: Path) -> str:

@@ -183,6 +183,7 @@ def main(shim_path: str, recipe: str, store: str, request: str) -> None:
     shim = ctypes.CDLL(shim_path)
     _stub_stages(Path(store), Path(recipe))
     with tempfile.TemporaryDirectory(dir=Path(store).parent) as place:
+        assert _run(Path(place, "first"), Path(recipe)) == 0  # imports all that the forks would import each
         folder = Path(place, "undisturbed")
         code, said = _forked(folder, Path(recipe), shim, None)
         assert code == 0, said
