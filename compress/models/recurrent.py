@@ -9,6 +9,7 @@ one is the answer. Every step calls the same modules, under `step`, by which its
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -202,6 +203,9 @@ class Share(nn.Module):
 class Level(nn.Module):
     """One level of a recurrent layer; a step keeps the axis of time, so that its slices need no other shape."""
 
+    share: Share
+    step_share: Share
+
     def __init__(self, rnn: nn.GRU | nn.LSTM, number: int) -> None:
         """Takes the parameters of a level of torch's layer."""
         super().__init__()
@@ -261,7 +265,7 @@ class Unrolled(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns what the original does."""
-        steps = self.embed(x) if self.embed is not None else x
+        steps: Any = self.embed(x) if self.embed is not None else x
         for level in self.levels:
             steps = level(steps)
         return self.fc(torch.cat(steps, 1) if self.each else steps[-1].flatten(1))  # type: ignore[no-any-return]
@@ -273,13 +277,16 @@ class OneStep(nn.Module):
     def __init__(self, unrolled: Unrolled) -> None:
         """Shares the parameters."""
         super().__init__()
-        self.levels = nn.ModuleList(LevelOnce(level) for level in unrolled.levels)
+        self.levels = nn.ModuleList(LevelOnce(level) for level in unrolled.levels if isinstance(level, Level))
         self.fc, self.units = unrolled.fc, unrolled.units
 
     @property
     def states(self) -> int:
         """How many tensors of (N, 1, units) the state is: those of the first level first, an LSTM's cell second."""
-        return sum(level.states for level in self.levels)
+        return sum(level.states for level in self._each())
+
+    def _each(self) -> list[LevelOnce]:
+        return [level for level in self.levels if isinstance(level, LevelOnce)]
 
     def example(self, features: int) -> tuple[torch.Tensor, ...]:
         """Returns inputs of zeros, each a tensor of its own: one that came twice would be taken for one input."""
@@ -288,7 +295,7 @@ class OneStep(nn.Module):
     def forward(self, x: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Returns the answer, (N, outputs), and the states after the step, for (N, 1, features) and those before."""
         left, after = list(states), []
-        for level in self.levels:
+        for level in self._each():
             state = level(x, *left[: level.states])
             left, x = left[level.states :], state[0]
             after += state

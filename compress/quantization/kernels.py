@@ -7,7 +7,7 @@ in a deep network a step here and there grows into another answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -119,24 +119,51 @@ def _divide_by_power(values: NDArray[np.int64], exponent: int) -> NDArray[np.int
     return (values >> exponent) + (remainder > threshold)
 
 
-#: Operator -> its output on its grid, from the real output, the input, and both ranges.
-KERNELS: dict[str, Callable[[Node, torch.Tensor, torch.Tensor, RangeGroup, RangeGroup], torch.Tensor]] = {
+def _batch_matmul(
+    _node: Node, y: torch.Tensor, _x: torch.Tensor, first: RangeGroup, second: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
+    """Returns the products' sums as fixed-point arithmetic scales them, which rounds twice.
+
+    Source: MultiplyByQuantizedMultiplier in tensorflow/lite/kernels/internal/common.cc, as BatchMatMul in
+    optimized/integer_ops and reference/batch_matmul.h calls it; XNNPACK leaves products of two activations to it.
+    """
+    product = np.float32(first.scale) * np.float32(second.scale)
+    factor, shift = _multiplier32(float(product) / target.scale)
+    sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64) << max(shift, 0)
+    doubled = sums * factor
+    nudge = torch.where(doubled >= 0, 1 << 30, 1 - (1 << 30))
+    high = torch.div(doubled + nudge, 1 << 31, rounding_mode="trunc")
+    right = max(-shift, 0)
+    mask = (1 << right) - 1
+    steps = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0).to(torch.int64)).to(torch.int64)
+    return (steps * target.scale).to(y.dtype)
+
+
+def _multiplier32(real: float) -> tuple[int, int]:
+    """Returns a positive factor as a 32-bit mantissa (of 31 bits behind the point) and an exponent of 2."""
+    mantissa, exponent = math.frexp(real)
+    fixed = round(mantissa * 2**31)
+    return (fixed // 2, exponent + 1) if fixed == 2**31 else (fixed, exponent)
+
+
+#: Operator -> its output on its grid, from the real output, the first input, and the ranges of inputs and output.
+KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "AVERAGE_POOL_2D": _average_pool,
+    "BATCH_MATMUL": _batch_matmul,
     "HARD_SWISH": _hard_swish,
     "LEAKY_RELU": _leaky_relu,
 }
 
 
-def as_the_kernel(node: Node, y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+def as_the_kernel(node: Node, y: torch.Tensor, x: torch.Tensor, ranges: Sequence[RangeGroup]) -> torch.Tensor:
     """Returns `y` as the integer kernel of an operator gives it; gradients pass as if nothing had been rounded.
 
     Args:
         node: An operator of KERNELS.
         y: The real output.
-        x: The input it was computed from, on the source's grid.
-        source: Range of the input.
-        target: Range of the output.
+        x: The first input it was computed from, on its grid.
+        ranges: Of the inputs and the output.
     """
     with torch.no_grad():
-        rounded = KERNELS[node.op](node, y.detach(), x.detach(), source, target)
+        rounded = KERNELS[node.op](node, y.detach(), x.detach(), *ranges)
     return y + (rounded - y.detach())

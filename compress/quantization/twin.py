@@ -173,10 +173,10 @@ class Twin(nn.Module):
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         with self._sparing(node):
             if self.quantizing and node.op in KERNELS:
-                source, target = self.group_of.get(node.inputs[0]), self.group_of.get(node.outputs[0])
-                ends = [self.groups[k] for k in (source, target) if k is not None and self.groups[k].dtype == INT8]
-                if len(ends) == 2:  # noqa: PLR2004 - both
-                    outputs = (as_the_kernel(node, outputs[0], arguments[0], ends[0], ends[1]),)
+                ends = (*node.inputs, node.outputs[0])
+                ranges = [self.groups[self.group_of[n]] for n in ends if n in self.group_of]
+                if len(ranges) == len(ends) and all(group.dtype == INT8 for group in ranges):
+                    outputs = (as_the_kernel(node, outputs[0], arguments[0], ranges),)
             return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:

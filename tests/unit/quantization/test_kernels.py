@@ -28,12 +28,13 @@ def node(op: str, **options: float) -> Node:
     return Node(0, op, "layer", (0,), (1,), options, ((1, 256),), ((1, 256),))
 
 
-def run_kernel(content: bytes, raw: np.ndarray) -> np.ndarray:
+def run_kernel(content: bytes, *raw: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], raw)
+    for entry, values in zip(interpreter.get_input_details(), raw, strict=True):
+        interpreter.set_tensor(entry["index"], values)
     interpreter.invoke()
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
@@ -88,7 +89,7 @@ def test_leaky_relu_is_the_kernels_for_every_value(
     found = run_kernel(content, EVERY_VALUE[None])[0]
     x = torch.from_numpy((EVERY_VALUE.astype(np.float64) - zero_point) * source.scale).float()
     plain = torch.where(x >= 0, x, x * alpha)
-    y = as_the_kernel(node("LEAKY_RELU", alpha=alpha), plain, x, source, target)
+    y = as_the_kernel(node("LEAKY_RELU", alpha=alpha), plain, x, [source, target])
     steps = np.clip(np.rint(y.double().numpy() / target.scale) + target_zero, -128, 127)
     exact = ratio >= 2 * SMALLEST_SLOPE and alpha / ratio >= 2 * SMALLEST_SLOPE
     assert np.abs(steps - found).max() <= (0 if exact else 1)
@@ -134,17 +135,37 @@ def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     found = run_kernel(content, raw).ravel()
     group = grid(0.1, zero_point)
     x = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(group.scale))
-    y = as_the_kernel(node("AVERAGE_POOL_2D"), x.mean(1), x, group, group).numpy().ravel()
+    y = as_the_kernel(node("AVERAGE_POOL_2D"), x.mean(1), x, [group, group]).numpy().ravel()
     np.testing.assert_array_equal(np.rint(y / group.scale) + zero_point, found)
     to_even = np.rint(raw.astype(np.float64).mean(1)).ravel()
     assert (to_even != found).mean() > 0.4
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.11, 0.9])
+def test_products_of_two_activations_are_rounded_twice(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    made = [
+        int8(1, 64, 8, scale=0.05, zero_point=3), int8(1, 8, 64, scale=0.03, zero_point=-7),
+        int8(1, 64, 64, scale=scale, zero_point=11),
+    ]  # fmt: skip
+    first, second = (rng.integers(-128, 128, (1, *shape)).astype(np.int8) for shape in ((64, 8), (8, 64)))
+    content = make_bytes(made, [Op("BATCH_MATMUL", (0, 1), (2,))], inputs=(0, 1))
+    found = run_kernel(content, first, second)
+    ranges = [grid(0.05, 3), grid(0.03, -7), grid(scale, 11)]
+    a, b = (
+        torch.from_numpy((raw.astype(np.float32) - group.zero_point) * np.float32(group.scale))
+        for raw, group in zip((first, second), ranges, strict=False)
+    )
+    y = as_the_kernel(node("BATCH_MATMUL"), a @ b, a, ranges).double().numpy()
+    np.testing.assert_array_equal(np.clip(np.rint(y / ranges[2].scale) + 11, -128, 127), found)
 
 
 def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:
         x = torch.linspace(-1, 1, 9, requires_grad=True)
-        as_the_kernel(node(op, alpha=0.1), 3 * x, x, group, group).sum().backward()
+        ranges = [group] * (3 if op == "BATCH_MATMUL" else 2)
+        as_the_kernel(node(op, alpha=0.1), 3 * x, x, ranges).sum().backward()
         torch.testing.assert_close(x.grad, torch.full((9,), 3.0))
 
 
