@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
+from compress.quantization import compare
 from compress.quantization.compare import (
     Agreement,
     LayerDifference,
@@ -180,3 +183,32 @@ def test_the_twin_is_not_changed_by_the_comparison(converted: Converted, twin: T
         before = twin(x)
         compared(twin, read_model(shipped(converted, twin)[0]))
         assert torch.equal(twin(x), before)
+
+
+def test_every_token_of_a_language_model_is_an_answer() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.normal(0, 1, (3, 5, 7)).astype(np.float32)
+    outputs = reference.copy()
+    outputs[0, 0] = -outputs[0, 0]
+    found = compare_answers(outputs, reference, 0.1)
+    flat = compare_answers(outputs.reshape(15, 7), reference.reshape(15, 7), 0.1)
+    assert found == flat
+    assert found.samples == 15
+    assert found.same == pytest.approx(100 * 14 / 15)
+
+
+def test_numbers_are_the_same_within_two_steps() -> None:
+    reference = np.zeros((4, 2), np.float32)
+    outputs = np.array([[0.0, 0.1], [0.2, -0.2], [0.31, 0.0], [0.0, 0.0]], np.float32)
+    found = compare_answers(outputs, reference, 0.1, chooses=False)
+    assert (found.samples, found.same, found.clear_same) == (4, 87.5, 87.5)
+    assert found.max_steps == pytest.approx(3.1)
+
+
+def test_many_answers_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    reference = rng.normal(0, 1, (50, 3)).astype(np.float32)
+    outputs = (reference + rng.normal(0, 0.2, (50, 3))).astype(np.float32)
+    whole = compare_answers(outputs, reference, 0.1)
+    monkeypatch.setattr(compare, "ANSWERS_AT_A_TIME", 7)
+    assert asdict(compare_answers(outputs, reference, 0.1)) == pytest.approx(asdict(whole))

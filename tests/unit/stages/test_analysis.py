@@ -25,6 +25,8 @@ NONE = Split(np.zeros((0, 12, 12, 3), np.float32), np.zeros(0, np.int64))
 class Pictures:
     """The task, reduced to what the analysis asks of it; it keeps what it was asked."""
 
+    name = "image-classification"
+
     def __init__(self) -> None:
         self.seen: list[NDArray[Any]] = []
 
@@ -32,8 +34,8 @@ class Pictures:
         self.seen.append(batch)
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
-    def metrics(self, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-        return {"accuracy": 100.0 * float((outputs.argmax(1) == labels).mean())}
+    def metrics(self, outputs: NDArray[np.float32], split: Split) -> dict[str, float]:
+        return {"accuracy": 100.0 * float((outputs.argmax(1) == split.labels).mean())}
 
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         return 100.0 * float((outputs.argmax(1) == reference.argmax(1)).mean())

@@ -21,7 +21,6 @@ from compress.tflite.flatbuffer import read_model
 
 from ..made_flatbuffer import Made, Op, int8, make_bytes
 
-
 NUMBERS = ("regression", "anomaly-detection")
 
 
@@ -165,3 +164,27 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
     assert found["second_opinion"] is None
     assert notes == ["no second opinion: tensorflow cannot run it"]
     assert "80.00 % of 5,000 samples" in reasons[0]
+
+
+def test_numbers_must_lie_within_two_steps() -> None:
+    near = Agreement(900, 99.95, 100.0, 99.95, max_steps=4.0, mean_steps=0.3, p999_steps=2.0)
+    assert judge(near, layer("a"), task="regression") == ([], [])
+    far = Agreement(900, 99.7, 100.0, 99.7, max_steps=9.0, mean_steps=0.3, p999_steps=2.6)
+    (reason,), _ = judge(far, layer("a"), task="anomaly-detection")
+    assert reason.startswith("the flatbuffer gives its twin's answer on 99.70 % of the numbers for 900 samples, to two")
+    assert "99.9 % are needed: no single layer is at fault" in reason
+
+
+def test_a_language_model_is_judged_by_its_clear_answers() -> None:
+    assert judge(agreement(97.0, 99.95), layer("a"), task="language-modeling") == ([], [])
+    (reason,), _ = judge(agreement(97.0, 99.8), layer("a"), task="language-modeling")
+    assert "97.00 % of 5,000 tokens (99.80 % of those with a clear answer), 99.9 % of the clear ones are" in reason
+
+
+def test_the_main_figure_must_be_the_twins() -> None:
+    task = SimpleNamespace(name="regression", tolerance=lambda _split, value, step: 0.01 * value + step)
+    bench: Any = SimpleNamespace(task=task, dataset=SimpleNamespace(test=None))
+    assert gate.figure_reasons(bench, {"mae": 2.04}, {"mae": 2.0}, 0.03) == []
+    (reason,) = gate.figure_reasons(bench, {"mae": 2.06}, {"mae": 2.0}, 0.03)
+    assert reason.startswith("the flatbuffer's MAE is 2.06 and its twin's 2, which differ by more than rounding")
+    assert gate.figure_reasons(bench, {}, {"mae": 2.0}, 0.03) == []
