@@ -48,7 +48,7 @@ def texts() -> str:
             target = wanted[part, TEXTS[name]]
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, target)
-    return f"20 Newsgroups and Reuters R8 in data/newsgroups and data/reuters-r8, from {ORANGE} (GPL-3.0)"
+    return f"20 Newsgroups and Reuters R8 in data/newsgroups and data/reuters-r8, from {ORANGE} (AGPL-3.0)"
 
 
 def watch() -> str:

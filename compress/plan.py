@@ -21,6 +21,8 @@ from compress.recipe import DistillSpec, ModelSpec, Recipe
 STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
 _TRAINING = ("torch", "numpy")
 _CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
+#: Keys of the `data` block that say where data are: what counts is their content.
+PLACES = {"path", "test_path", "download"}
 FRESH = "asked to be made again (--fresh)"
 #: Libraries whose version can change a stage's result.
 LIBRARIES: dict[str, tuple[str, ...]] = {
@@ -151,7 +153,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             "device": recipe.device,
             "threads": recipe.threads,
         }
-        parts["split"] = recipe.data.model_dump(mode="json", exclude={"path", "download"})
+        parts["split"] = recipe.data.model_dump(mode="json", exclude=PLACES)
         published = _published(recipe)
         if published is not None:
             parts["normalization"] = published
@@ -171,7 +173,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
         case "verify":
             parts |= {
                 "data": data,
-                "split": recipe.data.model_dump(mode="json", exclude={"path", "download"}),
+                "split": recipe.data.model_dump(mode="json", exclude=PLACES),
                 "seed": recipe.seed,
             }
         case "benchmark":

@@ -118,7 +118,7 @@ def _relative_paths(data: dict[str, Any]) -> list[str]:
     for block in ("data", "teacher", "student"):
         inner = data.get(block)
         inner = inner if isinstance(inner, dict) else {}
-        for key in ("path", "source", "weights", "model"):
+        for key in ("path", "test_path", "source", "weights", "model"):
             value = inner.get(key)
             if not isinstance(value, str):
                 continue

@@ -77,6 +77,8 @@ def test_blocks_decide_the_stages(tmp_path: Path, changes: dict[str, Any], stage
         ({"teacher": {"model": "resnet20"}}, list(STAGE_ORDER)),
         ({"seed": 1}, list(STAGE_ORDER)),
         ({"data": {"source": "fashion-mnist"}}, list(STAGE_ORDER)),
+        ({"data": {"path": "elsewhere", "test_path": "there", "download": True}}, []),
+        ({"data": {"split_by": "speaker"}}, list(STAGE_ORDER)),
     ],
 )
 def test_a_change_reaches_what_depends_on_it(tmp_path: Path, changes: dict[str, Any], remade: list[str]) -> None:
