@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # sources are hashed without waiting for it
     import torch
 
+#: About as many numbers stand for a token in a small network.
+NUMBERS_PER_TOKEN = 64
 #: What samples are, as the network sees them.
 Kind = Literal["pictures", "series", "features", "tokens"]
 
@@ -166,6 +168,11 @@ class Dataset:
         """What a network for these data is built between."""
         size = self.vocabulary.size if self.vocabulary is not None else 0
         return Ends(self.input_shape, self.outputs, self.kind, size)
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """Shape of the numbers a network computes with first: a token is a row of a table for it."""
+        return (*self.input_shape, NUMBERS_PER_TOKEN) if self.kind == "tokens" else self.input_shape
 
     @property
     def input_dtype(self) -> torch.dtype:

@@ -191,7 +191,7 @@ class Workbench:
             return Lesson()
         if spec.views == 0 and self.teacher_task is self.task:  # else it cannot read the student's batches
             return Lesson(
-                OnlineTeacher(self.load("teacher"), self.device, self.dataset.input_shape), spec.temperature, spec.alpha
+                OnlineTeacher(self.load("teacher"), self.device, self.dataset.value_shape), spec.temperature, spec.alpha
             )
         teacher = self.results["teacher"]
         kept = teacher.artifacts.get(WEIGHTS) or teacher.artifacts[KERAS]

@@ -43,7 +43,7 @@ def outputs_of(
         for start in range(0, len(inputs), batch_size):
             x = task.inputs(inputs[start : start + batch_size]).to(device)
             if fast:
-                with autocast(device, task.dataset.input_shape):
+                with autocast(device, task.dataset.value_shape):
                     y = model(x)
             else:
                 y = model(x)

@@ -78,7 +78,7 @@ def batch_loss(
     x = task.augmented(train.inputs[index], index, view).to(device)
     labels = task.targets(x, train.labels[index])
     targets = lesson.teacher.targets(index, view, x) if lesson.teacher is not None else None
-    with autocast(device, task.dataset.input_shape) if fast else contextlib.nullcontext():
+    with autocast(device, task.dataset.value_shape) if fast else contextlib.nullcontext():
         outputs = model(x)
     if not isinstance(outputs, torch.Tensor):
         raise ModelError(

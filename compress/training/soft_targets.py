@@ -94,7 +94,7 @@ class StoredTargets:
         for start in range(0, len(inputs), BATCH_SIZE):
             index = np.arange(start, min(start + BATCH_SIZE, len(inputs)))
             x = self._task.augmented(inputs[index], index, view).to(self._device)
-            with autocast(self._device, self._task.dataset.input_shape):
+            with autocast(self._device, self._task.dataset.value_shape):
                 outputs = self._teacher(x)
             # float16 holds logits to 3 digits; its range must not be left.
             parts.append(outputs.float().clamp(-60_000, 60_000).half().cpu().numpy())
