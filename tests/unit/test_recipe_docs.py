@@ -120,7 +120,7 @@ def test_places_and_words_of_keys() -> None:
         ("data", "train_samples"): "a whole number of at least 1",
         ("distill", "temperature"): "a number above 0 and at most 100",
         ("data", "image_size"): "a whole number or a list of 2 whole numbers",
-        ("data", "augment", 1): "a list of `crop`, `flip`, `shift` or `cutout`",
+        ("data", "augment", 1): "a list of `crop`, `flip`, `shift`, `cutout`, `scale`, `rotate` or `mirror`",
         ("data", "download"): "`true` or `false`",
     }
     for path, expected in words.items():
