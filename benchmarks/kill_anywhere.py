@@ -5,8 +5,8 @@
 One undisturbed run of the recipe sets the bytes to reach and how long it takes. For every point the run is started in
 an empty store, killed (SIGKILL; in turns its whole process group, and the command's own process alone) when that share
 of the time has passed, and started again by the same command; its flatbuffer must be the undisturbed one, byte for
-byte. Checkpoints are written every two seconds here, as the run takes a minute or two; otherwise every thirty. Rows go to
-benchmarks/kill_anywhere.csv.
+byte. Checkpoints are written every two seconds here, as the run takes a minute or two; otherwise every thirty. Rows go
+to benchmarks/kill_anywhere.csv.
 """
 
 from __future__ import annotations
