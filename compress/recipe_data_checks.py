@@ -46,7 +46,7 @@ USED_BY_SOURCE = {
     "split_by": ("csv", "jsonl", "wav-folder", *ARRAYS),
     "audio": ("wav-folder",),
     "length": ("csv", "jsonl", "text-files", *ARRAYS),
-    "hop": ("jsonl", *ARRAYS),
+    "hop": ("csv", "jsonl", *ARRAYS),
     "tokenizer": ("csv", "jsonl", "text-files", *ARRAYS),
 }
 #: Key -> the tasks that use it; a regression may be over any kind of sample.
@@ -88,7 +88,7 @@ def check_data(data: dict[str, Any]) -> Iterator[Finding]:
             yield ("data", key), f"is not used by source `{source}`, only by {', '.join(sources)}", "remove it"
         elif task in TASKS and task not in USED_BY_TASK.get(key, (task,)):
             yield ("data", key), f"is not used by task `{task}`", "remove it"
-    yield from _together(given, kind)
+    yield from _together(given, kind, task)
 
 
 def _source(given: dict[str, Any], source: str) -> Iterator[Finding]:
@@ -119,10 +119,10 @@ def _wrong_task(given: dict[str, Any], source: str, task: str, tasks: tuple[str,
     return ("task",), message, f"add for example `data: {{source: {name}, path: {NEED_PATH[name]}}}`"
 
 
-def _together(given: dict[str, Any], source: str) -> Iterator[Finding]:
+def _together(given: dict[str, Any], source: str, task: Any) -> Iterator[Finding]:
     if given.get("test") is not None and given.get("test_path") is not None:
         yield ("data", "test"), "is not used beside `test_path`, which is the test split", "remove one of the two"
-    if given.get("hop") is not None and given.get("length") is None:
+    if given.get("hop") is not None and given.get("length") is None and task in USED_BY_TASK["hop"]:
         yield ("data", "hop"), "needs `length`: how many steps a window has", "add for example `length: 128`"
     group = given.get("split_by")
     if source == "wav-folder" and isinstance(group, str) and group not in AUDIO_GROUPS:

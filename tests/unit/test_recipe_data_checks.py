@@ -83,7 +83,7 @@ def test_sources_of_files_need_a_path(source: str) -> None:
         (TEXT, {**CSV, "audio": {}}, "data.audio", "only by `wav-folder`", "remove it"),
         (TEXT, {**CSV, "features": ["a"]}, "data.features", "not used by task", "remove it"),
         (TEXT, {**CSV, "augment": ["flip"]}, "data.augment", "not used by task", "remove it"),
-        (TEXT, {**CSV, "hop": 3, "length": 3}, "data.hop", "not used by source `csv`", "remove it"),
+        (TEXT, {**CSV, "hop": 3, "length": 3}, "data.hop", "not used by task", "remove it"),
         (AUDIO, {**WAV, "length": 3}, "data.length", "not used by source", "remove it"),
         (AUDIO, {**NPZ, "length": 3}, "data.length", "not used by task", "remove it"),
         (LANGUAGE, {**CSV, "label": "a"}, "data.label", "not used by task", "remove it"),
