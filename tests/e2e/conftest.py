@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from compress.artifact import Store
 from compress.pipeline import Outcome, run_pipeline
 from compress.recipe import BenchmarkSpec
 from compress.recipe_yaml import load_recipe
+
+sys.path.append(str(Path(__file__).parent))  # for stand_ins: with --import-mode=importlib a test's folder is not on it
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 
