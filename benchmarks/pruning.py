@@ -59,7 +59,8 @@ QAT = {"quantize": {"mode": "qat", "train": train(3)}}
 def prune(method: str, epochs: int, learning_rate: float | None = None, **more: Any) -> dict[str, Any]:
     """Returns a prune block; the learning rate is the tool's where none is given."""
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
-    return {"prune": {"method": method, "train": train(epochs, **rate), **more}}
+    learning = {"learn_from_teacher": True}
+    return {"prune": {"method": method, "train": train(epochs, **rate), **learning, **more}}
 
 
 def by_macs(epochs: int, ratio: float, **more: Any) -> dict[str, Any]:

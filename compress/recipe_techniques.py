@@ -114,7 +114,9 @@ class PruneSpec(Trains):
         "`recipe.lock.yaml` has those that a run came to.",
     )
     learn_from_teacher: bool = Field(
-        default=True, description="Fine-tune on the teacher's soft targets where there is a teacher."
+        default=False,
+        description="Fine-tune on the teacher's soft targets too, where there is a teacher. Labels alone were better "
+        "in the comparison of docs/pruning.md.",
     )
     train: TrainSpec = Field(
         default_factory=TrainSpec, description="Fine-tuning; the epochs are the total over the steps."
