@@ -66,9 +66,10 @@ def _share(value: float | None) -> str:
 def hits_table(plots: Plots) -> Table:
     """Returns how many anomalies are found at few false alarms; no rows for other tasks."""
     curve = plots.get("roc")
+    points = list(zip(curve["false_alarms"], curve["hits"], strict=True)) if curve else []
     rows = []
-    for most in (0.01, 0.05, 0.1, 0.2) if curve else ():
-        found = max((hit for alarm, hit in zip(curve["false_alarms"], curve["hits"], strict=True) if alarm <= most))
+    for most in (0.01, 0.05, 0.1, 0.2) if points else ():
+        found = max(hit for alarm, hit in points if alarm <= most)
         rows.append((percent(100 * most), percent(100 * found)))
     return Table(
         ("False alarms, at most", "Anomalies found"), tuple(rows), ("False alarms, at most", "Anomalies found")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,8 @@ CURVE = "curve.json"
 #: Of a Keras teacher, in the place of weights: which file it is, and its float32 flatbuffer.
 KERAS = "keras.json"
 FLOAT = "float.tflite"
+#: Soft targets have this many bytes a number, and are computed anew at every step where they would come to more.
+TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
 
@@ -189,7 +192,14 @@ class Workbench:
         spec = self.recipe.distill or DistillSpec()
         if spec.alpha == 0:
             return Lesson()
-        if spec.views == 0 and self.teacher_task is self.task:  # else it cannot read the student's batches
+        # Without augmentation all views are the same samples.
+        views = spec.views if self.recipe.data.augment else min(spec.views, 1)
+        size = TARGET_BYTES * views * len(self.dataset.train) * math.prod(self.dataset.outputs)
+        # A teacher with tokens of its own cannot read the student's batches.
+        online = (views == 0 or size > MOST_TARGET_BYTES) and self.teacher_task is self.task
+        if online and views:
+            self.ctx.note(f"soft targets of {size >> 20:,} MiB are not stored: the teacher runs at every step")
+        if online:
             return Lesson(
                 OnlineTeacher(self.load("teacher"), self.device, self.dataset.value_shape), spec.temperature, spec.alpha
             )
@@ -199,8 +209,7 @@ class Workbench:
             self.store,
             self.ctx,
             self.teacher_task,
-            # Without augmentation all views are the same pictures.
-            views=spec.views if self.recipe.data.augment else 1,
+            views=max(views, 1),
             teacher_fingerprint=f"{teacher.fingerprint} {kept.sha256}",
             teacher=lambda: self.load("teacher"),
             device=self.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -154,4 +155,9 @@ class Tokens:
 
 
 #: What `dataset.kind` names.
-INPUTS: dict[str, type[Inputs]] = {"pictures": Pictures, "series": Series, "features": Values, "tokens": Tokens}
+INPUTS: dict[str, Callable[[Recipe, Dataset], Inputs]] = {
+    "pictures": Pictures,
+    "series": Series,
+    "features": Values,
+    "tokens": Tokens,
+}
