@@ -18,7 +18,7 @@ from compress.quantization.ranges import QMAX, QMIN, RangeGroup
 
 #: What floating point may take off a tie, in steps.
 TIE_MARGIN = 1e-4
-#: Slopes that XNNPACK's LEAKY_RELU takes.
+#: Slopes that XNNPACK's LEAKY_RELU takes, and ratios of scales that its conversions take.
 SMALLEST_SLOPE, LARGEST_SLOPE = 2.0**-8, 2.0**7
 _INT16_MAX = 2**15 - 1
 _INT32_MAX = 2**31 - 1
@@ -55,6 +55,18 @@ def _leaky_relu(node: Node, y: torch.Tensor, x: torch.Tensor, source: RangeGroup
     steps = torch.round(x.double() / source.scale)
     factor = torch.where(steps >= 0, float(np.rint(256.0 * slope)), float(np.rint(256.0 * below)))
     return (torch.floor((steps * factor + 128.0) / 256.0) * target.scale).to(y.dtype)
+
+
+def _convert(_node: Node, y: torch.Tensor, x: torch.Tensor, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
+    """Returns values on another scale, the factor between both rounded to 1/256, as XNNPACK multiplies.
+
+    Source: qs8-vcvt in XNNPACK, and its parameters. Factors outside of what it takes go to another kernel.
+    """
+    ratio = float(np.float32(source.scale) / np.float32(target.scale))
+    if not SMALLEST_SLOPE <= ratio <= LARGEST_SLOPE:
+        return y
+    steps = torch.round(x.double() / source.scale)
+    return (torch.floor((steps * float(np.rint(256.0 * ratio)) + 128.0) / 256.0) * target.scale).to(y.dtype)
 
 
 def hard_swish_table(source: RangeGroup, target: RangeGroup) -> NDArray[np.int64]:
@@ -152,6 +164,7 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "BATCH_MATMUL": _batch_matmul,
     "HARD_SWISH": _hard_swish,
     "LEAKY_RELU": _leaky_relu,
+    "QUANTIZE": _convert,
 }
 
 

@@ -141,6 +141,19 @@ def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     assert (to_even != found).mean() > 0.4
 
 
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [((0.05, 3), (0.071, -7)), ((0.031, -128), (0.034, -128)), ((0.1, 10), (0.013, -20)), ((9.0, 0), (0.01, 4))],
+)
+def test_conversions_multiply_by_whole_256ths(source: tuple[float, int], target: tuple[float, int]) -> None:
+    before, after = grid(*source), grid(*target)
+    made = [int8(1, 256, scale=scale, zero_point=zero_point) for scale, zero_point in (source, target)]
+    found = run_kernel(make_bytes(made, [Op("QUANTIZE", (0,), (1,))]), EVERY_VALUE[None])[0]
+    x = torch.from_numpy((EVERY_VALUE.astype(np.float32) - before.zero_point) * np.float32(before.scale))
+    y = as_the_kernel(node("QUANTIZE"), x, x, [before, after]).double().numpy()
+    np.testing.assert_array_equal(np.clip(np.rint(y / after.scale) + after.zero_point, -128, 127), found)
+
+
 @pytest.mark.parametrize("scale", [0.02, 0.11, 0.9])
 def test_products_of_two_activations_are_rounded_twice(scale: float) -> None:
     rng = np.random.default_rng(0)
