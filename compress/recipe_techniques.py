@@ -216,7 +216,8 @@ class QuantizeSpec(Trains):
         default=None,
         ge=0,
         le=100,
-        description="ptq: points of validation accuracy that may be lost. Repairs follow until it fits: better ranges, "
+        description="ptq: points of validation accuracy that may be lost (of an error or a perplexity: percent of the "
+        "float model's). Repairs follow until it fits: better ranges, "
         "equalised layers and corrected biases, learned rounding, and with `allow` sensitive layers in wider types. "
         "`null`: least and largest values, no repair.",
     )
