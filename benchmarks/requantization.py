@@ -186,7 +186,7 @@ def main() -> None:
         if floats is not None:
             snr = f"{10 * np.log10((floats**2).sum() / ((real - floats) ** 2).sum()):.2f}"
         table.append(
-            case, 0, test_accuracy=f"{task.metrics(real[: len(data.test)], data.test.labels)['accuracy']:.2f}",
+            case, 0, test_accuracy=f"{task.metrics(real[: len(data.test)], data.test)['accuracy']:.2f}",
             snr_db=snr,
             same_answer=f"{100.0 * (answers[: options.samples].argmax(1) == reference.argmax(1)).mean():.2f}",
             equal_outputs=f"{100.0 * (answers[: options.samples] == reference).mean():.2f}",
