@@ -22,7 +22,7 @@ from compress.pipeline import run_pipeline
 from compress.plan import make_plan
 from compress.recipe_yaml import load_recipe
 from compress.stages.base import Workbench
-from compress.stages.verify import score
+from compress.stages.gate import score
 from compress.training.evaluate import outputs_of
 
 HERE = Path(__file__).parent
