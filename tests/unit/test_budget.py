@@ -58,7 +58,10 @@ def test_a_value_just_beyond_its_limit_is_told_apart_from_it() -> None:
 
 
 def test_a_gain_in_accuracy_is_no_loss() -> None:
-    found = evaluate_budget(BudgetSpec(accuracy_drop_points=0), BudgetFigures(metrics={"accuracy": 90.0}, reference_metrics={"accuracy": 89.0}))
+    found = evaluate_budget(
+        BudgetSpec(accuracy_drop_points=0),
+        BudgetFigures(metrics={"accuracy": 90.0}, reference_metrics={"accuracy": 89.0}),
+    )
     assert found["passed"] is True
     assert found["lines"][0]["value"] == -1.0
 
