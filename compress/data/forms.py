@@ -200,9 +200,11 @@ def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization 
         texts = [split.inputs for split in (parts.train, parts.validation, parts.test)]
         parts = parts.each(lambda texts: vocabulary.encode([str(one) for one in texts], length))
         if recipe.teacher is not None and recipe.teacher.model.startswith(PREFIX):  # it has tokens of its own
-            splits = (parts.train, parts.validation, parts.test)
-            kept = (replace(split, texts=one) for split, one in zip(splits, texts, strict=True))
-            parts = Parts(*kept, parts.calibration)
+            train, validation, test = (
+                replace(split, texts=one)
+                for split, one in zip((parts.train, parts.validation, parts.test), texts, strict=True)
+            )
+            parts = Parts(train, validation, test, parts.calibration)
     dataset = _dataset(recipe, raw, parts, (length,), NO_NORMALIZATION)
     if recipe.task == "language-modeling":
         dataset = replace(dataset, output_shape=(length, vocabulary.size))

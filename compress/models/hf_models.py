@@ -163,7 +163,7 @@ def _loaded(kind: str, folder: Path) -> nn.Module:
             import_torchvision()
         import transformers
 
-        transformers.logging.set_verbosity_error()
+        transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         model: nn.Module = getattr(transformers, kind).from_pretrained(
             folder,
             local_files_only=True,
@@ -174,5 +174,5 @@ def _loaded(kind: str, folder: Path) -> nn.Module:
         )
     # Of no use here, and gradients never reach it.
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        model.pooler = None  # type: ignore[assignment]
     return model
