@@ -27,7 +27,7 @@ from compress.report_svg import esc
 from compress.report_tables import Report
 from compress.report_usage import WRITTEN_CHANNELS
 
-METADATA = "normalisation and labels.txt, in the format mobile libraries read; edgecompress inspect shows it"
+METADATA = "normalisation, labels.txt, vocab.txt ... in the format mobile libraries read; edgecompress inspect shows it"
 
 
 def verification(report: Report) -> str:
@@ -62,11 +62,13 @@ def verification(report: Report) -> str:
 def usage(report: Report) -> str:
     """Returns how to feed the flatbuffer and read its answer, with a program that does it."""
     given, answer = report["input"], report["output"]
+    preparation = [("Normalisation", _normalization(given)), ("Mean and std are", given["normalization"])]
+    if report["data"].get("kind") == "tokens":
+        preparation = [("Normalisation", given["normalization"])]
     rows = [
         ("Input", _tensor(given)),
         ("From a value of the data to the input", given["formula"]),
-        ("Normalisation", _normalization(given)),
-        ("Mean and std are", given["normalization"]),
+        *preparation,
         ("Output", _tensor(answer)),
         ("From the output to scores", answer["formula"]),
     ]
