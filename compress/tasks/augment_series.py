@@ -75,4 +75,5 @@ def rotations(index: NDArray[np.int64], *, seed: int, view: int) -> NDArray[np.f
     zero = np.zeros_like(x)
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, AXES, AXES)
     sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return (np.eye(AXES) + sine * cross + (1 - cosine) * (cross @ cross)).astype(np.float32)
+    turned: NDArray[np.float32] = (np.eye(AXES) + sine * cross + (1 - cosine) * (cross @ cross)).astype(np.float32)
+    return turned
