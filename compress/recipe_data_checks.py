@@ -131,9 +131,10 @@ def _together(given: dict[str, Any], source: str, task: Any) -> Iterator[Finding
             f"source `wav-folder` knows {listed(AUDIO_GROUPS)}, found {group!r}",
             "split_by: speaker",
         )
-    tokenizer, audio = (given.get(key) if isinstance(given.get(key), dict) else {} for key in ("tokenizer", "audio"))
-    yield from _tokenizer(tokenizer or {})
-    yield from _audio(audio or {})
+    for key, rule in (("tokenizer", _tokenizer), ("audio", _audio)):
+        inner = given.get(key)
+        if isinstance(inner, dict):
+            yield from rule(inner)
 
 
 def _tokenizer(given: dict[str, Any]) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from compress.wording import counted
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 #: What a file of one column is split at: nothing that is in it.
 NO_DELIMITER = "\x1f"
+QUOTING = {True: csv.QUOTE_MINIMAL, False: csv.QUOTE_NONE}
 TAB_SUFFIXES = (".tsv", ".tab")
 #: Rows and characters that delimiter and header are found out from.
 SAMPLE_ROWS, SAMPLE_CHARACTERS = 200, 1_000_000
@@ -73,10 +74,10 @@ def read_delimited(path: Path, wanted: Sequence[str]) -> Table:
 def parse(text: str, delimiter: str, *, quoted: bool = True) -> Parsed:
     """Returns the records of a text; with `quoted`, fields in double quotes may hold delimiters and line ends."""
     result = Parsed()
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    dialect = type("Found", (csv.excel,), {"delimiter": delimiter, "strict": True, "quoting": QUOTING[quoted]})
     before = csv.field_size_limit(len(text) + 1)  # the usual limit is 131,072 characters
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), dialect)
         while True:
             line = reader.line_num + 1
             try:

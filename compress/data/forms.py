@@ -227,7 +227,7 @@ def _next_tokens(split: Split, vocabulary: Vocabulary, length: int, part: str) -
         longest = max(longest, len(tokens))
         count = max((len(tokens) - 1) // length, 0)
         inputs.append(tokens[: count * length].reshape(count, length))
-        labels.append(tokens[1 : count * length + 1].reshape(count, length))
+        labels.append(tokens[1 : count * length + 1].reshape(count, length).astype(np.int64))
     if len(split) and longest <= length:
         raise DataError(
             f"the longest of the {counted(len(split), f'{part} text')} has {counted(longest, 'token')}: no window of "

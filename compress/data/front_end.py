@@ -107,7 +107,8 @@ def features(waveforms: NDArray[np.float32], description: Mapping[str, Any]) -> 
     logs = np.log(power @ mel_filters(description) + description["log_offset"])
     if description["features"] == "mfcc":
         logs = logs @ dct(description["bands"], description["coefficients"])
-    return logs.astype(np.float32)
+    result: NDArray[np.float32] = logs.astype(np.float32)
+    return result
 
 
 def mel_filters(description: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -118,11 +119,13 @@ def mel_filters(description: Mapping[str, Any]) -> NDArray[np.float64]:
     frequencies = np.arange(size // 2 + 1)[:, np.newaxis] * description["sample_rate"] / size
     rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - frequencies) / (corners[2:] - corners[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling))
+    triangles: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
+    return triangles
 
 
 def dct(inputs: int, outputs: int) -> NDArray[np.float64]:
     """Returns the orthonormal DCT-II as a matrix, (inputs, outputs)."""
-    matrix = np.cos(np.pi / inputs * np.outer(np.arange(inputs) + 0.5, np.arange(outputs))) * np.sqrt(2 / inputs)
+    angles = np.pi / inputs * np.outer(np.arange(inputs) + 0.5, np.arange(outputs))
+    matrix: NDArray[np.float64] = np.cos(angles) * np.sqrt(2 / inputs)
     matrix[:, 0] /= np.sqrt(2)
     return matrix

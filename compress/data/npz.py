@@ -54,7 +54,11 @@ def _read(path: Path, recipe: Recipe) -> dict[str, Any]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 example = "np.savez(path, x_train=..., y_train=...)"
                 raise DataError(f"{path} holds a single array. Expected {what}: {example}")
-            used = (info for info in archive.zip.infolist() if info.filename.removesuffix(".npy") in keys)
+            used = (
+                info
+                for info in (archive.zip.infolist() if archive.zip is not None else ())
+                if info.filename.removesuffix(".npy") in keys
+            )
             check_unpacked(path, used, "data.path", DataError)
             return {name: _member(archive, name, path) if name in keys else None for name in archive.files}
     except UNREADABLE as error:

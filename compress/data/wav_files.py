@@ -96,7 +96,7 @@ def _chunks(path: Path, content: bytes) -> tuple[bytes, bytes]:
 def _values(data: bytes, kind: str) -> NDArray[np.float32]:
     """Returns interleaved samples, integers scaled to -1 to 1."""
     if kind == "u1":
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+        return ((np.frombuffer(data, np.uint8) - 128.0) / 128).astype(np.float32)
     if kind == "i3":
         # The three bytes of a sample become the upper ones of four.
         wide = np.zeros((len(data) // INT24, 4), np.uint8)
