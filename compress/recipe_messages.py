@@ -134,7 +134,9 @@ def _words(detail: ErrorDetails, path: KeyPath) -> tuple[str, str]:
         slip = _slip(field, value) if isinstance(value, str) else ""
         return "must begin with a letter or digit and hold letters, digits, `.`, `-`, `_` and spaces, 100 at most", slip
     if isinstance(path[-1], int):
-        return f"expected {listed(choices(field))}, found {found(value)}", nearest(value, choices(field))
+        known = choices(field)
+        expected = listed(known) if known else f"{type_words(field)} here"
+        return f"expected {expected}, found {found(value)}", nearest(value, known)
     if kind == "too_short" and not value:
         return f"expected {type_words(field)}, found an empty list", ""
     expected = type_words(field) + (" (or `null`)" if accepts_null(field) else "")

@@ -150,14 +150,19 @@ class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.count = 0
+        self.merging = 0
 
-    def read(self, node: yaml.Node, path: KeyPath) -> Any:
+    def _spend(self, node: yaml.Node, depth: int) -> None:
+        """Counts a value, whoever refers to it, as long as there are not too many or too deep ones."""
         self.count += 1
-        if self.count > MAX_NODES or len(path) > MAX_DEPTH:
+        if self.count > MAX_NODES or depth > MAX_DEPTH:
             raise RecipeError([
                 Problem("its aliases (`*name`) expand to more than a recipe can hold", "", self.document.file,
                         node.start_mark.line + 1, "write the values out instead"),
             ])  # fmt: skip
+
+    def read(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._spend(node, len(path))
         self.document.values.setdefault(path, (self.document.file, node.start_mark.line + 1))
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, path)
@@ -209,7 +214,10 @@ class _Reader:
             if not isinstance(source, yaml.MappingNode):
                 self.document.complain(path, "`<<` merges blocks only", "write `<<: *name`, where &name marks a block")
                 continue
+            self.merging += 1  # a block may merge itself, at no greater depth
+            self._spend(source, self.merging)
             merged.update({key: value for key, value in self._mapping(source, path).items() if key not in merged})
+            self.merging -= 1
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         text, kind = node.value, node.tag.removeprefix(_TAG)

@@ -197,6 +197,8 @@ def hostile() -> dict[str, bytes]:
         "not a number": (START + "seed: .nan\n"),
         "infinity": (START + "threads: -.inf\n"),
         "a block that holds itself": (START + "x: &x {y: *x}\n"),
+        "a block that merges itself": (START + "x: &x {<<: *x}\n"),
+        "billion merges of nothing": (START + _laughs(12, merge=True).replace("{k: lol}", "{}")),
         "a Python object": (START + "name: !!python/object/apply:os.system [touch ran]\n"),
         "a Python module": (START + "name: !!python/module:os\n"),
     }

@@ -194,6 +194,7 @@ def test_keys_must_be_text(write: Write) -> None:
         (b"%YAML 1." + b"9" * 5000 + b"\n--- {}\n", "not valid YAML"),
         (b'version: 1\nstudent: {model: resnet8, args: {"\\uD800": 1}}\n', ":2: student.args: the key '\\ud800' holds"),
         (b"".join(b"k%d: 1\n" % number for number in range(4900)), "4,852 more problems after these"),
+        (b"version: 1\ndata: {features: [a, null, 3]}\nstudent: {model: mlp}\n", "data.features[1]: expected"),
         (b"version: 1\nstudent: {model: resnet8, weights: ~nobody-here/x.pt}\n", "`~nobody-here` names a user"),
     ],
 )
