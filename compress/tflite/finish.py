@@ -142,7 +142,12 @@ def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
         else:
             graph.operators.append(operator)
             labels.append("output")
-        numbers[0] = number  # in place: whatever is there beside it stays
+        others = [int(n) for n in numbers[1:]]  # states of a streamed step stay
+        changed = np.array([number, *others], np.int32)
+        if end == "input":
+            graph.inputs = changed
+        else:
+            graph.outputs = changed
         for signature in model.signatureDefs or []:
             for entry in signature.inputs if end == "input" else signature.outputs:
                 if entry.tensorIndex == inner:

@@ -22,7 +22,12 @@ def test_other_answers_are_warned_of(monkeypatch: pytest.MonkeyPatch, same: floa
     monkeypatch.setattr(benchmark, "prove", lambda *_args, **_options: proof)
     warnings: list[str] = []
     ctx = SimpleNamespace(note=lambda _text: None, warn=warnings.append)
-    bench: Any = SimpleNamespace(ctx=ctx, recipe=SimpleNamespace(benchmark=SimpleNamespace(threads=1)))
+    bench: Any = SimpleNamespace(
+        ctx=ctx,
+        recipe=SimpleNamespace(benchmark=SimpleNamespace(threads=1)),
+        dataset=SimpleNamespace(outputs=(10,)),
+        task=SimpleNamespace(chooses=True),
+    )
     assert benchmark._prove(bench, Path("model.tflite"), "tflite-runtime") is proof
     assert bool(warnings) == (said is not None)
     assert said is None or (said in warnings[0] and f"{same:.2f} % of 1000 samples" in warnings[0])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.data.base import Ends
 from compress.errors import ModelError
 from compress.models.count import count
 from compress.recipe import PruneSpec, Recipe
@@ -28,12 +29,15 @@ def net() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5)).eval()
 
 
+def pictures() -> SimpleNamespace:
+    ends = Ends(SHAPE, (5,))
+    return SimpleNamespace(input_shape=SHAPE, ends=ends, input_dtype=ends.dtype)
+
+
 def bench(**prune: Any) -> tuple[Any, PruneSpec]:
     recipe = Recipe.model_validate({"version": 1, "student": {"model": "resnet8"}, "prune": prune, "quantize": {}})
     notes: list[str] = []
-    found = SimpleNamespace(
-        recipe=recipe, dataset=SimpleNamespace(input_shape=SHAPE), ctx=SimpleNamespace(note=notes.append), notes=notes
-    )
+    found = SimpleNamespace(recipe=recipe, dataset=pictures(), ctx=SimpleNamespace(note=notes.append), notes=notes)
     assert recipe.prune is not None
     return found, recipe.prune
 

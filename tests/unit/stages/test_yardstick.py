@@ -31,7 +31,7 @@ def bench() -> Any:
     recipe = Recipe.model_validate(
         {"version": 1, "student": {"model": "resnet8"}, "quantize": {}, "export": {"metadata": False}}
     )
-    return SimpleNamespace(recipe=recipe, dataset=SimpleNamespace(input_shape=SHAPE))
+    return SimpleNamespace(recipe=recipe, dataset=SimpleNamespace(input_shape=SHAPE, input_dtype=torch.float32))
 
 
 def test_a_structure_is_converted_once_and_weighed_as_int8(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
