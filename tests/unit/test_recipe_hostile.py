@@ -14,8 +14,9 @@ from cli.main import invoke
 
 from ..shared.recipe_mutations import hostile, mutated
 
-#: A part of the second that a command may take (its start takes the rest), and the 200 MB.
-MOST_CPU_S = 0.8
+#: Nothing may hang or take time that grows with what is nested; the second that a command may take is measured by
+#: benchmarks/recipe_fuzz.py, not here, where coverage counts lines beside it.
+MOST_CPU_S = 5.0
 MOST_KIB = 200 * 1024
 MUTATED = 400
 #: Validates and tells exit code and peak memory; what a parent is told of a child holds its own memory from the fork.

@@ -78,6 +78,7 @@ def test_the_stage_tells_base_and_channels(stage):
     base = {name: value for name, value in plan["base"].items() if name != "parameters"}
     assert base == {
         "model": "python:my_net:MyNet", "args": {"width": 24}, "input_shape": [1, 8, 8], "num_classes": 10,
+        "outputs": [10],
     }  # fmt: skip
     kept = plan["modules"]["shared"]["kept"]
     assert kept["out"] == kept["in"] == plan["modules"]["stem"]["kept"]["out"]
