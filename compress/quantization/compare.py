@@ -78,7 +78,7 @@ def compare_layers(twin: Twin, shipped: schema.ModelT, content: bytes, samples: 
         samples: (N, ...) inputs in the flatbuffer's layout, not quantized.
 
     Raises:
-        ValueError: The flatbuffer has other operators than the twin.
+        ValueError: The flatbuffer has other operators than the twin, or ones that cannot be run.
     """
     shipped = densified(shipped)
     numbers = match_tensors(twin, shipped)
@@ -144,12 +144,15 @@ def _interpreter(content: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN20
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         # Without the optimised delegate every operator runs by itself and its output can be read.
-        interpreter = Interpreter(
-            model_content=content,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        interpreter.allocate_tensors()
+        try:
+            interpreter = Interpreter(
+                model_content=content,
+                experimental_preserve_all_tensors=True,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            interpreter.allocate_tensors()
+        except RuntimeError as error:  # the optimised kernels let more pass
+            raise ValueError(f"LiteRT's plain kernels cannot run it: {str(error).splitlines()[0]}") from error
     return interpreter
 
 

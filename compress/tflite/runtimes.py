@@ -59,7 +59,7 @@ class InterpreterSession(OneEnded):
                 set_tensor(number_in, inputs[index : index + 1])
                 invoke()
                 results[index] = get_tensor(number_out)[0]
-        except _FAILURES as error:
+        except (*_FAILURES, IndexError) as error:  # an output that turns out to be empty
             raise _failure(self.path, self._runtime, error) from error
         return results
 

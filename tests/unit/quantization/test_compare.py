@@ -212,3 +212,14 @@ def test_many_answers_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     whole = compare_answers(outputs, reference, 0.1)
     monkeypatch.setattr(compare, "ANSWERS_AT_A_TIME", 7)
     assert asdict(compare_answers(outputs, reference, 0.1)) == pytest.approx(asdict(whole))
+
+
+def test_a_flatbuffer_that_only_optimised_kernels_run_is_not_built_as_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_options: object) -> None:
+        raise RuntimeError(
+            "conv.cc:425 NumElements(bias) != SizeOfDimension(filter, 0)\nNode number 1 failed to prepare."
+        )
+
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", refuse)
+    with pytest.raises(ValueError, match=r"LiteRT's plain kernels cannot run it: conv.cc:425"):
+        compare._interpreter(b"")

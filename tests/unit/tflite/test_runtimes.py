@@ -209,3 +209,10 @@ def test_what_is_not_quantized_passes() -> None:
     tokens = details("int32", 0.0, 0)
     assert not tokens.quantized
     assert quantize_input(np.array([1.0, 2.0]), tokens).dtype == np.int32
+
+
+def test_an_output_that_turns_out_to_be_empty_is_an_error_too(litert: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = raw_images(1, litert.input)
+    monkeypatch.setattr(litert._interpreter, "get_tensor", lambda _number: np.zeros((0, 10), np.int8))
+    with pytest.raises(ModelError, match="out of bounds"):
+        litert.run(inputs)
