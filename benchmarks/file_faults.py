@@ -94,6 +94,7 @@ def whole_runs(table: Table, place: Path, recipe: Path, shim: Path) -> None:
     code, said = command(recipe, folder, shim, FAULT_AT="0", FAULT_LOG=str(log))
     assert code == 0, said
     total, expected = max(int(line) for line in log.read_text().split()), digest(folder)
+    assert total > WHOLE, "the shim counted nothing"
     for number in range(WHOLE):
         error = list(ERRORS)[number % len(ERRORS)]
         at = 1 + total * number // WHOLE
