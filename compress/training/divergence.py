@@ -17,6 +17,8 @@ from compress.recipe import TrainSpec
 MOST_SETBACKS = 3
 #: Standard deviations that an accuracy must lie above guessing, to be more than luck.
 SIGMAS = 2.0
+#: A loss that is still this share of the first epoch's has not fallen.
+STUCK = 0.9
 #: Where luck alone makes more points than this, a validation split is too small to tell.
 LARGEST_LUCK = 10.0
 
@@ -72,24 +74,28 @@ def guessing(labels: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def no_better_than_guessing(
-    entry: dict[str, Any], labels: NDArray[Any], spec: TrainSpec, *, per_epoch: int
+    entry: dict[str, Any], labels: NDArray[Any], spec: TrainSpec, *, first_loss: float
 ) -> str | None:
-    """Returns a warning where a model has learnt nothing by the end of its warm-up, else None.
+    """Returns a warning where a model has learnt nothing by the end of its warm-up, or of its training; else None.
+
+    After the warm-up the loss must say so too: the averages of a batch norm follow what a model learns later.
 
     Args:
         entry: Of the training's curve.
         labels: Of the validation split.
         spec: Its warm-up counts.
-        per_epoch: Steps of an epoch.
+        first_loss: Of the first epoch.
     """
-    epoch, warm = int(entry["epoch"]), max(spec.warmup * spec.epochs * per_epoch, 1.0)
-    accuracy = entry.get("validation_accuracy")
-    if accuracy is None or not (epoch - 1) * per_epoch < warm <= epoch * per_epoch:
+    epoch, accuracy = int(entry["epoch"]), entry.get("validation_accuracy")
+    warm = max(math.ceil(spec.warmup * spec.epochs), 2)
+    stuck = epoch == warm and entry["loss"] >= STUCK * first_loss
+    if accuracy is None or not (stuck or epoch == spec.epochs):
         return None
     level = guessing(labels)
     if level is None or accuracy > sum(level):
         return None
+    when = "In the end" if epoch == spec.epochs else "After the warm-up"
     return (
-        f"After the warm-up (epoch {epoch} of {spec.epochs}) the validation accuracy is {accuracy:.1f} %: no better "
-        f"than always answering the most frequent class ({level[0]:.1f} %). Check labels, inputs and learning_rate."
+        f"{when} (epoch {epoch} of {spec.epochs}) the validation accuracy is {accuracy:.1f} %: no better than always "
+        f"answering the most frequent class ({level[0]:.1f} %). Check labels, inputs and learning_rate."
     )

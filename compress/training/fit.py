@@ -131,8 +131,8 @@ def fit(
         told = _tell(ctx, told, done.step, total, now=done.step == last)
         if position + 1 == per_epoch or done.step == last:
             entry = _close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=done.losses, rate=rate)
-            _judge(ctx, entry, task, spec)
             done.curve.append(entry)
+            _judge(ctx, done.curve, task, spec)
             done.losses = []
         if save:
             checkpoint.save(done, model, optimizer, keeper)
@@ -181,13 +181,13 @@ def _tell_again(ctx: Context, done: Progress, task: Task, spec: TrainSpec) -> No
     """Gives the warnings of a training that goes on, which an earlier run did not live to report."""
     for message in done.setbacks:
         ctx.warn(message)
-    for entry in done.curve:
-        _judge(ctx, entry, task, spec)
+    for length in range(1, len(done.curve) + 1):
+        _judge(ctx, done.curve[:length], task, spec)
 
 
-def _judge(ctx: Context, entry: dict[str, Any], task: Task, spec: TrainSpec) -> None:
-    per_epoch = steps_per_epoch(len(task.dataset.train), spec.batch_size)
-    warning = no_better_than_guessing(entry, task.dataset.validation.labels, spec, per_epoch=per_epoch)
+def _judge(ctx: Context, curve: list[dict[str, Any]], task: Task, spec: TrainSpec) -> None:
+    labels = task.dataset.validation.labels
+    warning = no_better_than_guessing(curve[-1], labels, spec, first_loss=curve[0]["loss"])
     if warning is not None:
         ctx.warn(warning)
 

@@ -157,15 +157,27 @@ def test_what_guessing_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "accuracy", "told"),
-    [(1, 50.0, False), (2, 50.0, True), (2, 58.0, False), (3, 50.0, False), (2, None, False)],
+    ("epoch", "accuracy", "loss", "words"),
+    [
+        (1, 50.0, 0.7, None),
+        (2, 50.0, 0.7, "After the warm-up (epoch 2 of 10)"),
+        (2, 50.0, 0.3, None),  # the loss has fallen: the averages of batch norms follow
+        (2, 58.0, 0.7, None),
+        (3, 50.0, 0.7, None),
+        (10, 50.0, 0.1, "In the end (epoch 10 of 10)"),
+        (10, 58.0, 0.7, None),
+        (10, None, 0.7, None),
+    ],
 )
-def test_guessing_is_told_once_when_the_warm_up_is_over(epoch: int, accuracy: float | None, told: bool) -> None:
+def test_guessing_is_told_when_the_warm_up_is_over_and_in_the_end(
+    epoch: int, accuracy: float | None, loss: float, words: str | None
+) -> None:
     labels, spec = np.array([0, 1] * 500), TrainSpec(epochs=10, warmup=0.15)
-    found = no_better_than_guessing({"epoch": epoch, "validation_accuracy": accuracy}, labels, spec, per_epoch=8)
-    assert (found is not None) == told
-    if found is not None:
-        assert "After the warm-up (epoch 2 of 10) the validation accuracy is 50.0 %" in found
+    entry = {"epoch": epoch, "validation_accuracy": accuracy, "loss": loss}
+    found = no_better_than_guessing(entry, labels, spec, first_loss=0.71)
+    assert (found is None) == (words is None)
+    if words is not None and found is not None:
+        assert found.startswith(f"{words} the validation accuracy is 50.0 %: no better than")
         assert "(50.0 %)" in found
 
 
