@@ -22,6 +22,8 @@ MISSING = "not made yet"
 #: How files end that are not whole yet.
 PARTIAL = ".partial"
 MANIFEST = "manifest.json"
+#: Key of a manifest: the hash of all else in it.
+OWN_HASH = "sha256"
 
 
 def sha256_file(path: Path) -> str:
@@ -72,6 +74,17 @@ def remove_partial(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically; the same value gives the same bytes."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def _hash_of(manifest: dict[str, Any]) -> str:
+    """Returns the hash of a manifest as it is read back: keys that are numbers, and tuples, become what JSON knows."""
+    return sha256_json(json.loads(json.dumps(manifest)))
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    """Says whether a manifest is as it was written; those written before they held a hash can only be believed."""
+    rest = {key: value for key, value in manifest.items() if key != OWN_HASH}
+    return OWN_HASH not in manifest or manifest[OWN_HASH] == _hash_of(rest)
 
 
 def _umask() -> int:
@@ -195,6 +208,8 @@ class Store:
             manifest = json.loads((folder / MANIFEST).read_bytes())
             if manifest["fingerprint"] != fingerprint:
                 return None, "made from other inputs"
+            if not _is_whole(manifest):
+                return None, f"{MANIFEST} is damaged (its hash differs)"
             artifacts = {}
             for name, digest in manifest["files"].items():
                 path = folder / name
@@ -272,7 +287,8 @@ class Store:
             "warnings": list(warnings),
             **({} if parts is None else {"parts": parts}),
         }
-        write_json(work / MANIFEST, manifest)
+        # The figures are shown and judged as those of the run: they are as much worth a hash as the files.
+        write_json(work / MANIFEST, {**manifest, OWN_HASH: _hash_of(manifest)})
         folder = self.folder(stage, fingerprint)
         try:
             shutil.rmtree(folder, ignore_errors=True)

@@ -30,6 +30,30 @@ def finished(store: Store) -> Path:
     return result.folder
 
 
+def rewrite(folder: Path, before: bytes, after: bytes) -> None:
+    path = folder / MANIFEST
+    assert before in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(before, after))
+
+
+def test_a_manifest_of_before_they_held_a_hash_is_taken(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = finished(store) / MANIFEST
+    manifest = json.loads(path.read_bytes())
+    del manifest["sha256"]
+    path.write_text(json.dumps(manifest))
+    result, _ = store.load("teacher", PRINT)
+    assert result is not None
+    assert result.metrics == {"accuracy": 9.5}
+
+
+def test_a_manifest_with_keys_that_json_writes_otherwise_is_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.workspace("teacher", PRINT) as work:
+        store.finish(work, "teacher", PRINT, {"sizes": (1, 2), "by_layer": {10: 1, 9: 0.1}}, 1.0, ())
+    assert store.load("teacher", PRINT)[1] == "finished before"
+
+
 def test_a_finished_step_comes_back_with_everything(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.load("teacher", PRINT) == (None, "not made yet")
@@ -54,6 +78,9 @@ def test_a_finished_step_comes_back_with_everything(tmp_path: Path) -> None:
         (lambda folder: (folder / MANIFEST).write_text("{"), "cannot be read"),
         (lambda folder: (folder / MANIFEST).write_text("[]"), "cannot be read"),
         (lambda folder: (folder / MANIFEST).unlink(), "not made yet"),
+        (lambda folder: rewrite(folder, b"9.5", b"9.4"), "manifest.json is damaged"),
+        (lambda folder: rewrite(folder, b"careful", b"carefun"), "manifest.json is damaged"),
+        (lambda folder: rewrite(folder, b"weights.bin", b"weights.bio"), "manifest.json is damaged"),
         (lambda folder: (folder / MANIFEST).write_text(json.dumps({"fingerprint": "x", "files": {}})), "other inputs"),
     ],
 )
