@@ -178,9 +178,13 @@ class _Reader:
         result: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         own: dict[str, int] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
-                self._merge(value_node, path, merged)
+        merges = [(key_node, value_node) for key_node, value_node in node.value if key_node.tag == _TAG + "merge"]
+        for _, value_node in merges:
+            self._merge(value_node, path, merged)
+        for key_node, _ in merges[1:]:
+            line, first = key_node.start_mark.line + 1, merges[0][0].start_mark.line + 1
+            message, hint = f"`<<` stands here twice, first on line {first}", "merge a list: `<<: [*a, *b]`"
+            self.document.problems.append(Problem(message, spelled(path), self.document.file, line, hint))
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if key_node.tag == _TAG + "merge":
@@ -241,7 +245,9 @@ class _Reader:
             if kind == "float":
                 number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
             else:
-                number = int(text[: MAX_DIGITS + 1], 0 if text[:2] in ("0x", "0o") else 10)
+                # Python takes a time that grows with the square of the digits; zeros in front are no digits.
+                digits = re.sub(r"^([-+]?(?:0[xo])?)0+(?=[0-9a-fA-F])", r"\1", text)
+                number = int(digits[: MAX_DIGITS + 1], 0 if digits[:2] in ("0x", "0o") else 10)
         except ValueError:  # only behind an explicit tag: `!!int abc`
             self._refuse(path, f"`{shown}` is not a number")
             return None

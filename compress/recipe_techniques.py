@@ -30,7 +30,9 @@ class DistillSpec(Trains):
 
     train_defaults: ClassVar[dict[str, Any]] = {"epochs": 20}
 
-    temperature: float = Field(default=4.0, gt=0, le=100, description="Softens both outputs before they are compared.")
+    temperature: float = Field(
+        default=4.0, ge=0.1, le=100, description="Softens both outputs before they are compared."
+    )
     alpha: float = Field(default=0.7, ge=0, le=1, description="Weight of the soft targets; the labels weigh 1 - alpha.")
     views: int = Field(
         default=8,

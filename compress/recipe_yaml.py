@@ -16,7 +16,7 @@ from compress.recipe_checks import check
 from compress.recipe_fields import KeyPath, accepts_null, block_of, dotted, field_at
 from compress.recipe_lock import folder_of, is_lock, refuse_what_is_decided, unwrap, written
 from compress.recipe_messages import MAX_PROBLEMS, complain_about, empty_block, real_path
-from compress.recipe_source import MAX_BYTES, Document, parse
+from compress.recipe_source import MAX_BYTES, MAX_DEPTH, UNPRINTABLE, Document, parse, spelled
 from compress.wording import counted
 
 OVERRIDE = "--set"
@@ -87,10 +87,12 @@ def _lay_over(document: Document, override: str) -> None:
     def refuse(message: str, hint: str = "") -> None:
         document.problems.append(Problem(message, key.strip(), OVERRIDE, 0, hint))
 
-    key, equals, text = override.partition("=")
+    key, _, text = override.partition("=")
     path: KeyPath = tuple(part.strip() for part in key.split("."))
-    if not equals or not all(path):
-        refuse("expected key=value", f"found `{override}`; write for example `{OVERRIDE} prune.ratio=0.7`")
+    wrong = _wrong_with(key, path, override)
+    if wrong is not None:
+        key = key if key.isprintable() and len(path) <= MAX_DEPTH else ascii(spelled(path[:2]))[1:-1]
+        refuse(*wrong)
         return
     try:
         value = parse(text, OVERRIDE)
@@ -122,6 +124,17 @@ def _lay_over(document: Document, override: str) -> None:
     for inner_path in value.keys:
         document.keys[*path, *inner_path] = document.values[*path, *inner_path] = (OVERRIDE, 0)
     document.broken.update((*path, *broken) for broken in value.broken)
+
+
+def _wrong_with(key: str, path: KeyPath, override: str) -> tuple[str, str] | None:
+    """Returns what is wrong with the key of an override, and a hint."""
+    if "=" not in override or not all(path):
+        return "expected key=value", f"found `{override}`; write for example `{OVERRIDE} prune.ratio=0.7`"
+    if UNPRINTABLE.search(key):
+        return "the key holds control characters", ""
+    if len(path) > MAX_DEPTH:
+        return f"too deep for a recipe: its keys nest at most {MAX_DEPTH} deep", ""
+    return None
 
 
 def _forget(document: Document, path: KeyPath) -> None:

@@ -118,7 +118,7 @@ def test_places_and_words_of_keys() -> None:
         ("seed",): "a whole number from 0 to below 4,294,967,296",
         ("budget", "size_kib"): "a number above 0",
         ("data", "train_samples"): "a whole number of at least 1",
-        ("distill", "temperature"): "a number above 0 and at most 100",
+        ("distill", "temperature"): "a number from 0.1 to 100",
         ("data", "image_size"): "a whole number or a list of 2 whole numbers",
         ("data", "augment", 1): "a list of `crop`, `flip`, `shift`, `cutout`, `scale`, `rotate` or `mirror`",
         ("data", "download"): "`true` or `false`",

@@ -277,11 +277,29 @@ def test_value_of_an_override_is_yaml(write: Write) -> None:
         ("seed=.nan", "--set: seed: `.nan` is not a finite number"),
         ("x.y=1", "--set: x: no such key at the top level"),
         ("base_dir=/", "--set: base_dir: no such key"),
+        ("a." * 2000 + "a=1", "--set: a.a: too deep for a recipe"),
+        ("data.args." + "a." * 2000 + "a=1", "--set: data.args: too deep for a recipe"),
+        ("\udcff=1", r"--set: \udcff: the key holds control characters"),
+        ("data.args.\udcff=1", "--set: data.args: the key holds control characters"),
+        ("se\x1b[31med=1", r"--set: se\x1b[31med: the key holds control characters"),
     ],
 )
 def test_override_that_cannot_be(write: Write, override: str, message: str) -> None:
     (problem,) = problems(write(SMALL), override)
     assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0" * 60 + "5", 5), ("-0", 0), ("0x" + "0" * 60 + "1f", 31), ("0o" + "0" * 60 + "17", 15)]
+)
+def test_zeros_in_front_of_a_number_change_nothing(write: Write, text: str, value: int) -> None:
+    assert load_recipe(write(f"{SMALL}seed: {text}\n")).seed == value
+
+
+def test_merging_twice_is_said(write: Write) -> None:
+    path = write("version: 1\nteacher: &a {model: resnet9}\nstudent:\n  <<: *a\n  <<: {model: resnet8}\n")
+    (problem,) = problems(path)
+    assert problem.startswith("my-run.yaml:5: student: `<<` stands here twice, first on line 4")
 
 
 def test_problems_of_overrides_come_after_those_of_the_file(write: Write) -> None:
