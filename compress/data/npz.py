@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,8 +16,19 @@ from compress.data.raw import RawData, hash_files, required_path
 from compress.errors import DataError
 from compress.recipe import Recipe
 
-#: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method).
-UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+#: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method;
+#: OverflowError: a shape beyond 64 bits; TokenError: a header that is no Python text).
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    OverflowError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load(recipe: Recipe, _trust: bool) -> RawData:

@@ -110,6 +110,17 @@ def test_nothing_is_unpacked_outside_of_memory(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x.npz"]
 
 
+@pytest.mark.parametrize(
+    "shape", ["(1208925819614629174706176,)", "(1099511627776, 8, 8)", "(-5, 8, 8)", "(4, 1e3)", "(" * 60, "4"]
+)
+def test_a_shape_that_no_array_has_is_said(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(256)
+    archive(tmp_path / "x.npz", **{"x_train.npy": array, "y_train.npy": npy(np.arange(4) % 2)})
+    with pytest.raises(DataError, match=r"x\.npz: x_train cannot be read"):
+        load_dataset(npz_recipe(tmp_path), trust=False)
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_pickle_among_weights_does_not_run(tmp_path: Path, wrapped: bool) -> None:
     ran = tmp_path / "ran"
