@@ -225,4 +225,13 @@ class Recipe(Block):
     def may_be_sparse(self) -> bool:
         """Whether weights may be stored in TFLite's sparse encoding: tflite-micro cannot read it."""
         int8 = self.quantize is not None and self.quantize.activations == "int8"
-        return int8 and self.export.sparse == "auto" and "tflite-micro" not in self.benchmark.runtimes
+        return (
+            int8 and self.export.sparse == "auto" and "tflite-micro" not in self.benchmark.runtimes and self._has_zeros
+        )
+
+    @property
+    def _has_zeros(self) -> bool:
+        """Whether weights may be zero in numbers that matter: pruned one by one here, or before they came here."""
+        model = self.compressed
+        brought = model.weights is not None or model.model.startswith(("python:", "keras/", "hf/"))
+        return brought or (self.prune is not None and self.prune.method == "unstructured")

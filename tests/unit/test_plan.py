@@ -69,6 +69,7 @@ def test_blocks_decide_the_stages(tmp_path: Path, changes: dict[str, Any], stage
         ({"name": "other"}, []),
         ({"budget": {"size_kib": 1}}, []),
         ({"benchmark": {"runs": 50}}, ["benchmark"]),
+        ({"benchmark": {"runtimes": ["litert", "tflite-micro"]}}, ["benchmark"]),
         ({"export": {"io": "float32"}}, ["export", "verify", "benchmark"]),
         ({"quantize": {"mode": "qat", "calibration_samples": 9}}, ["quantize", "export", "verify", "benchmark"]),
         ({"prune": {"ratio": 0.3}}, ["prune", "quantize", "export", "verify", "benchmark"]),
@@ -84,6 +85,20 @@ def test_blocks_decide_the_stages(tmp_path: Path, changes: dict[str, Any], stage
 def test_a_change_reaches_what_depends_on_it(tmp_path: Path, changes: dict[str, Any], remade: list[str]) -> None:
     before, after = prints(plan(tmp_path)), prints(plan(tmp_path, recipe(**changes)))
     assert [stage for stage in before if before[stage] != after[stage]] == remade
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prune": {"method": "unstructured"}},
+        {"student": {"model": "resnet8", "weights": "student.safetensors"}},
+        {"student": {"model": "keras/net.keras"}},
+    ],
+)
+def test_a_runtime_that_reads_no_sparse_weights_counts_where_there_may_be_some(changes: dict[str, Any]) -> None:
+    assert recipe(**changes).may_be_sparse
+    assert not recipe(**changes, benchmark={"runtimes": ["litert", "tflite-micro"]}).may_be_sparse
+    assert not recipe().may_be_sparse
 
 
 def test_data_content_and_libraries_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
