@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from compress.context import Event
 from compress.figures import ACCURACY, figure_text, told
 from compress.report_format import duration
-from compress.wording import counted
+from compress.wording import counted, printable
 
 TITLES = {
     "teacher": "Teacher",
@@ -67,7 +67,7 @@ class PlainDisplay:
         """Ends."""
 
     def _line(self, text: str) -> None:
-        self._console.print(escape(text), soft_wrap=True, highlight=False)
+        self._console.print(escape(printable(text)), soft_wrap=True, highlight=False)
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -154,7 +154,8 @@ class LiveDisplay:
                 scored = figure_told(data, "validation_", " ·")
                 self._epoch = f"epoch {data['epoch']}/{data['epochs']} · loss {data['loss']:.3f}{scored}"
             case "warning":
-                self._console.print(f"  [yellow]![/] [bold]{title:<10}[/] {escape(data['message'])}", highlight=False)
+                message = escape(printable(data["message"]))
+                self._console.print(f"  [yellow]![/] [bold]{title:<10}[/] {message}", highlight=False)
             case _:
                 pass
 

@@ -1,6 +1,6 @@
 """The only module that prints. Results go to stdout, everything else to stderr; plain text where no terminal is.
 
-Text from outside (paths, messages) is never read as rich markup.
+Text from outside (paths, messages) is never read as rich markup, nor by the terminal as a command.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
+
+from compress.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +128,9 @@ def table(
         title: A line above the table.
         right: Names of the columns that are set flush right (numbers).
     """
-    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    right = {printable(name) for name in right}
+    headers, title = [printable(header) for header in headers], printable(title)
     if _is_terminal(sys.stdout):
         from rich import box
         from rich.table import Table
@@ -171,6 +175,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _write(stream: TextIO | None, pieces: Sequence[tuple[str, str]]) -> None:
+    pieces = [(printable(text), style) for text, style in pieces]
     if any(style for _, style in pieces) and _is_terminal(stream):
         from rich.console import Console
         from rich.text import Text

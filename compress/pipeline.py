@@ -23,6 +23,7 @@ from compress.file_lock import BusyError, exclusive
 from compress.lock import differences, lock_file
 from compress.plan import Plan, Step, make_plan
 from compress.recipe import Recipe
+from compress.wording import printable
 
 MODEL = "model.tflite"
 REJECTED = "rejected.tflite"
@@ -325,7 +326,7 @@ def _recorder(output: Path) -> Iterator[Listener]:
                 if event.kind != "progress":
                     text = " ".join(f"{key}={value}" for key, value in event.data.items())
                     moment = datetime.now(UTC).isoformat(timespec="seconds")
-                    line = f"{moment} {event.stage or 'run'} {event.kind} {text}\n"
+                    line = f"{moment} {event.stage or 'run'} {event.kind} {printable(text)}\n"
                     log.write(line.encode("utf-8", "backslashreplace"))
             except OSError as error:
                 raise ResourceError(refused.format(error.strerror or error)) from error

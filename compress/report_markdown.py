@@ -38,6 +38,7 @@ from compress.report_tables import (
     ratios_table,
     verdict,
 )
+from compress.wording import printable
 
 #: Characters that would start markup inside a line of text.
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -45,7 +46,7 @@ MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 def escaped(text: object) -> str:
     """Returns text that Markdown shows as it is, on one line."""
-    return MARKUP.sub(r"\\\1", " ".join(str(text).split()))
+    return MARKUP.sub(r"\\\1", printable(" ".join(str(text).split())))
 
 
 def code_block(text: str, language: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from compress.figures import figure_text, main_figure, main_value
 from compress.report_format import KIB, kib, milliseconds
+from compress.wording import printable
 
 COLOURS = {"teacher": "#64748b", "student": "#3b82f6", "pruned": "#8b5cf6", "quantized": "#0d9488"}
 INCHES, DOTS_PER_INCH = (11.0, 3.8), 110
@@ -78,4 +79,4 @@ def _latency(axes: Any, report: dict[str, Any]) -> None:
 
 def _plain(text: str) -> str:
     """Returns text that matplotlib shows as it is: a dollar would start a formula."""
-    return text.replace("$", r"\$")
+    return printable(text).replace("$", r"\$")

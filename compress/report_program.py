@@ -9,6 +9,7 @@ import numpy as np
 from compress.report_readers import LINE_WIDTH, reader
 from compress.report_schema import REPORT, DataSummary, TensorSummary
 from compress.report_usage import RANGES, signed
+from compress.wording import printable
 
 #: More class names, or channels, than this are read from report.json instead of standing in the program.
 INLINE_CLASSES = 40
@@ -128,7 +129,7 @@ def _main(task: str) -> list[str]:
 
 def _plain(text: str) -> str:
     """Returns a text that can stand in a comment or a docstring."""
-    return " ".join(text.replace("\\", "/").replace('"', "'").split())
+    return " ".join(printable(text).replace("\\", "/").replace('"', "'").split())
 
 
 def _floats(values: Sequence[float], name: str) -> str:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from compress.wording import printable
+
 #: Average advance of a character as a share of the font size, to keep labels apart; system fonts are near it.
 CHARACTER = 0.56
 #: A drawing wider than this scrolls sideways on a phone: shrunk to it, its text could not be read.
@@ -20,7 +22,7 @@ NICE_STEPS = (1.0, 2.0, 5.0, 10.0)
 
 def esc(text: object) -> str:
     """Returns text safe inside HTML and SVG, attributes too."""
-    return html.escape(str(text), quote=True)
+    return html.escape(printable(str(text)), quote=True)
 
 
 def short(value: float) -> str:

@@ -1,6 +1,21 @@
-"""Counts in sentences."""
+"""Counts in sentences, and text from outside as it can be shown."""
 
 from __future__ import annotations
+
+import re
+
+#: What a terminal obeys or what turns the order of letters round: control characters but for line breaks and tabs, the
+#: marks of right-to-left writing that lay over others, halves of letters.
+COMMANDS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
+
+
+def printable(text: str) -> str:
+    r"""Returns text that no terminal and no page takes for a command: the sequence for red reads `\x1b[31m` then.
+
+    Names of classes, layers and files come from strangers; a terminal that shows them raw lets them clear the screen,
+    change its title or hide a line.
+    """
+    return COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def counted(count: float, noun: str, plural: str = "") -> str:

@@ -62,6 +62,13 @@ def test_silence_but_for_warnings() -> None:
     assert show(SilentDisplay, EVENTS) == "Student: warning: it is [bold]small[/bold]\n"
 
 
+@pytest.mark.parametrize("kind", [PlainDisplay, SilentDisplay, LiveDisplay])
+def test_text_from_outside_commands_no_terminal(kind: type) -> None:
+    text = show(kind, [Event("warning", "distill", {"message": "class \x1b]0;title\x07 [bold]x\x9b"})])
+    assert r"class \x1b]0;title\x07 [bold]x\x9b" in text
+    assert not set(text) & set("\x07\x1b\x9b")
+
+
 def test_live_display_leaves_a_line_per_stage() -> None:
     text = show(LiveDisplay, EVENTS, terminal=True)
     assert "✓ Teacher    finished before, reused" in text

@@ -88,3 +88,25 @@ def test_streams_that_are_closed_or_gone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stdout", closed)
     with pytest.raises(ValueError, match="closed file"):
         render.line("nobody hears", style="bold")
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eabc\roverwritten\udc80"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_text_from_outside_commands_no_terminal(
+    terminal: bool, open_terminal: Callable[[], Terminal], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = open_terminal() if terminal else None
+    render.table([EVIL], [[EVIL]], title=EVIL)
+    render.line(EVIL, "bold")
+    render.items([EVIL])
+    render.problem(Problem(EVIL, EVIL, EVIL, 1, EVIL))
+    render.note(EVIL)
+    render.error(EVIL, [Problem(EVIL)])
+    shown = capsys.readouterr()
+    text = shown.out + shown.err if opened is None else opened.getvalue()
+    assert r"\x1b]0;title\x07\x1b[2J\x9b31m\u202eabc\roverwritten\udc80" in text
+    assert not set(text) & set("\x07\x9b\r\u202e\udc80")
+    assert "\x1b]" not in text
+    assert "\x1b[2J" not in text

@@ -78,23 +78,24 @@ def test_page_is_well_formed_and_self_contained(variant: str) -> None:
 
 
 def test_text_from_outside_is_escaped_everywhere() -> None:
-    evil = '<script>alert("x")</script>'
+    evil = '<script>alert("x")</script>\x1b]0;title\x07\x9b'
     full = sample.inputs()
     classes = (evil, *sample.CLASSES[1:])
     rows = tuple(replace(row, model=evil) for row in full.models)
-    page = html_report(
-        sample.report(
-            data=replace(full.data, source=evil, classes=classes, origin=evil, notes=(evil,)),
-            models=rows,
-            plots={**full.plots, "class_names": list(classes)},
-            pruning={**(full.pruning or {}), "method": evil, "widths": {evil: [2, 1]}},
-            environment={**full.environment, "cpu": evil, "versions": {evil: evil}},
-            verification=sample.failed(layers=({**sample.LAYERS[0], "layer": evil},)),
-            files={evil: evil},
-        )
+    report = sample.report(
+        data=replace(full.data, source=evil, classes=classes, origin=evil, notes=(evil,)),
+        models=rows,
+        plots={**full.plots, "class_names": list(classes)},
+        pruning={**(full.pruning or {}), "method": evil, "widths": {evil: [2, 1]}},
+        environment={**full.environment, "cpu": evil, "versions": {evil: evil}},
+        verification=sample.failed(layers=({**sample.LAYERS[0], "layer": evil},)),
+        files={evil: evil},
     )
+    page = html_report(report)
     assert "<script" not in page
-    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+    assert r"&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;\x1b]0;title\x07" in page
+    for text in (page, markdown_report(report)):
+        assert not set(text) & set("\x1b\x07\x9b")
 
 
 def test_page_shows_what_a_reader_looks_for() -> None:

@@ -1,10 +1,10 @@
-"""One epoch, two epochs."""
+"""One epoch, two epochs; text from outside."""
 
 from __future__ import annotations
 
 import pytest
 
-from compress.wording import counted, verb
+from compress.wording import counted, printable, verb
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,19 @@ def test_a_noun_agrees_with_its_count(count: float, noun: str, plural: str, expe
 
 def test_a_verb_agrees_with_its_count() -> None:
     assert [verb(count, "is", "are") for count in (0, 1, 2)] == ["are", "is", "are"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain, é, 日本, \N{GRINNING FACE}", "plain, é, 日本, \N{GRINNING FACE}"),
+        ("line\nline\tcell\r\n", "line\nline\tcell\r\n"),
+        ("\x1b[31m\x00\x7f\x9b", r"\x1b[31m\x00\x7f\x9b"),
+        ("over\rwritten", r"over\rwritten"),
+        ("\u202eturned\u2069", r"\u202eturned\u2069"),
+        ("half \ud800", r"half \ud800"),
+        (r"C:\x1b", r"C:\x1b"),
+    ],
+)
+def test_text_that_no_terminal_obeys(text: str, expected: str) -> None:
+    assert printable(text) == expected
