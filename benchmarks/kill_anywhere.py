@@ -1,11 +1,12 @@
-"""Is a run that is killed, at any moment, the same run? SIGKILL at points spread over all stages.
+"""Is a run that is killed, at any moment, the same run? SIGKILL at points spread over time, and over every stage.
 
-    python benchmarks/kill_anywhere.py --points 30        # about an hour on two cores; finished rows are skipped
+    python benchmarks/kill_anywhere.py        # about an hour on two cores; finished rows are skipped
 
-One undisturbed run of the recipe sets the bytes to reach and how long it takes. For every point the run is started in
-an empty store, killed (SIGKILL; in turns its whole process group, and the command's own process alone) when that share
-of the time has passed, and started again by the same command; its flatbuffer must be the undisturbed one, byte for
-byte. Checkpoints are written every two seconds here, as the run takes a minute or two; otherwise every thirty. Rows go
+One undisturbed run of the recipe sets the bytes to reach and how long it and its stages take. For every point the run
+is started in an empty store, killed (SIGKILL; in turns its whole process group, and the command's own process alone),
+and started again by the same command; its flatbuffer must be the undisturbed one, byte for byte. `--points` are shares
+of the whole time; `--each` are shares of every stage's time, counted from its start, so that short stages have theirs
+too. Checkpoints are written every two seconds here, as the run takes a minute or two; otherwise every thirty. Rows go
 to benchmarks/kill_anywhere.csv.
 """
 
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from table import Table
 
@@ -59,11 +61,8 @@ def start(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
 
 def last_stage(folder: Path) -> str:
     """Returns the stage at work when a run ended."""
-    try:
-        lines = (folder / "run" / "events.jsonl").read_text().splitlines()
-        return str(json.loads(lines[-1])["stage"]) or "between stages"
-    except (OSError, ValueError, IndexError):
-        return "before the first stage"
+    told = events(folder)
+    return (str(told[-1]["stage"]) or "between stages") if told else "before the first stage"
 
 
 def resumed_steps(folder: Path) -> str:
@@ -72,7 +71,31 @@ def resumed_steps(folder: Path) -> str:
     return "; ".join(line.split("message=")[1] for line in lines if "steps were done before" in line)
 
 
-def kill_once(folder: Path, after_s: float, expected: str, settings: list[str], *, alone: bool) -> dict[str, object]:
+def events(folder: Path) -> list[dict[str, Any]]:
+    """Returns what a run has told so far; a line that is still being written is left out."""
+    try:
+        lines = (folder / "run" / "events.jsonl").read_text().split("\n")[:-1]
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+def stage_times(folder: Path) -> dict[str, float]:
+    """Returns how long each stage of a finished run took, in seconds, in their order."""
+    return {event["stage"]: event["seconds"] for event in events(folder) if event["kind"] == "stage-end"}
+
+
+def await_stage(process: subprocess.Popen[bytes], folder: Path, stage: str) -> None:
+    """Waits until a run has begun a stage, or ended."""
+    while process.poll() is None and not any(
+        event["kind"] == "stage-start" and event["stage"] == stage for event in events(folder)
+    ):
+        time.sleep(0.005)
+
+
+def kill_once(
+    folder: Path, after_s: float, expected: str, settings: list[str], *, alone: bool, stage: str | None = None
+) -> dict[str, object]:
     """Returns a row: one run, killed after so many seconds and started again.
 
     Args:
@@ -81,8 +104,11 @@ def kill_once(folder: Path, after_s: float, expected: str, settings: list[str], 
         expected: SHA-256 of the undisturbed flatbuffer.
         settings: Overridden keys.
         alone: Whether only the command's own process is killed, as `kill -9 PID` does; else all of its group.
+        stage: The one whose start the seconds are counted from; None: that of the run.
     """
     process = start(folder, settings)
+    if stage is not None:
+        await_stage(process, folder, stage)
     try:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
@@ -108,7 +134,8 @@ def kill_once(folder: Path, after_s: float, expected: str, settings: list[str], 
 def main() -> None:
     """Runs what is missing and prints a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--points", type=int, default=30)
+    parser.add_argument("--points", type=int, default=30, help="spread over the whole time")
+    parser.add_argument("--each", type=int, default=4, help="and over the time of each stage")
     parser.add_argument("--set", dest="settings", action="append", default=["threads=1"], help="override a recipe key")
     options = parser.parse_args()
     table = Table(HERE / "kill_anywhere.csv", COLUMNS)
@@ -119,12 +146,19 @@ def main() -> None:
             sys.exit("the undisturbed run failed")
         whole = time.monotonic() - began
         expected = digest(folder / "run")
-        for point in range(1, options.points + 1):
-            case = f"{point} of {options.points}"
+        times = stage_times(folder)
+        points: list[tuple[str, float, str | None]] = [
+            (f"{k} of {options.points}", whole * k / (options.points + 1), None) for k in range(1, options.points + 1)
+        ]
+        for stage, seconds in times.items():
+            points += [
+                (f"{stage} {k} of {options.each}", seconds * (k - 0.5) / options.each, stage)
+                for k in range(1, options.each + 1)
+            ]
+        for number, (case, after_s, stage_name) in enumerate(points, 1):
             if not table.done(case, 0):
-                folder = Path(name, f"killed-{point}")
-                after_s = whole * point / (options.points + 1)
-                row = kill_once(folder, after_s, expected, options.settings, alone=point % 2 == 0)
+                folder = Path(name, f"killed-{number}")
+                row = kill_once(folder, after_s, expected, options.settings, alone=number % 2 == 0, stage=stage_name)
                 table.append(case, 0, **row)
                 print(table.rows()[-1], flush=True)
                 shutil.rmtree(folder)
