@@ -47,13 +47,15 @@ def clip_gradients(model: nn.Module, spec: TrainSpec, where: str) -> None:
 
 
 def check_weights(model: nn.Module, spec: TrainSpec, where: str) -> None:
-    """Lets a model pass whose weights are all finite; buffers may hold infinity, as masks of attention do.
+    """Lets a model pass of which all that is kept is finite: its weights, and its batch norms' averages.
+
+    Averages overflow first where activations grow.
 
     Raises:
         DivergedError: One is not; the message names it.
     """
-    for name, weight in model.named_parameters():
-        if not _is_finite(weight):
+    for name, kept in model.state_dict().items():
+        if not _is_finite(kept):
             raise diverged(f"{name} has values that are not finite", where, spec)
 
 

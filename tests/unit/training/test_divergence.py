@@ -94,6 +94,17 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, monkeypatch:
     assert all(bool(torch.isfinite(value).all()) for value in saved["model"].values())
 
 
+def test_averages_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    model = net(nn.BatchNorm1d(8))
+
+    def overflow(_optimizer: torch.optim.Optimizer) -> None:
+        model[1].running_var[3] = float("inf")  # type: ignore[index, union-attr]
+
+    with pytest.raises(DivergedError, match=r"1\.running_var has values that are not finite"):
+        train(model, tmp_path, after_step=overflow)
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
 def test_stopping_says_that_it_could_try_again() -> None:
     model = net()
     with pytest.raises(DivergedError, match=r"the loss is nan .* on_divergence: retry") as caught:
