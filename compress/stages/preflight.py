@@ -9,6 +9,9 @@ from torch import nn
 from compress.data.base import Dataset
 from compress.errors import DataError, ModelError
 from compress.models.count import count
+from compress.pruning.patterns import Pattern
+from compress.pruning.unstructured import MagnitudeMasks
+from compress.recipe import PruneSpec
 from compress.stages.base import Workbench
 from compress.stages.targets import find_aim, pruner_for
 from compress.tflite.runtimes import RUNTIMES
@@ -56,9 +59,20 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
             bench.build(recipe.teacher, "teacher")
         compressed = bench.build(recipe.compressed)
         _check_size(bench, compressed)
-        if recipe.prune is not None and "prune" in todo and recipe.prune.method == "structured":
-            aim = find_aim(bench, compressed, recipe.prune, search=False)
-            pruner_for(bench, compressed, recipe.prune, aim, recipe.prune.steps)
+        if recipe.prune is not None and "prune" in todo:
+            _check_pruning(bench, compressed, recipe.prune)
+
+
+def _check_pruning(bench: Workbench, model: nn.Module, spec: PruneSpec) -> None:
+    """Refuses a model that cannot be pruned as far as asked; its weights are changed.
+
+    Raises:
+        ModelError: Too little of it can go.
+    """
+    if spec.method == "structured":
+        pruner_for(bench, model, spec, find_aim(bench, model, spec, search=False), spec.steps)
+    else:  # how many weights can go does not depend on their values
+        MagnitudeMasks(model, pattern=Pattern.named(spec.pattern), scope=spec.scope).update(spec.ratio)
 
 
 def _check_anomalies(dataset: Dataset) -> None:
