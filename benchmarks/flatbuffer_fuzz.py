@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from cli.main import invoke  # noqa: E402
+from compress.artifact import sealed  # noqa: E402
 from tests.e2e.conftest import small_recipe, stripes  # noqa: E402
 from tests.shared.flatbuffer_mutations import mutated  # noqa: E402
 
@@ -80,8 +81,9 @@ def forge(run: Path, content: bytes) -> None:
         yaml.safe_load((run / "recipe.lock.yaml").read_text()),
     )
     report["files"]["model.tflite"] = lock["model_sha256"] = hashlib.sha256(content).hexdigest()
-    (run / "report.json").write_text(json.dumps(report))
     (run / "recipe.lock.yaml").write_text(yaml.safe_dump(lock))
+    report["pages"]["recipe.lock.yaml"] = hashlib.sha256((run / "recipe.lock.yaml").read_bytes()).hexdigest()
+    (run / "report.json").write_text(json.dumps(sealed(report)))
 
 
 def prepared(place: Path) -> tuple[Path, list[bytes]]:

@@ -22,7 +22,7 @@ MISSING = "not made yet"
 #: How files end that are not whole yet.
 PARTIAL = ".partial"
 MANIFEST = "manifest.json"
-#: Key of a manifest: the hash of all else in it.
+#: Key of a document: the hash of all else in it.
 OWN_HASH = "sha256"
 
 
@@ -76,15 +76,19 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def _hash_of(manifest: dict[str, Any]) -> str:
-    """Returns the hash of a manifest as it is read back: keys that are numbers, and tuples, become what JSON knows."""
-    return sha256_json(json.loads(json.dumps(manifest)))
+def sealed(document: dict[str, Any]) -> dict[str, Any]:
+    """Returns a document with the hash of all else in it, so that damage to it shows."""
+    rest = {key: value for key, value in document.items() if key != OWN_HASH}
+    # As it is read back: keys that are numbers, and tuples, become what JSON knows.
+    return {**rest, OWN_HASH: sha256_json(json.loads(json.dumps(rest)))}
 
 
-def _is_whole(manifest: dict[str, Any]) -> bool:
-    """Says whether a manifest is as it was written; those written before they held a hash can only be believed."""
-    rest = {key: value for key, value in manifest.items() if key != OWN_HASH}
-    return OWN_HASH not in manifest or manifest[OWN_HASH] == _hash_of(rest)
+def is_whole(document: dict[str, Any]) -> bool:
+    """Says whether a document is as it was sealed; one of before documents were sealed can only be believed."""
+    try:
+        return OWN_HASH not in document or sealed(document) == document
+    except (ValueError, RecursionError):  # NaN, which is never written
+        return False
 
 
 def _umask() -> int:
@@ -208,7 +212,7 @@ class Store:
             manifest = json.loads((folder / MANIFEST).read_bytes())
             if manifest["fingerprint"] != fingerprint:
                 return None, "made from other inputs"
-            if not _is_whole(manifest):
+            if not is_whole(manifest):
                 return None, f"{MANIFEST} is damaged (its hash differs)"
             artifacts = {}
             for name, digest in manifest["files"].items():
@@ -288,7 +292,7 @@ class Store:
             **({} if parts is None else {"parts": parts}),
         }
         # The figures are shown and judged as those of the run: they are as much worth a hash as the files.
-        write_json(work / MANIFEST, {**manifest, OWN_HASH: _hash_of(manifest)})
+        write_json(work / MANIFEST, sealed(manifest))
         folder = self.folder(stage, fingerprint)
         try:
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ The order of the stages is the literal table STAGES; the loop knows nothing abou
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
-from compress.artifact import StageResult, Store, remove_partial, sha256_file, sha256_json, write_bytes
+from compress.artifact import StageResult, Store, is_whole, remove_partial, sha256_file, sha256_json, write_bytes
 from compress.context import Context, Event, Listener
 from compress.errors import DataError, ExitCode, ResourceError
 from compress.file_lock import BusyError, exclusive
@@ -199,11 +200,13 @@ def _write_results(
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         write_bytes(output / kept, exported.path.read_bytes())
     files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
-    write_bytes(output / LOCK, lock_file(recipe, plan, results, exported.sha256).encode())
+    lock = lock_file(recipe, plan, results, exported.sha256).encode()
+    write_bytes(output / LOCK, lock)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
-    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan)}
-    write_report(output, report)
+    pages = {LOCK: hashlib.sha256(lock).hexdigest()}
+    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan), "pages": pages}
+    report = write_report(output, report)
     ctx.note(f"report written to {output}")
     return report
 
@@ -252,16 +255,13 @@ def _run_key(recipe: Recipe, plan: Plan) -> str:
 
 
 def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
-    """Returns the report in the folder if it is this run's and its flatbuffer is there unharmed."""
+    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
     try:
         report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
-        if report["run_key"] != _run_key(recipe, plan):
+        if report["run_key"] != _run_key(recipe, plan) or not is_whole(report):
             return None
-        for name, digest in report["files"].items():
-            if sha256_file(output / name) != digest:
-                return None
-        beside = ("report.md", "report.html", "report.png", LOCK)
-        return report if all((output / name).is_file() for name in beside) else None
+        hashes = {**report["files"], **report["pages"]}
+        return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.artifact import Store, sha256_file
+from compress.artifact import Store, is_whole, sha256_file
 from compress.context import Context, Listener
 from compress.errors import ModelError, RecipeError, ResourceError
 from compress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
@@ -47,6 +47,9 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
     report, lock = read_run(folder)
     recipe = recipe_of(folder, lock)
     checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
+    checks += [_hash_check(folder, LOCK, digest) for name, digest in report.get("pages", {}).items() if name == LOCK]
+    if not is_whole(report):
+        checks.append(Check(REPORT, False, "its content is not what the run wrote"))
     model = folder / MODEL
     if not model.is_file():
         detail = (
@@ -95,7 +98,10 @@ def _is_report(report: Any) -> bool:
         value = main_value(report["models"][-1], main_figure(task))
     except (KeyError, TypeError, IndexError, AttributeError):
         return False
-    named = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
+    named = all(
+        isinstance(names, dict) and all(isinstance(digest, str) for digest in names.values())
+        for names in (files, report.get("pages", {}))
+    )
     return named and isinstance(value, int | float)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
-from compress.artifact import write_bytes, write_json
+from compress.artifact import is_whole, sealed, write_bytes, write_json
 from compress.budget import evaluate_budget
 from compress.errors import ResourceError
 from compress.figures import main_figure
@@ -146,16 +147,26 @@ def _analysis(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any] | None:
     return {**found, "conclusion": conclusion(found, recipe.quantize.model_dump(mode="json"))}
 
 
-def write_report(folder: Path, report: dict[str, Any]) -> None:
+def write_report(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
     """Writes report.png, report.md, report.html and, last, report.json into `folder`, each whole or not at all.
+
+    Returns:
+        The document in report.json: the report with the hashes of the pages, and of itself.
 
     Raises:
         ResourceError: The file system refused.
     """
-    write_bytes(folder / PICTURE, picture(report))
-    write_bytes(folder / MARKDOWN, markdown_report(report).encode())
-    write_bytes(folder / HTML, html_report(report).encode())
-    write_json(folder / REPORT, report)
+    pages = {
+        PICTURE: picture(report),
+        MARKDOWN: markdown_report(report).encode(),
+        HTML: html_report(report).encode(),
+    }
+    for name, content in pages.items():
+        write_bytes(folder / name, content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in pages.items()}
+    document = sealed({**report, "pages": {**report.get("pages", {}), **hashes}})
+    write_json(folder / REPORT, document)
+    return document
 
 
 def load_report(folder: Path) -> dict[str, Any]:
@@ -183,5 +194,10 @@ def load_report(folder: Path) -> dict[str, Any]:
     if missing or version != SCHEMA_VERSION:
         what = f"{', '.join(missing)} missing" if missing else f"schema_version is {version!r}"
         raise ResourceError(f"{path} is not a report of edgecompress ({what}). Run the recipe again.")
+    if not is_whole(report):
+        raise ResourceError(
+            f"{path} is damaged (its hash differs). Run the recipe again: the report is written anew from what is "
+            "finished."
+        )
     checked: dict[str, Any] = report
     return checked

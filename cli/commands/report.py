@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,22 @@ def report(
 
     Example: edgecompress report runs/digits runs/digits-sparse
     """
+    from compress.errors import ResourceError
     from compress.report import load_report
 
     runs = [(str(folder), load_report(folder)) for folder in folders]
+    try:
+        _show(runs, folders, as_json=as_json)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        # What a run writes can be shown, tests see to that; a report may have been made to look like one.
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ResourceError(
+            f"{', '.join(folder for folder, _ in runs)}: the report cannot be shown ({what}): it is not what a run "
+            "writes. Run the recipe again."
+        ) from error
+
+
+def _show(runs: list[tuple[str, dict[str, Any]]], folders: list[Path], *, as_json: bool) -> None:
     if len(runs) == 1:
         folder, found = runs[0]
         if as_json:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.main import invoke
+from compress.artifact import sealed
 from compress.report_schema import VerificationSummary
 
 from ..unit import report_sample as sample
@@ -135,3 +137,24 @@ def test_a_failed_verification_is_red(write_run: Write, open_terminal: Callable[
     terminal = open_terminal()
     assert invoke(["report", "a"]) == 0
     assert "\x1b[31m  - it differs\x1b[0m" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "folders"),
+    [
+        ({"models": [5]}, ["run"]),
+        ({"models": [{}]}, ["run"]),
+        ({"budget": 7}, ["run"]),
+        ({"data": None}, ["run"]),
+        ({"models": [5]}, ["run", "other"]),
+        ({"recipe": 5}, ["other", "run"]),
+    ],
+)
+def test_what_only_looks_like_a_report_is_refused(
+    write_run: Write, capsys: pytest.CaptureFixture[str], damage: dict[str, Any], folders: list[str]
+) -> None:
+    path = write_run() / "report.json"
+    write_run("other")
+    path.write_text(json.dumps(sealed({**json.loads(path.read_text()), **damage})))
+    assert invoke(["report", *folders]) == 4
+    assert "the report cannot be shown" in capsys.readouterr().err

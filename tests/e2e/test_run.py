@@ -243,10 +243,42 @@ def test_a_damaged_stage_is_made_again(cook: Callable[..., Outcome], outcome: Ou
     assert outcome.exit_code == ExitCode.DONE
 
 
+@pytest.mark.parametrize("name", ["report.json", "report.html", "report.png", "recipe.lock.yaml"])
+def test_damage_in_the_folder_is_mended(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, shared_store: Store, name: str
+) -> None:
+    before = cook().report
+    path = kitchen / "run" / name
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"0.", b"1.", 1) if name == "report.json" else content[:-100])
+    if name in ("report.json", "recipe.lock.yaml"):
+        assert not _passes(kitchen / "run", shared_store)
+    events: list[Event] = []
+    mended = cook(listeners=[events.append]).report
+    assert kinds(events, "stage-start") == []
+    assert {**mended, "created_at": "", "pages": {}, "sha256": ""} == {
+        **before, "created_at": "", "pages": {}, "sha256": "",
+    }  # fmt: skip
+    assert json.loads((kitchen / "run" / "report.json").read_text()) == mended
+    assert all(sha256_file(kitchen / "run" / page) == digest for page, digest in mended["pages"].items())
+    assert "recipe.lock.yaml" in mended["pages"]
+    assert outcome.exit_code == ExitCode.DONE
+
+
+def _passes(folder: Path, store: Store) -> bool:
+    try:
+        return bool(recheck(folder, store)["passed"])
+    except ResourceError:
+        return False
+
+
 def test_what_cannot_work_is_said_before_anything_is_trained(cook: Callable[..., Outcome], kitchen: Path) -> None:
     events: list[Event] = []
     with pytest.raises(ModelError):
         cook("prune.ratio=0.999", output="early", listeners=[events.append])
+    too_many = ["prune={method: unstructured, ratio: 0.9999}", "seed=3"]
+    with pytest.raises(ModelError, match="of the weights"):
+        cook(*too_many, output="early", listeners=[events.append])
     assert not [event for event in events if event.kind == "epoch"]
     with pytest.raises(DataError, match="nowhere"):
         cook("data.path=nowhere.npz")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.artifact import sha256_file
 from compress.errors import ResourceError
 from compress.report import load_report, write_report
 from compress.report_figures import standard_error
@@ -143,13 +144,26 @@ def test_the_result_is_called_by_the_types_it_has(
 
 def test_written_report_is_read_back(tmp_path: Path) -> None:
     report = sample.report()
-    write_report(tmp_path, report)
+    written = write_report(tmp_path, report)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md", "report.png"]
-    assert load_report(tmp_path) == report
-    assert load_report(tmp_path / "report.json") == report
+    pages = {name: sha256_file(tmp_path / name) for name in ("report.html", "report.md", "report.png")}
+    assert {key: value for key, value in written.items() if key != "sha256"} == {**report, "pages": pages}
+    assert load_report(tmp_path) == written
+    assert load_report(tmp_path / "report.json") == written
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_report(tmp_path, report)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_changed_figure_is_damage_and_another_layout_is_none(tmp_path: Path) -> None:
+    report = write_report(tmp_path, sample.report())
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    assert load_report(tmp_path) == report
+    for seed in (17, math.nan):
+        path.write_text(json.dumps({**report, "seed": seed}))
+        with pytest.raises(ResourceError, match=r"report\.json is damaged \(its hash differs\)"):
+            load_report(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +197,7 @@ def test_folder_that_does_not_exist_or_cannot_be_written(tmp_path: Path) -> None
 def paths(value: Any, path: str = "") -> set[str]:
     """Returns every key path of a document, as docs/report.md writes them."""
     free = re.compile(
-        r"(files|environment\.versions|models\[\]\.(latency|metrics|validation_metrics)|curves"
+        r"(files|pages|environment\.versions|models\[\]\.(latency|metrics|validation_metrics)|curves"
         r"|data\.vocabulary|verification\.twin\.metrics|verification\.census\.(ops|tensors|ops\.\*\.dtypes)"
         r"|pruning\.(widths|step_widths|whole|layer_shares))$"
     )
@@ -235,7 +249,7 @@ def every_report() -> list[dict[str, Any]]:
             for entry in block if isinstance(block, list) else [block]:
                 for key in [key for key in entry if own.fullmatch(key)]:
                     del entry[key]
-    return [sample.report(), rich | {"run_key": "ab"}, *others]
+    return [sample.report(), rich | {"run_key": "ab", "pages": {"report.md": "ab"}, "sha256": "ab"}, *others]
 
 
 def test_every_key_is_documented_and_every_documented_key_exists() -> None:
