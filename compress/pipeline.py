@@ -19,10 +19,10 @@ from typing import Any
 from compress import __version__
 from compress.artifact import StageResult, Store, is_whole, remove_partial, sha256_file, sha256_json, write_bytes
 from compress.context import Context, Event, Listener
-from compress.errors import DataError, ExitCode, ResourceError
+from compress.errors import DataError, ExitCode, ModelError, ResourceError
 from compress.file_lock import BusyError, exclusive
 from compress.lock import differences, lock_file
-from compress.plan import Plan, Step, make_plan
+from compress.plan import Plan, Step, altered, make_plan
 from compress.recipe import Recipe
 from compress.wording import printable
 
@@ -129,7 +129,7 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
             _require_same_data(plan, ctx)
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
-        results[step.stage] = _make(step, bench, store)
+        results[step.stage] = _make(step, plan, bench, store)
         ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
     ctx.stage = ""
     return results
@@ -153,7 +153,7 @@ def _require_same_data(plan: Plan, ctx: Context) -> None:
         )
 
 
-def _make(step: Step, bench: Any, store: Store) -> StageResult:
+def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
     """Makes a step, unless another run does so just now: then waits for it."""
 
     def waiting(holder: str) -> None:
@@ -161,10 +161,10 @@ def _make(step: Step, bench: Any, store: Store) -> StageResult:
 
     with exclusive(store.lock(step.stage, step.fingerprint), waiting):
         made, _ = store.load(step.stage, step.fingerprint)
-        return made if made is not None and not step.fresh else _make_alone(step, bench, store)
+        return made if made is not None and not step.fresh else _make_alone(step, plan, bench, store)
 
 
-def _make_alone(step: Step, bench: Any, store: Store) -> StageResult:
+def _make_alone(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
     from compress.stages import STAGES
 
     started = time.monotonic()
@@ -174,6 +174,9 @@ def _make_alone(step: Step, bench: Any, store: Store) -> StageResult:
     bench.ctx.checkpoints = checkpoints
     with store.workspace(step.stage, step.fingerprint) as work:
         metrics = STAGES[step.stage](bench, work)
+        # Or it would be kept as the result of what was planned, for every later run.
+        if changed := altered(bench.recipe, plan):
+            raise ModelError(f"while the run was at work, {changed}. Run again when it stays as it is.")
         seconds, warnings = time.monotonic() - started, tuple(bench.ctx.warnings)
         result = store.finish(work, step.stage, step.fingerprint, metrics, seconds, warnings, step.parts)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import Any
 from compress import __version__
 from compress.artifact import MISSING, StageResult, Store, sha256_file, sha256_json
 from compress.changes import changed
-from compress.errors import ModelError
+from compress.errors import ModelError, ResourceError
 from compress.machine import cores, cpu_name
 from compress.recipe import DistillSpec, ModelSpec, Recipe
 
@@ -121,6 +121,22 @@ def make_plan(
             made_before = made_before or stage
         steps.append(Step(stage, fingerprint, parts, result, reason))
     return Plan(tuple(steps), data)
+
+
+def altered(recipe: Recipe, plan: Plan) -> str:
+    """Returns what of that which the plan's results depend on is not as it was planned any more; "" where all is.
+
+    Data are not read again. A file that is gone does not count: it was there when it was read.
+    """
+    prints = {step.stage: step.fingerprint for step in plan.steps}
+    for step in plan.steps:
+        try:
+            parts = _parts(recipe, step.stage, prints, plan.data_sha256)
+        except ResourceError:
+            continue
+        if sha256_json(parts) != step.fingerprint:
+            return changed(parts, [step.parts])
+    return ""
 
 
 def _wanted(recipe: Recipe, stage: str) -> bool:

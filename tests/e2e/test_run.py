@@ -14,6 +14,7 @@ from compress.artifact import Store, sha256_file
 from compress.context import Event
 from compress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
 from compress.models.resnet import resnet8
+from compress.models.weights import save_weights
 from compress.pipeline import Outcome
 from compress.pruning import load_pruned
 from compress.quantization.compare import match_tensors
@@ -270,6 +271,26 @@ def _passes(folder: Path, store: Store) -> bool:
         return bool(recheck(folder, store)["passed"])
     except ResourceError:
         return False
+
+
+def test_weights_that_change_while_a_run_is_at_work_are_told_and_kept_under_no_name(
+    cook: Callable[..., Outcome], kitchen: Path, shared_store: Store
+) -> None:
+    path = kitchen / "student.safetensors"
+    alone = ["seed=4", "teacher=null", "distill=null", "prune=null", "quantize=null"]
+    save_weights(resnet8((1, 12, 12), 3, width=8), path)
+
+    def replace_them(event: Event) -> None:
+        if event.kind == "stage-start" and event.stage == "distill":
+            save_weights(resnet8((1, 12, 12), 3, width=8), path)
+
+    overrides = [*alone, "student.weights=student.safetensors", "student.train=null"]
+    with pytest.raises(ModelError, match=r"while the run was at work, the content of student\.weights changed"):
+        cook(*overrides, until="distill", listeners=[replace_them])
+    assert cook(*overrides, until="distill").plan.steps[0].result is None  # nothing was kept under either name
+    assert cook(*overrides, until="distill").plan.steps[0].result is not None
+    path.unlink()
+    assert not list(shared_store.root.glob(".*partial"))
 
 
 def test_what_cannot_work_is_said_before_anything_is_trained(cook: Callable[..., Outcome], kitchen: Path) -> None:
