@@ -277,9 +277,11 @@ def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | Non
                 f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file."
             ) from error
     if spec.model.startswith("python:"):
+        from compress.python_imports import sources_sha256
         from compress.python_source import python_source_file
 
-        parts["source"] = sha256_file(python_source_file(spec.model, Path(recipe.base_dir)))
+        folder = Path(recipe.base_dir)
+        parts["source"] = sources_sha256(python_source_file(spec.model, folder), folder)
     if spec.model.startswith("keras/"):
         from compress.keras_source import keras_source
 

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "artifact",
         "machine",
         "context",
+        "python_imports",
         "python_source",
         "keras_source",
         "hf_source",
