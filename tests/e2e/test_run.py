@@ -257,9 +257,9 @@ def test_damage_in_the_folder_is_mended(
     events: list[Event] = []
     mended = cook(listeners=[events.append]).report
     assert kinds(events, "stage-start") == []
-    assert {**mended, "created_at": "", "pages": {}, "sha256": ""} == {
-        **before, "created_at": "", "pages": {}, "sha256": "",
-    }  # fmt: skip
+    told_anew = {"created_at", "stages", "pages", "sha256"}  # when it was written, and that every stage was cached
+    assert mended.keys() == before.keys()
+    assert all(mended[key] == before[key] for key in mended.keys() - told_anew)
     assert json.loads((kitchen / "run" / "report.json").read_text()) == mended
     assert all(sha256_file(kitchen / "run" / page) == digest for page, digest in mended["pages"].items())
     assert "recipe.lock.yaml" in mended["pages"]
