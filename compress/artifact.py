@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +29,25 @@ OWN_HASH = "sha256"
 
 
 def sha256_file(path: Path) -> str:
-    """Returns the SHA-256 of a file's content, in hex."""
+    """Returns the SHA-256 of a file's content, in hex.
+
+    Raises:
+        OSError: It cannot be read, or is no file: a pipe may never end, nor does what a device gives.
+    """
+    require_file(path)
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def require_file(path: Path) -> None:
+    """Lets files and folders pass, links to them too.
+
+    Raises:
+        OSError: It is a pipe, a device or a socket, or cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def sha256_json(value: Any) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from compress.artifact import sha256_file, sha256_json
+from compress.artifact import require_file, sha256_file, sha256_json
 from compress.errors import ModelError, UsageError
 
 PREFIX = "keras/"
@@ -119,6 +119,7 @@ def keras_source(name: str, base_dir: Path) -> KerasSource:
             return KerasSource(name, path, "saved-model")
         raise ModelError(f"model {name}: the folder {path} is no SavedModel: {_PROGRAM[0]} is missing. {EXPECTED}")
     try:
+        require_file(path)
         with path.open("rb") as handle:
             start = handle.read(len(_HDF5))
     except FileNotFoundError as error:

@@ -28,6 +28,9 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
         DataError: The recipe asks for what the source does not have.
     """
     notes = list(raw.notes)
+    for name in raw.class_names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # of folders, say, with names in another encoding
+            raise DataError(f"the class name {name!a} is no text that UTF-8 can hold. Rename it.")
     if raw.kind == "pictures":
         raw = _fitted(recipe, raw)
     train, test = raw.train, raw.test
@@ -46,9 +49,10 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
         validation = raw.validation
     else:
         train, validation = _hold_out(recipe, train, "validation", raw.class_names, notes)
-    by_class = recipe.data.split_by is not None and raw.class_names and len(train)
+    by_class = recipe.task.endswith("classification") and raw.class_names and len(train)
     if by_class and (unseen := unseen_classes(train.labels, test.labels, raw.class_names)):
-        notes.append(f"Split by {recipe.data.split_by}, the test split has samples of {unseen}, train none.")
+        how = f"Split by {recipe.data.split_by}, the" if recipe.data.split_by else "The"
+        notes.append(f"{how} test split has samples of {unseen}, train none.")
     if recipe.task == "anomaly-detection":
         train = _normal(train, notes)
     return form(recipe, raw, Parts(train, validation, test, raw.calibration), normalization, notes)

@@ -17,6 +17,7 @@ import zstandard
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from compress.artifact import require_file
 from compress.errors import ResourceError
 
 #: The strongest of zstd's ordinary levels; those above it ask more memory of whoever unpacks the file.
@@ -70,6 +71,7 @@ def read_content(path: Path) -> bytes:
         ResourceError: It cannot be read.
     """
     try:
+        require_file(path)
         return path.read_bytes()
     except OSError as error:
         raise ResourceError(f"cannot read {path}: {error.strerror or error}. Expected a .tflite file.") from error

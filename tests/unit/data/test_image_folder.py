@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -189,7 +190,12 @@ def too_large(path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(path)
 
 
+def a_program(path: Path) -> None:
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+
+
 BROKEN = {
+    "a program for Ghostscript": (a_program, "not a picture"),
     "no picture": (lambda path: path.write_text("hello"), "not a picture Pillow can read, or broken"),
     "empty": (lambda path: path.write_bytes(b""), "not a picture"),
     "truncated": (truncated, "cannot be read|broken picture"),
@@ -262,3 +268,22 @@ def test_the_fingerprint_follows_content_names_and_classes(recipe_of, picture, t
     changed()
     classes(picture, "calibration")
     changed()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_waited_for(recipe_of, picture, tmp_path: Path, kind: str) -> None:
+    classes(picture, "cat", "dog")
+    path = tmp_path / "cat/odd.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"odd\.png: not a regular file"):
+        fingerprint(recipe_of("image-folder", path="."), trust=False)
+
+
+def test_a_folder_named_in_another_encoding_is_told(load, picture, tmp_path: Path) -> None:
+    classes(picture, "cat", "dog")
+    (tmp_path / "dog").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    with pytest.raises(DataError, match=r"the class name 'caf\\udce9' is no text that UTF-8 can hold"):
+        load(image_size=8)

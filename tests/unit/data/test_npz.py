@@ -198,3 +198,11 @@ def test_a_damaged_archive_names_the_array(recipe_of, arrays, tmp_path: Path) ->
     path.write_bytes(content)
     with pytest.raises(DataError, match="x_train cannot be read"):
         load_dataset(recipe_of("npz", path="data.npz"), trust=False)
+
+
+def test_classes_that_only_the_test_split_has_are_noted(recipe_of, tmp_path: Path) -> None:
+    pictures = np.zeros((40, 8, 8), np.uint8)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "x.npz", x_train=pictures, y_train=labels, x_test=pictures, y_test=labels + 1)
+    notes = load_dataset(recipe_of("npz", path="x.npz"), trust=False).notes
+    assert any("The test split has samples of" in note and "train none" in note for note in notes)

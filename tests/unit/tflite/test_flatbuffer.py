@@ -203,3 +203,9 @@ def test_zeros_of_weights_are_counted_and_biases_are_not() -> None:
     tensors[10].values[:] = 0
     assert weight_zeros(read_model(make_bytes(tensors, ops))) == (expected_zeros, 4 * 18 + 36 + 20)
     assert expected_zeros >= 12
+
+
+def test_a_device_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "endless.tflite").symlink_to("/dev/zero")
+    with pytest.raises(ResourceError, match="not a regular file"):
+        read_content(tmp_path / "endless.tflite")
