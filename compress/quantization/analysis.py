@@ -165,15 +165,17 @@ def sensitivity(
     """
     together = {node.index: sharing(twin, node) for node in nodes}
     chosen = list(dict.fromkeys(together.values()))
+    last = twin.group_of.get(twin.graph.output)
+    limits = twin.groups[last].limits if last is not None else (-math.inf, math.inf)
     with twin.floating():
-        reference = _joined([twin(batch) for batch in batches])
+        reference = _joined([twin(batch) for batch in batches]).clip(*limits)
     pieces = list(walkable(twin, batches))
     outputs: list[list[torch.Tensor]] = []
     for done, x in enumerate(pieces, 1):
         outputs.append(outputs_sparing(twin, x, chosen))
         if progress is not None:
             progress(done, len(pieces))
-    base, *spared = (_joined(parts) for parts in zip(*outputs, strict=True))
+    base, *spared = (_joined(parts).clip(*limits) for parts in zip(*outputs, strict=True))
     points, db = score(base), mean_snr_db(base, reference)
     gains = {
         key: Gain(score(found) - points, mean_snr_db(found, reference) - db)
@@ -269,7 +271,8 @@ class _Sums:
         quantized = twin.run_node(node, layer.quantized, each=layer.each)
         with twin.floating():
             alone = twin.run_node(node, layer.given, each=layer.each)
-        target, alone, quantized = _without_infinities(layer.target, alone, quantized)
+        target, alone = within_limits(twin, node, layer.target), within_limits(twin, node, alone)
+        target, alone, quantized = _without_infinities(target, alone, quantized)
         for n, exact, own, values in zip(node.outputs, target, alone, quantized, strict=True):
             if n in twin.group_of:
                 self._use(twin.groups[twin.group_of[n]], exact, values)
@@ -295,6 +298,12 @@ class _Sums:
         places = torch.round(values / group.scale).clamp_(least, largest).sub_(least).int().reshape(-1)
         counts = torch.bincount(places, minlength=largest - least + 1).cpu().numpy()
         self.counts = counts if self.counts is None else self.counts + counts
+
+
+def within_limits(twin: Twin, node: Node, outputs: _Values) -> _Values:
+    """Returns an operator's float outputs, cut off where its ranges are on purpose: that is no error."""
+    limits = [twin.groups[twin.group_of[n]].limits if n in twin.group_of else None for n in node.outputs]
+    return tuple(x if limit is None else x.clamp(*limit) for x, limit in zip(outputs, limits, strict=True))
 
 
 def _without_infinities(target: _Values, alone: _Values, quantized: _Values) -> tuple[_Values, _Values, _Values]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compress.quantization.ranges import INT8, RangeGroup, scale_and_zero_point
+from compress.quantization.ranges import INT8, RangeGroup
 from compress.quantization.twin import Twin
 
 Range = tuple[float, float]
@@ -83,16 +83,19 @@ def _percentile(share: float) -> Callable[[Seen], Range]:
 
 
 def _squared_error(seen: Seen) -> Range:
-    """Returns the range with the least squared error of the quantized values, rounding and clipping together."""
-    values = seen.values().astype(np.float64)
-    least, most = _min_max(seen)
+    """Returns the range with the least squared error of the quantized values, rounding and clipping together.
+
+    What lies beyond the group's limits is no error.
+    """
+    least, most = seen.group.cut(*_min_max(seen))
+    values = np.clip(seen.values().astype(np.float64), *seen.group.limits)
     if seen.group.dtype != INT8:  # 16 bits have steps enough: there is nothing to gain by clipping
         return least, most
     magnitude = max(abs(least), abs(most))
     best, best_error = (least, most), np.inf
     for share in SHARES:
         low, high = max(least, -share * magnitude), min(most, share * magnitude)
-        scale, zero_point = scale_and_zero_point(low, high, seen.group.dtype)
+        scale, zero_point = seen.group.grid(low, high)
         steps = np.clip(np.rint(values / scale) + zero_point, seen.group.qmin, seen.group.qmax)
         error = float((((steps - zero_point) * scale - values) ** 2).mean())
         if error < best_error:

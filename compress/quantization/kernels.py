@@ -134,12 +134,17 @@ def _divide_by_power(values: NDArray[np.int64], exponent: int) -> NDArray[np.int
 def _batch_matmul(
     _node: Node, y: torch.Tensor, _x: torch.Tensor, first: RangeGroup, second: RangeGroup, target: RangeGroup
 ) -> torch.Tensor:
-    """Returns the products' sums as fixed-point arithmetic scales them, which rounds twice.
+    """Returns the products' sums as XNNPACK scales them where it takes them, else as fixed-point arithmetic does.
 
-    Source: MultiplyByQuantizedMultiplier in tensorflow/lite/kernels/internal/common.cc, as BatchMatMul in
-    optimized/integer_ops and reference/batch_matmul.h calls it; XNNPACK leaves products of two activations to it.
+    XNNPACK takes those whose second factor has the zero point 0, and rounds once, in float32. The others are left to
+    MultiplyByQuantizedMultiplier in tensorflow/lite/kernels/internal/common.cc, as BatchMatMul in
+    optimized/integer_ops and reference/batch_matmul.h calls it, which rounds twice.
     """
     product = np.float32(first.scale) * np.float32(second.scale)
+    if second.zero_point == 0:
+        scale = float(product / np.float32(target.scale))
+        steps = torch.round(torch.round(y.double() / (first.scale * second.scale)).float() * scale)
+        return (steps.double() * target.scale).to(y.dtype)
     factor, shift = _multiplier32(float(product) / target.scale)
     sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64) << max(shift, 0)
     doubled = sums * factor

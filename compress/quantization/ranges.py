@@ -24,6 +24,9 @@ _JOINING = frozenset({"CONCATENATION", "EMBEDDING_LOOKUP", "PACK"})
 #: Fused activations (RELU_N1_TO_1, RELU6) with a limit that the kernels express in steps of the output, as INT32.
 _LIMITS = {2: 1.0, 3: 6.0}
 LARGEST_STEPS = 2.0**30
+#: A range whose shorter side is less than this share of the longer one is never made symmetric: half of its steps would
+#: hold next to nothing.
+SKEWED = 0.25
 #: Operators whose output has a least scale that means anything.
 _FLOORED = frozenset({"MEAN", "MUL"})
 
@@ -54,6 +57,8 @@ class RangeGroup:
         low: Least value seen; used for `scale` unless fixed.
         high: Largest value seen.
         least_scale: A range that would give a smaller scale is widened to give this one.
+        limits: A range that reaches beyond is cut off there, for nothing that reads the values tells them apart.
+        symmetric: Whether zero is to lie in the middle, where that costs little (see SKEWED).
         dtype: INT8 or INT16.
     """
 
@@ -65,6 +70,8 @@ class RangeGroup:
     low: float = 0.0
     high: float = 0.0
     least_scale: float = 0.0
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    symmetric: bool = False
     dtype: np.dtype[Any] = INT8
 
     @property
@@ -88,11 +95,23 @@ class RangeGroup:
                 "the activations are not finite any more: training has diverged. "
                 "Try a smaller quantize.train.learning_rate or clip_norm."
             )
-        self.low, self.high = float(low), float(high)
+        self.low, self.high = self.cut(low, high)
         if self.fixed:
             return
-        self.scale, self.zero_point = scale_and_zero_point(self.low, self.high, self.dtype)
+        self.scale, self.zero_point = self.grid(self.low, self.high)
         self.scale = max(self.scale, self.least_scale)  # zero lies at the same share of a range widened on both sides
+
+    def cut(self, low: float, high: float) -> tuple[float, float]:
+        """Returns a range without what lies beyond the limits."""
+        least, most = self.limits
+        return float(min(max(low, least), most)), float(max(min(high, most), least))
+
+    def grid(self, low: float, high: float) -> tuple[float, int]:
+        """Returns scale and zero point for a range."""
+        narrow, wide = sorted((-low, high))
+        if self.symmetric and self.dtype == INT8 and narrow >= SKEWED * wide:
+            return float(np.float32(max(wide, 1e-8) / QMAX)), 0
+        return scale_and_zero_point(low, high, self.dtype)
 
     def set_scale(self, scale: float) -> None:
         """Takes a scale with the zero point as it is; the range follows."""
@@ -113,14 +132,18 @@ class RangeGroup:
         """Returns the name of the first tensor, which stands for all."""
         return graph.tensors[self.tensors[0]].name
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         """Returns the range and what it gave, as plain JSON values."""
-        return {"low": self.low, "high": self.high, "scale": self.scale, "zero_point": self.zero_point}
+        limits = [limit if math.isfinite(limit) else None for limit in self.limits]
+        found = {"low": self.low, "high": self.high, "scale": self.scale, "zero_point": self.zero_point}
+        return {**found, "limits": limits} if limits != [None, None] else found
 
     def restore(self, entry: Mapping[str, Any]) -> None:
         """Takes what `as_dict` gave."""
         self.low, self.high = float(entry["low"]), float(entry["high"])
         self.scale, self.zero_point = float(entry["scale"]), int(entry["zero_point"])
+        low, high = entry.get("limits", (None, None))
+        self.limits = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
 
 
 def find_groups(graph: Graph) -> list[RangeGroup]:

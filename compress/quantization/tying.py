@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from compress.quantization.graph import Graph
 from compress.quantization.ops import WEIGHTED
 from compress.quantization.ranges import RangeGroup, find_groups
+from compress.quantization.readers import mark_readers
 from compress.tflite.views import op_name
 
 #: A layer's name with such a part is called once for each step.
@@ -77,7 +78,9 @@ def tied_groups(graph: Graph) -> list[RangeGroup]:
     members: dict[int, list[RangeGroup]] = {}
     for k, group in enumerate(groups):
         members.setdefault(root(k), []).append(group)
-    return [_together(some) for _, some in sorted(members.items())]
+    found = [_together(some) for _, some in sorted(members.items())]
+    mark_readers(graph, found)
+    return found
 
 
 def _together(groups: list[RangeGroup]) -> RangeGroup:

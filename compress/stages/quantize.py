@@ -15,6 +15,7 @@ from compress.errors import ModelError
 from compress.figures import ACCURACY, AGREEMENT
 from compress.quantization.clustering import CodebookSchedule, fit_codebooks
 from compress.quantization.ladder import Built, Ladder, Rung, Widening
+from compress.quantization.readers import cut_outputs, output_floor
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
@@ -75,8 +76,13 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     labels = operator_labels(model, bench.load(stage))
     if share_biases(model, labels):
         structure = write_model(model)
-    twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device)
-    return Built(twin.eval(), structure, labels)
+    twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device).eval()
+    spec = bench.recipe.quantize
+    if spec is not None and twin.groups and bench.task.chooses:
+        with torch.no_grad(), twin.floating():
+            outputs = torch.cat([twin(batch) for batch in calibration_batches(bench, spec)]).float().cpu().numpy()
+        cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(outputs))
+    return Built(twin, structure, labels)
 
 
 def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any]:

@@ -1,0 +1,178 @@
+"""Does INT8 give a trained sequence network's answers? Five built-in networks on texts and on series, PTQ and QAT.
+
+    python benchmarks/sequence_agreement.py        # one to five minutes a case on one core; finished rows are skipped
+
+Texts are Reuters R8 (the first 48 words), series the watch's sensors (64 steps, three people held out); the networks
+are small and learn from labels alone. Figures are on the test split. `float_difference`: largest difference between the
+float32 flatbuffer's outputs and torch's. `agreement`: share of answers that the INT8 file and the float32 network have
+in common; `clear_agreement` the same where the float32 network's two largest outputs lie more than one INT8 step apart;
+`clear_share`: how many that are. `twin_same`: INT8 file against its twin. `tensorflow_same`: LiteRT against the
+reference kernels of TensorFlow on the same file. `micro_same`: of networks that can be streamed, one step repeated on
+tflite-micro against LiteRT.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from table import Table, mean_and_spread
+
+from compress.artifact import Store
+from compress.context import Context
+from compress.pipeline import STEP, run_pipeline
+from compress.plan import make_plan
+from compress.recipe import Recipe
+from compress.stages.base import Workbench, final_stage
+from compress.stages.gate import outputs_of_flatbuffer
+from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.session import quantize_input, run_steps
+from compress.training.evaluate import outputs_of
+
+HERE = Path(__file__).parent
+TRAIN = {"optimizer": "adamw", "learning_rate": 0.003, "batch_size": 64}
+#: Data -> task, source, and for how many epochs is learnt.
+DATA: dict[str, tuple[str, dict[str, Any], int]] = {
+    "reuters": (
+        "text-classification",
+        {
+            "source": "csv", "path": "data/reuters-r8/train.tab", "test_path": "data/reuters-r8/test.tab",
+            "text": "Text", "label": "Category", "length": 48, "tokenizer": {"kind": "word", "vocabulary": 4000},
+        },
+        6,
+    ),
+    "watch": (
+        "timeseries-classification",
+        {
+            "source": "npz", "path": "data/watch-imu/watch.npz", "length": 64, "hop": 32, "split_by": "subject",
+            "test": 0.3, "validation": 0.15, "augment": ["scale", "rotate"],
+        },
+        10,
+    ),
+}  # fmt: skip
+#: Network -> its arguments.
+MODELS: dict[str, dict[str, Any]] = {
+    "gru": {"width": 48},
+    "lstm": {"width": 48},
+    "transformer": {"layers": 2, "heads": 2, "width": 48, "hidden": 96},
+    "tcn": {"width": 32},
+    "text-cnn": {"width": 48},
+}
+QUANTIZE: dict[str, dict[str, Any]] = {
+    "ptq": {"mode": "ptq"},
+    "qat": {"mode": "qat", "train": {"epochs": 2, "batch_size": 64}},
+}
+#: Networks whose steps can be streamed, over series.
+STREAMED = ("gru", "lstm")
+#: Test samples for the reference kernels, which are slow, and for float32.
+SAMPLES, STREAMED_SAMPLES = 500, 64
+COLUMNS = (
+    "exit_code", "float_accuracy", "int8_accuracy", "samples", "float_difference", "agreement", "clear_agreement",
+    "clear_share", "twin_same", "tensorflow_same", "micro_same", "size_bytes", "float_ms", "int8_ms", "minutes",
+)  # fmt: skip
+
+
+def recipe_of(data: str, model: str, mode: str, seed: int) -> Recipe:
+    """Returns the recipe of a case."""
+    task, source, epochs = DATA[data]
+    args = dict(MODELS[model])
+    if data == "reuters" and model != "transformer":
+        args["embedding"] = 32
+    return Recipe.model_validate(
+        {
+            "version": 1,
+            "name": f"{data}-{model}-{mode}",
+            "task": task,
+            "seed": seed,
+            "threads": 1,
+            "data": source,
+            "student": {"model": model, "args": args, "train": {"epochs": epochs, **TRAIN}},
+            "quantize": QUANTIZE[mode],
+            "export": {"streaming": data == "watch" and model in STREAMED},
+            "benchmark": {"runs": 100},
+            "base_dir": str(Path.cwd()),
+        }
+    )
+
+
+def same(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Returns the share of equal arg-maxes, in percent."""
+    return round(100.0 * float((a.argmax(1) == b.argmax(1)).mean()), 3)
+
+
+def run_case(data: str, model: str, mode: str, seed: int, store: Store) -> dict[str, Any]:
+    """Runs a recipe and returns its row."""
+    recipe = recipe_of(data, model, mode, seed)
+    output = Path("runs/sequence-agreement") / f"{recipe.name}-{seed}"
+    outcome = run_pipeline(recipe, output=output, store=store)
+    report = outcome.report
+    assert report is not None
+    results = {step.stage: step.result for step in make_plan(recipe, store).steps if step.result is not None}
+    bench, stage, path = Workbench(Context(recipe), store, results), final_stage(recipe), output / "model.tflite"
+    inputs = bench.dataset.test.inputs
+    floating = outputs_of(bench.load(stage).to(bench.device), bench.task, inputs, bench.device)
+    converted = outputs_of_flatbuffer(bench, bench.float_flatbuffer(stage), inputs[:SAMPLES])
+    whole, session = outputs_of_flatbuffer(bench, path, inputs), RUNTIMES["litert"].session(path)
+    reference = outputs_of_flatbuffer(bench, path, inputs[:SAMPLES], "tensorflow")
+    gaps = np.diff(np.sort(floating, 1)[:, -2:], axis=1)[:, 0]
+    clear = gaps > session.output.scale
+    micro: float | str = ""
+    if recipe.export.streaming:
+        series = bench.task.to_flatbuffer(bench.task.inputs(inputs[:STREAMED_SAMPLES]))
+        raw = quantize_input(series, session.input)
+        micro = same(run_steps(RUNTIMES["tflite-micro"].session(output / STEP), raw), session.run(raw))
+    models = {row["key"]: row for row in report["models"]}
+    latency = [round(models[key]["latency"]["litert"]["p50_ms"], 4) for key in ("student", "quantized")]
+    return {
+        "exit_code": int(outcome.exit_code),
+        "float_accuracy": round(models["student"]["accuracy"], 3),
+        "int8_accuracy": round(models["quantized"]["accuracy"], 3),
+        "samples": len(inputs),
+        "float_difference": f"{np.abs(converted - floating[:SAMPLES]).max():.2g}",
+        "agreement": same(whole, floating),
+        "clear_agreement": same(whole[clear], floating[clear]),
+        "clear_share": round(100.0 * float(clear.mean()), 2),
+        "twin_same": round(report["verification"]["twin_agreement"], 3),
+        "tensorflow_same": same(reference, whole[:SAMPLES]),
+        "micro_same": micro,
+        "size_bytes": models["quantized"]["flatbuffer"]["size_bytes"],
+        "float_ms": latency[0],
+        "int8_ms": latency[1],
+        "minutes": round(sum(one["seconds"] for one in report["stages"]) / 60, 1),
+    }
+
+
+def main() -> None:
+    """Runs what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--modes", nargs="+", default=list(QUANTIZE), choices=list(QUANTIZE))
+    parser.add_argument("--store", type=Path, default=Path("runs/.store"))
+    parser.add_argument("--table", type=Path, default=HERE / "sequence_agreement.csv")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    table = Table(options.table, COLUMNS)
+    cases = [(data, model, mode) for data in options.data for model in options.models for mode in options.modes]
+    for seed in options.seeds:
+        for data, model, mode in cases:
+            case = f"{data} {model} {mode}"
+            if not table.done(case, seed):
+                table.append(case, seed, **run_case(data, model, mode, seed, Store(options.store)))
+                print(table.rows()[-1], flush=True)
+    names = (
+        "float_accuracy", "int8_accuracy", "agreement", "clear_agreement", "twin_same", "tensorflow_same", "float_ms",
+        "int8_ms",
+    )  # fmt: skip
+    print(f"| case | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}")
+    for case in dict.fromkeys(row["case"] for row in table.rows()):
+        print(f"| {case} | " + " | ".join(mean_and_spread(table.column(case, name)) for name in names) + " |")
+
+
+if __name__ == "__main__":
+    main()
