@@ -65,8 +65,12 @@ def samples(ends: Ends, count: int) -> torch.Tensor:
     [
         ("transformer", TEXT, SMALL),
         ("transformer", NEXT_WORD, SMALL),
+        ("transformer", SERIES, SMALL),
         ("gru", TEXT, {"width": 4, "embedding": 4}),
+        ("lstm", TEXT, {"width": 4, "embedding": 4}),
         ("text-cnn", TEXT, {"width": 4, "embedding": 4}),
+        ("text-cnn", Ends((8, 3), (CLASSES,), "series"), {"width": 4}),
+        ("tcn", TEXT, {"width": 4, "embedding": 4}),
         ("tcn", SERIES, {"width": 4}),
         ("ds-cnn", Ends((20, 8), (CLASSES,), "series"), {"width": 4}),
         ("fc-autoencoder", SAME, {"width": 8, "bottleneck": 2, "layers": 1}),
