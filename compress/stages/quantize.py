@@ -78,9 +78,10 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
         structure = write_model(model)
     twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device).eval()
     spec = bench.recipe.quantize
-    if spec is not None and twin.groups and bench.task.chooses:
+    batches = calibration_batches(bench, spec) if spec is not None and twin.groups and bench.task.chooses else []
+    if batches:
         with torch.no_grad(), twin.floating():
-            outputs = torch.cat([twin(batch) for batch in calibration_batches(bench, spec)]).float().cpu().numpy()
+            outputs = torch.cat([twin(batch) for batch in batches]).float().cpu().numpy()
         cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(outputs))
     return Built(twin, structure, labels)
 
