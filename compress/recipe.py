@@ -222,6 +222,16 @@ class Recipe(Block):
         return self.export.io or ("float32" if natural == "dynamic" else natural)
 
     @property
+    def float_norms(self) -> bool:
+        """Whether layer norms and the sums they read stay float32 in a model whose activations are integers."""
+        spec = self.quantize
+        if spec is None or spec.activations not in ("int8", "int16"):
+            return False
+        if spec.norms is None:  # what they lose in INT8 was measured: docs/design-decisions.md
+            return spec.activations == "int8" and self.compressed.model.startswith("hf/")
+        return spec.norms == "float32"
+
+    @property
     def may_be_sparse(self) -> bool:
         """Whether weights may be stored in TFLite's sparse encoding: tflite-micro cannot read it."""
         int8 = self.quantize is not None and self.quantize.activations == "int8"

@@ -202,6 +202,17 @@ def _types(data: dict[str, Any]) -> Iterator[Finding]:
         yield ("quantize", "allow"), "`int16` is what all activations are anyway", "remove it"
 
 
+def _norms(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "quantize")
+    activations = given.get("activations", "int8")
+    if _has(given, "norms") and activations in ("dynamic", "float32"):
+        message = f"is not used: with `activations: {activations}` all activations are float32"
+        yield ("quantize", "norms"), message, "remove it"
+    elif given.get("norms") == "int8" and activations == "int16":
+        message = "`int8` does not go with `activations: int16`: norms are as wide as the rest, or wider"
+        yield ("quantize", "norms"), message, "choose `norms: float32`, or remove it"
+
+
 def _training(data: dict[str, Any]) -> Iterator[Finding]:
     for place in blocks():
         path = tuple(place.split("."))
@@ -281,6 +292,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _quantize,
     _clusters,
     _types,
+    _norms,
     _training,
     _budget,
     _ladder,

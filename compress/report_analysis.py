@@ -24,6 +24,8 @@ LOST_DB = 3.0
 LARGE_WEIGHT_RATIO = 64.0
 LARGE_SATURATION = 0.005
 SMALL_RANGE_USE = 0.25
+#: Operators that hardly occur but in layer norms.
+IN_NORMS = frozenset({"RSQRT", "SQUARED_DIFFERENCE"})
 #: Operators that can be INT8 but not INT16 (`compress.quantization.support` asks the quantizer).
 WITHOUT_INT16 = frozenset(
     {
@@ -222,6 +224,8 @@ def _remedy(quantize: dict[str, Any], op: str) -> str:
         return "`quantize.weights: int8` makes the weights' steps 16 times finer."
     if quantize.get("activations") in ("dynamic", "float32"):
         return "`quantize.mode: qat` trains with this error."
+    if op in IN_NORMS:
+        return "`quantize.norms: float32` takes layer norms out of INT8."
     if quantize["max_drop_points"] is None:
         return (
             "`quantize.max_drop_points` (0.5, say) makes PTQ try better ranges, equalised layers, corrected biases and "

@@ -182,8 +182,25 @@ def not_int8_table(report: Report) -> Table:
 
 def allowed_table(report: Report) -> Table:
     """Returns what is not INT8 in a flatbuffer whose recipe allows it; no rows where nothing is meant to be INT8."""
-    meant = (report["quantization"] or {}).get("activations") == "int8" and report["verification"] is not None
-    return _faults_table(report["verification"]["census"]["allowed"] if meant else [])
+    quantization = report["quantization"] or {}
+    if quantization.get("activations") != "int8" or report["verification"] is None:
+        return _faults_table([])
+    return _faults_table(_norms_as_one(report["verification"]["census"]["allowed"], quantization.get("float_norms")))
+
+
+def _norms_as_one(faults: Sequence[dict[str, Any]], norms: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Returns what is not INT8 with all operators of a norm, and their conversions, in one row."""
+    rows: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    for fault in faults:
+        norm = next((one for one in norms or () if fault["layer"] == one or fault["layer"].startswith(f"{one}.")), None)
+        if norm is None:
+            rows.append(fault)
+            continue
+        if norm not in counts:
+            rows.append({"op": norm, "layer": norm, "dtype": fault["dtype"], "why": "quantize.norms"})
+        counts[norm] = counts.get(norm, 0) + 1
+    return [{**row, "op": counted(counts[row["op"]], "operator")} if row["op"] in counts else row for row in rows]
 
 
 def _faults_table(faults: Sequence[dict[str, Any]]) -> Table:

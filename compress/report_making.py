@@ -10,6 +10,8 @@ from compress.report_format import kib, milliseconds, number, percent, plain, po
 from compress.report_tables import Report
 
 Fact = tuple[str, str]
+#: Norms that are named; of more only the number is told.
+LISTED = 4
 #: Ends of the keys that other tasks have their own main figure for.
 VALIDATION_ACCURACY = "validation_accuracy"
 
@@ -25,6 +27,11 @@ def _rungs(rungs: Sequence[dict[str, Any]], unit: str = "points") -> str:
 
 def _listed(values: Sequence[str]) -> str:
     return ", ".join(values)
+
+
+def _norms(layers: Sequence[str]) -> str:
+    """Returns how many they are, and which, where they are few."""
+    return f"{len(layers):,}" if len(layers) > LISTED else _listed(layers)
 
 
 def _clusters(clusters: dict[str, Any]) -> str:
@@ -90,6 +97,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("clustered_validation_accuracy", "Validation accuracy, clustered but not trained", percent),
             ("clusters", "Clustered weights", _clusters),
             ("rungs", "Repairs, and what was still lost", _rungs),
+            ("float_norms", "Norms, and sums they read, in float32", _norms),
             ("wide_layers", "Layers kept wider", ", ".join),
             ("wide_macs_share", "Their share of the multiplications", _share),
             ("validation_accuracy", "Validation accuracy of the result", percent),

@@ -2,13 +2,14 @@
 
 plain (least and largest value) -> ranges (the estimator that does best) -> equalize (cross-layer equalisation and bias
 correction) -> adaround (learned rounding) -> wide-int16, wide-float32 (the most sensitive layers in wider types, where
-these are allowed). The first four start from the float weights, equalised ones for the last two of them; wider layers
-are added to the best of what was there before.
+these are allowed; layer norms before all others in float32). The first four start from the float weights, equalised
+ones for the last two of them; wider layers are added to the best of what was there before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,11 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.quantization.adaround import ITERATIONS, learn_rounding
-from compress.quantization.analysis import adding, sensitivity
+from compress.quantization.analysis import Gain, adding, sensitivity
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.equalize import equalize
 from compress.quantization.estimation import ESTIMATORS, estimate, look
+from compress.quantization.norms import Norms
 from compress.quantization.scheme import Scheme, Wide
 from compress.quantization.twin import Twin
 from compress.quantization.wide import WideSet, carry_weights, wide_sets
@@ -96,6 +98,7 @@ class Widening:
         build: Makes a quantized model by a scheme.
         trial: Inputs on which the layers' sensitivity is measured.
         score: Tells how good the outputs for these are, in percent: (N, classes) -> number.
+        norms: Layer norms and the sums they read, where these are not in float32 anyway.
     """
 
     kinds: Sequence[Wide]
@@ -105,6 +108,20 @@ class Widening:
     build: Callable[[Scheme], Built]
     trial: Sequence[torch.Tensor]
     score: Callable[[NDArray[np.float32]], float]
+    norms: Norms | None = None
+
+    def sets(self, kind: Wide, twin: Twin, gains: Callable[[], dict[int, Gain]]) -> Iterator[WideSet]:
+        """Gives the sets of layers that are tried in a wider type, the least first.
+
+        In float32 norms come first, and stay in every set that follows: they multiply by nothing, and where there are
+        outliers it is they that lose most. (INT16 holds the spread of their variances no better, and has slow kernels.)
+        """
+        first = WideSet((), (), 0.0)
+        if kind == "float32" and self.norms is not None and self.norms.tensors:
+            first = WideSet(self.norms.tensors, self.norms.layers, 0.0)
+            yield first
+        for chosen in wide_sets(twin, gains(), self.floating, self.limit):
+            yield first.joined(chosen)
 
 
 @dataclass
@@ -170,15 +187,13 @@ class Ladder:
     def _widen(self, widening: Widening, reference: float, max_drop_points: float) -> bool:
         """Keeps ever more layers wider; the model is left as the best try had it. Returns whether that one fits."""
         narrow = self.model
-        gains = sensitivity(narrow.twin, widening.trial, widening.score, adding(narrow.twin))
+        gains = functools.cache(lambda: sensitivity(narrow.twin, widening.trial, widening.score, adding(narrow.twin)))
         best: tuple[float, Built, WideSet | None] = max(rung.accuracy for rung in self.rungs), narrow, None
         for kind in widening.kinds:
             found: tuple[float, WideSet] | None = None
-            for chosen in wide_sets(narrow.twin, gains, widening.floating, widening.limit):
+            for chosen in widening.sets(kind, narrow.twin, gains):
                 self.model = widening.build(chosen.scheme(widening.scheme, kind))
-                carry_weights(narrow.twin, self.twin)
-                self._ranges()
-                accuracy = self.accuracy(self.twin)
+                accuracy = self._carry(narrow.twin)
                 if found is None or accuracy > found[0]:
                     found = accuracy, chosen
                 if accuracy > best[0]:
@@ -198,6 +213,22 @@ class Ladder:
                 break
         _, self.model, self.wide = best
         return reference - best[0] <= max_drop_points
+
+    def _carry(self, narrow: Twin) -> float:
+        """Gives the wider twin the repaired weights where they do better there, and returns its accuracy.
+
+        What was repaired for errors that are gone now, as corrected biases are, may do harm.
+        """
+        self._ranges()
+        accuracy, floats = self.accuracy(self.twin), _State.of(self.twin)
+        carry_weights(narrow, self.twin)
+        if all(torch.equal(self.twin.weights[key], weight) for key, weight in floats.weights.items()):
+            return accuracy
+        self._ranges()
+        repaired = self.accuracy(self.twin)
+        if accuracy > repaired:
+            floats.restore(self.twin)
+        return max(accuracy, repaired)
 
     def _plain(self) -> str:
         self.twin.calibrate(self.batches, self.input_range)

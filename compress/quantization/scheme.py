@@ -23,7 +23,8 @@ class Scheme:
             one scale per output channel.
         activations: `int8` (asymmetric); `int16` (symmetric); `dynamic`: float32 between operators, INT8 within those
             that multiply by weights, the range found anew for each input; `float32`: weights are expanded before use.
-        wide: Name of an operator's first output tensor in the float flatbuffer -> the wider type its activations have.
+        wide: Name of an operator's output tensor in the float flatbuffer, several joined by semicolons -> the wider
+            type its activations have.
         wide_output: Whether the model's output may be as wide as the operator it comes from; else it is converted.
     """
 
@@ -51,7 +52,8 @@ class Scheme:
             names = sorted(name for name, wide in self.wide.items() if wide == kind)
             if not names:
                 continue
-            scope = f"^(?:{'|'.join(map(re.escape, names))});"
+            # To the end: names hold semicolons themselves, and may begin with all of another operator's name.
+            scope = f"^(?:{'|'.join(map(re.escape, names))});$"
             if kind == "int16":
                 manager.add_static_config(scope, every, activation_num_bits=16, weight_num_bits=8)
             else:

@@ -27,7 +27,7 @@ class WideSet:
     """Layers to be kept wider.
 
     Attributes:
-        names: Of their outputs in the float flatbuffer.
+        names: Of their outputs in the float flatbuffer; several of one operator are joined by semicolons.
         layers: Layer names, in the order of execution.
         macs_share: Their share of the model's multiplications.
     """
@@ -35,6 +35,11 @@ class WideSet:
     names: tuple[str, ...]
     layers: tuple[str, ...]
     macs_share: float
+
+    def joined(self, other: WideSet) -> WideSet:
+        """Returns both sets in one."""
+        names, layers = (*self.names, *other.names), (*self.layers, *other.layers)
+        return WideSet(tuple(dict.fromkeys(names)), tuple(dict.fromkeys(layers)), self.macs_share + other.macs_share)
 
     def scheme(self, scheme: Scheme, kind: Wide) -> Scheme:
         """Returns a scheme with these layers in a wider type."""
@@ -94,8 +99,9 @@ def _as_set(twin: Twin, chosen: set[int], known: set[str], share: float) -> Wide
 
 
 def _float_name(twin: Twin, node: Node, known: set[str]) -> str | None:
-    name = twin.graph.tensors[node.outputs[0]].name
-    return next((one for one in (name, _ADDED.sub("", name)) if one in known), None)
+    names = [twin.graph.tensors[n].name for n in node.outputs]
+    found = [next((one for one in (name, _ADDED.sub("", name)) if one in known), None) for name in names]
+    return None if None in found else ";".join(filter(None, found))
 
 
 @torch.no_grad()

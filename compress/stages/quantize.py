@@ -14,7 +14,9 @@ from compress.data.splits import calibration_inputs
 from compress.errors import ModelError
 from compress.figures import ACCURACY, AGREEMENT
 from compress.quantization.clustering import CodebookSchedule, fit_codebooks
+from compress.quantization.graph import read_graph
 from compress.quantization.ladder import Built, Ladder, Rung, Widening
+from compress.quantization.norms import Norms, find_norms
 from compress.quantization.readers import cut_outputs, output_floor
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
@@ -44,8 +46,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec is None:
         raise ModelError("the recipe has no quantize block")
     scheme = Scheme(spec.weights, spec.activations, wide_output=bench.recipe.io == "float32")
+    norms = norms_of(bench) if bench.recipe.float_norms else None
+    if norms is not None:
+        scheme = norms.scheme(scheme)
     model = build(bench, scheme)
     metrics = calibrate(bench, model.twin, spec)
+    if norms is not None:
+        metrics["float_norms"] = list(norms.layers)
     curve: list[dict[str, Any]] = []
     judge: Judge | None = None
     enough = True
@@ -65,6 +72,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     save_twin(twin.to("cpu"), model.structure, model.labels, work)
     write_json(work / CURVE, curve)
     return metrics
+
+
+def norms_of(bench: Workbench) -> Norms:
+    """Returns the norms of the network that is quantized, and the sums they read."""
+    stage = final_stage(bench.recipe)
+    floating = read_model(bench.float_flatbuffer(stage))
+    return find_norms(read_graph(floating, operator_labels(floating, bench.load(stage))))
 
 
 def build(bench: Workbench, scheme: Scheme) -> Built:
@@ -189,6 +203,7 @@ def widening(
         build=lambda chosen: build(bench, chosen),
         trial=trial,
         score=judge.score,
+        norms=None if bench.recipe.float_norms else norms_of(bench),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.artifact import write_json
+from compress.quantization.norms import norm_operators
 from compress.quantization.support import becomes_integer
 from compress.recipe import QuantizeSpec
 from compress.stages.analysis import analyse_run
@@ -43,7 +44,10 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     rows, outputs = score_models(bench, path)
     labels = json.loads(bench.results["export"].path(LABELS).read_text())
     spec = bench.recipe.quantize or QuantizeSpec()
-    found = census(model, io=bench.recipe.io, labels=labels, activations=spec.activations, allow=spec.allow)
+    norms = norm_operators(model, labels) if bench.recipe.float_norms else frozenset[int]()
+    found = census(
+        model, io=bench.recipe.io, labels=labels, activations=spec.activations, allow=spec.allow, floating=norms
+    )
     metrics: dict[str, Any] = {
         "test_samples": len(split),
         "leaked_test_samples": warn_of_leakage(bench, outputs),

@@ -17,6 +17,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from compress.quantization.graph import read_graph
+from compress.quantization.norms import find_norms
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.recipe import BenchmarkSpec
@@ -144,7 +146,12 @@ class Yardstick:
         """Returns a float flatbuffer in the recipe's types, with placeholder ranges, as it would be shipped."""
         quantize = self._bench.recipe.quantize
         if quantize is not None:
-            content = quantized_structure(content, Scheme(quantize.weights, quantize.activations))
+            scheme = Scheme(quantize.weights, quantize.activations)
+            if self._bench.recipe.float_norms:
+                floating = read_model(content)
+                labels = operator_labels(floating, copy.deepcopy(model).to("cpu", torch.float32))
+                scheme = find_norms(read_graph(floating, labels)).scheme(scheme)
+            content = quantized_structure(content, scheme)
         found = read_model(content)
         labels = operator_labels(found, copy.deepcopy(model).to("cpu", torch.float32))
         notes, files = metadata_of(self._bench.recipe, self._bench.dataset, found)

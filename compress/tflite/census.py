@@ -89,6 +89,7 @@ def census(
     labels: Sequence[str] | None = None,
     activations: str = "int8",
     allow: Collection[str] = (),
+    floating: Collection[int] = (),
 ) -> Census:
     """Returns the operators and types of a flatbuffer.
 
@@ -100,6 +101,7 @@ def census(
         activations: What they are meant to be: `int8`, `int16`, or `dynamic` and `float32`, with which they are
             float32 and only weights have to be integers.
         allow: Wider types that operators may have all the same: `int16`, `float32`.
+        floating: Positions of operators of the first graph that may be float32.
 
     Raises:
         ModelError: There is not one label per operator.
@@ -127,6 +129,7 @@ def census(
                     reported.add(tensor.index)
                     item = NotInt8(number, op.index, op.op, here[op.index], tensor.name, tensor.dtype, why)
                     free = tensor.dtype in allow or _as_meant(op, tensor, activations)
+                    free = free or (number == 0 and tensor.dtype == "float32" and op.index in floating)
                     (allowed if free else found).append(item)
     ops = {name: OpCount(sum(counts.values()), dict(sorted(counts.items()))) for name, counts in kinds.items()}
     ordered = dict(sorted(ops.items(), key=lambda item: (-item[1].count, item[0])))

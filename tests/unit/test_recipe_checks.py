@@ -140,3 +140,16 @@ def test_the_table_of_arguments_is_that_of_the_models() -> None:
         ]
         assert {p.name: p.annotation for p in taken} == MODEL_ARGUMENTS[name]
     assert set(MODEL_ARGUMENTS) == set(BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "wrong"),
+    [
+        ({"norms": "int8"}, False), ({"norms": "float32"}, False),
+        ({"norms": "float32", "activations": "int16"}, False),
+        ({"norms": "int8", "activations": "int16"}, True), ({"norms": "float32", "activations": "dynamic"}, True),
+        ({"norms": "int8", "activations": "float32"}, True),
+    ],
+)  # fmt: skip
+def test_norms_are_never_narrower_than_the_rest(quantize: dict[str, str], wrong: bool) -> None:
+    assert ("quantize.norms" in blamed(teacher=TEACHER, quantize=quantize)) is wrong

@@ -217,7 +217,8 @@ def every_report() -> list[dict[str, Any]]:
         **(full.quantization or {}), "float_validation_accuracy": 93.1, "float_validation_macro_f1": 93.1,
         "distilled": True,
         "rungs": [{"name": "plain", "accuracy": 92.0, "drop_points": 1.1, "detail": "least and largest values"}],
-        "wide_layers": ["head"], "wide_macs_share": 0.02, "weights": "int8", "activations": "int8",
+        "float_norms": ["norm"], "wide_layers": ["head"], "wide_macs_share": 0.02,
+        "weights": "int8", "activations": "int8",
         "ptq_validation_macro_f1": 92.7, "validation_accuracy": 93.0, "validation_macro_f1": 93.0,
         "clustered_validation_accuracy": 91.0, "clustered_validation_macro_f1": 91.0,
         "clusters": {

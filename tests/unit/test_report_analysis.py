@@ -57,6 +57,8 @@ def test_the_remedy_is_one_that_the_recipe_does_not_have() -> None:
     worst = {**sample.ANALYSIS["layers"][0], "op": "HARD_SWISH"}
     other = {**sample.ANALYSIS, "layers": [worst, *sample.ANALYSIS["layers"][1:]]}
     assert "`quantize.allow: [float32]`" in conclusion(other, climbing)
+    norm = {**sample.ANALYSIS, "layers": [{**worst, "op": "SQUARED_DIFFERENCE"}, *sample.ANALYSIS["layers"][1:]]}
+    assert "`quantize.norms: float32`" in conclusion(norm, PTQ)
     everything = concluded({**climbing, "allow": ["int16"], "escalate": "qat"})
     assert everything.endswith("A smaller `quantize.max_drop_points` lets PTQ repair more.")
 

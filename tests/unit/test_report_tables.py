@@ -8,6 +8,7 @@ import pytest
 
 from compress.report_compare import compare
 from compress.report_facts import (
+    allowed_table,
     bytes_table,
     confusion_table,
     confusions,
@@ -20,6 +21,7 @@ from compress.report_format import compact, duration, kib, milliseconds, number,
 from compress.report_html import html_report
 from compress.report_making import making
 from compress.report_markdown import markdown_report
+from compress.report_schema import VerificationSummary
 from compress.report_tables import headlines, models_table
 
 from . import report_sample as sample
@@ -176,3 +178,15 @@ def test_a_file_whose_bytes_were_not_counted_has_no_such_table() -> None:
     assert "Where the bytes" not in page
     assert "labels.txt" not in page
     assert "Overhead" not in markdown_report(report)
+
+
+def test_norms_in_float_are_one_row_each() -> None:
+    faults = [
+        {**sample.FAULT, "layer": layer, "op": op}
+        for layer, op in (("a.norm.mean", "MEAN"), ("a.norm.mul", "MUL"), ("gate", "MUL"), ("a.norms", "MUL"))
+    ]
+    census = {**sample.CENSUS, "not_int8": [], "allowed": faults}
+    quantization = {"activations": "int8", "mode": "ptq", "float_norms": ["a.norm", "a.add"]}
+    report = sample.report(quantization=quantization, verification=VerificationSummary(True, census, ()))
+    rows = [row[:2] for row in allowed_table(report).rows]
+    assert rows == [("2 operators", "a.norm"), ("MUL", "gate"), ("MUL", "a.norms")]

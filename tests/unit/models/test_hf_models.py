@@ -156,3 +156,19 @@ def test_folders_that_are_no_models_are_told(encoder: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError, match="takes no argument `width`"):
         built(encoder, width=3)
     assert hf_sha256(f"hf/{encoder}", Path()) == hf_sha256(f"hf/{encoder.name}", encoder.parent)
+
+
+def test_norms_stay_float_where_such_a_model_is_what_is_quantized() -> None:
+    teacher = {"model": "hf/somewhere", "train": {}}
+    recipe = {"version": 1, "task": "text-classification", "teacher": teacher, "quantize": {}}
+    assert Recipe.model_validate(recipe).float_norms
+    for change in (
+        {"quantize": {"norms": "int8"}},
+        {"quantize": {"activations": "int16"}},
+        {"quantize": {"activations": "dynamic"}},
+        {"quantize": None},
+        {"student": {"model": "transformer"}},
+    ):
+        assert not Recipe.model_validate({**recipe, **change}).float_norms
+    student = {"student": {"model": "transformer"}, "quantize": {"norms": "float32"}}
+    assert Recipe.model_validate({**recipe, **student}).float_norms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,3 +221,14 @@ def test_float_weights_and_biases_that_training_changed_are_written(converted: C
         twin.weights[str(next(n for n in twin.biases if not twin.graph.tensors[n].quantized))][0] += 0.001
     (planted,) = [one for one in compare_layers(twin, read_model(content), content, samples) if one.weights_differ]
     assert planted.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def test_wider_types_are_for_the_named_operators_alone() -> None:
+    """litert-torch names a linear layer behind a norm after both: all of the norm's name, and more."""
+    scheme = Scheme(wide={"net/norm;": "float32", "net/split;;net/split;1": "float32"})
+    (scope,) = (entry["regex"] for entry in scheme.instructions() if "norm" in entry["regex"])
+    # The quantizer searches in the names of an operator's outputs, each with a semicolon behind it.
+    assert re.search(scope, "net/norm;;")
+    assert re.search(scope, "net/split;;net/split;1;")
+    assert not re.search(scope, "net/norm;;net/query;1;")
+    assert not re.search(scope, "net/norm;1;")
