@@ -276,7 +276,8 @@ class _Sums:
         for n, exact, own, values in zip(node.outputs, target, alone, quantized, strict=True):
             if n in twin.group_of:
                 self._use(twin.groups[twin.group_of[n]], exact, values)
-            self._errors(exact.double(), own.double(), values.double())
+            # A variance that was rounded to zero has an infinite root in float: not an error of the root's own.
+            self._errors(exact.double(), own.where(own.isfinite(), values).double(), values.double())
         rows = [
             torch.cat([_rows(x, samples, shape) for x, shape in zip(outputs, node.output_shapes, strict=True)], dim=1)
             for outputs in (target, quantized)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from compress.quantization.analysis import analyse
 from compress.quantization.graph import Graph, read_graph
 from compress.quantization.ladder import Built, Ladder, Widening
 from compress.quantization.norms import find_norms, norm_operators
@@ -177,3 +180,16 @@ def test_the_ladder_takes_norms_out_of_int8_where_an_outlier_drowns_all_else(tmp
     model = read_model(ladder.model.structure)
     labels = ladder.model.labels
     assert not census(model, labels=labels, floating=norm_operators(model, labels)).not_int8
+
+
+def test_variances_that_round_to_zero_leave_the_analysis_finite(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    content, _, module = converted(Outlier(), tmp_path)
+    structure = quantized_structure(content)
+    twin = Twin(read_model(structure), read_model(content), operator_labels(read_model(structure), module)).eval()
+    twin.calibrate(samples(64, 1).split(32))
+    variance = next(node for node in twin.graph.nodes if node.op == "RSQRT").inputs[0]
+    assert twin.groups[twin.group_of[variance]].scale > 4.0  # all tokens but the first have a variance of about 1
+    found = {layer.op: layer for layer in analyse(twin, samples(32, 2).split(16))}
+    assert all(math.isfinite(figure) for figure in (*asdict(found["RSQRT"]).values(),) if isinstance(figure, float))
+    assert found["FULLY_CONNECTED"].snr_db < 3.0
