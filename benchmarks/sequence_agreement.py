@@ -76,8 +76,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def recipe_of(data: str, model: str, mode: str, seed: int) -> Recipe:
-    """Returns the recipe of a case."""
+def recipe_of(data: str, model: str, mode: str, seed: int, longer: int = 1) -> Recipe:
+    """Returns the recipe of a case; it trains `longer` times as long."""
     task, source, epochs = DATA[data]
     args = dict(MODELS[model])
     if data == "reuters" and model != "transformer":
@@ -85,12 +85,12 @@ def recipe_of(data: str, model: str, mode: str, seed: int) -> Recipe:
     return Recipe.model_validate(
         {
             "version": 1,
-            "name": f"{data}-{model}-{mode}",
+            "name": f"{data}-{model}-{mode}{f'-{longer}' if longer > 1 else ''}",
             "task": task,
             "seed": seed,
             "threads": 1,
             "data": source,
-            "student": {"model": model, "args": args, "train": {"epochs": epochs, **TRAIN}},
+            "student": {"model": model, "args": args, "train": {"epochs": longer * epochs, **TRAIN}},
             "quantize": QUANTIZE[mode],
             "export": {"streaming": data == "watch" and model in STREAMED},
             "benchmark": {"runs": 100},
@@ -104,10 +104,9 @@ def same(a: NDArray[Any], b: NDArray[Any]) -> float:
     return round(100.0 * float((a.argmax(1) == b.argmax(1)).mean()), 3)
 
 
-def run_case(data: str, model: str, mode: str, seed: int, store: Store) -> dict[str, Any]:
+def run_case(recipe: Recipe, store: Store) -> dict[str, Any]:
     """Runs a recipe and returns its row."""
-    recipe = recipe_of(data, model, mode, seed)
-    output = Path("runs/sequence-agreement") / f"{recipe.name}-{seed}"
+    output = Path("runs/sequence-agreement") / f"{recipe.name}-{recipe.seed}"
     outcome = run_pipeline(recipe, output=output, store=store)
     report = outcome.report
     assert report is not None
@@ -153,6 +152,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--modes", nargs="+", default=list(QUANTIZE), choices=list(QUANTIZE))
+    parser.add_argument("--longer", type=int, default=1, help="times the usual epochs; for rows of their own")
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     parser.add_argument("--table", type=Path, default=HERE / "sequence_agreement.csv")
     options = parser.parse_args()
@@ -161,9 +161,10 @@ def main() -> None:
     cases = [(data, model, mode) for data in options.data for model in options.models for mode in options.modes]
     for seed in options.seeds:
         for data, model, mode in cases:
-            case = f"{data} {model} {mode}"
+            case = f"{data} {model} {mode}" + (f", {options.longer} times as long" if options.longer > 1 else "")
             if not table.done(case, seed):
-                table.append(case, seed, **run_case(data, model, mode, seed, Store(options.store)))
+                recipe = recipe_of(data, model, mode, seed, options.longer)
+                table.append(case, seed, **run_case(recipe, Store(options.store)))
                 print(table.rows()[-1], flush=True)
     names = (
         "float_accuracy", "int8_accuracy", "agreement", "clear_agreement", "twin_same", "tensorflow_same", "float_ms",
