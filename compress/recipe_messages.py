@@ -159,10 +159,14 @@ def found(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
-        return f"the text `{value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + '...'}`"
+        return f"the text `{_start(value)}`"
     if isinstance(value, (int, float)):
-        return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+        return f"`{value:g}`" if isinstance(value, float) else f"`{_start(str(value))}`"
     return "a list" if isinstance(value, (list, tuple)) else "a block of keys"
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def _unknown_key(path: KeyPath) -> tuple[str, str]:

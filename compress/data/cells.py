@@ -50,6 +50,8 @@ def number_of(value: Any) -> tuple[float, str]:
     if isinstance(value, str) and not value.strip():
         return 0.0, "is empty"
     try:
+        if isinstance(value, str) and "_" in value:  # Python's own notation: 1_000
+            raise ValueError
         number = float(value)
     except (ValueError, OverflowError):
         comma = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value.strip())

@@ -98,6 +98,7 @@ def test_whole_floats_in_a_list_are_whole_numbers(write: Write) -> None:
 def test_what_only_looks_like_a_number_is_refused(write: Write, value: str) -> None:
     (problem,) = problems(write(SMALL + f"seed: {value}\n"))
     assert problem.startswith("my-run.yaml:3: seed: expected a whole number")
+    assert len(problem) < 200
 
 
 def test_size_is_no_block(write: Write) -> None:

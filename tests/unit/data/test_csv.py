@@ -189,6 +189,7 @@ def test_a_text_can_be_regressed_on(load) -> None:
     ("row", "message"),
     [
         ("1,x,2", "data.csv:22: `b` is no number: 'x'"),
+        ("1,1_000,2", "data.csv:22: `b` is no number: '1_000'"),
         ("1,,2", "data.csv:22: `b` is empty"),
         ("1,nan,2", "data.csv:22: `b` is not finite"),
         ("1,1e300,2", "data.csv:22: `b` is not finite, or too large"),
