@@ -49,9 +49,9 @@ def number_of(value: Any) -> tuple[float, str]:
         return 0.0, f"is no number: {shown(value)}"
     if isinstance(value, str) and not value.strip():
         return 0.0, "is empty"
+    if isinstance(value, str) and "_" in value:  # only Python writes 1_000
+        return 0.0, f"is no number: {shown(value)}"
     try:
-        if isinstance(value, str) and "_" in value:  # Python's own notation: 1_000
-            raise ValueError
         number = float(value)
     except (ValueError, OverflowError):
         comma = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value.strip())

@@ -166,6 +166,8 @@ def _numbers(cells: list[Any]) -> NDArray[np.float32] | None:
     """Returns cells as numbers, None where one of them is none."""
     if not all(type(cell) in (str, int, float) for cell in cells):
         return None
+    if any("_" in cell for cell in cells if isinstance(cell, str)):  # NumPy reads 1_000 as Python does
+        return None
     try:
         with np.errstate(over="ignore"):
             values = np.array(cells).astype(np.float64).astype(np.float32)

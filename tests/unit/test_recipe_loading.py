@@ -94,7 +94,7 @@ def test_whole_floats_in_a_list_are_whole_numbers(write: Write) -> None:
     assert load_recipe(write(SMALL + "data: {image_size: [28.0, 20]}\n")).data.image_size == (28, 20)
 
 
-@pytest.mark.parametrize("value", ["true", '"5"', "2.5", "[5]", "five"])
+@pytest.mark.parametrize("value", ["true", '"5"', "2.5", "[5]", "five", "1.0e+300"])
 def test_what_only_looks_like_a_number_is_refused(write: Write, value: str) -> None:
     (problem,) = problems(write(SMALL + f"seed: {value}\n"))
     assert problem.startswith("my-run.yaml:3: seed: expected a whole number")
