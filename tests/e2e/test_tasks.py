@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stand_ins import stand_in_bert, stand_in_texts
 
 from compress.artifact import Store
 from compress.errors import ExitCode
@@ -136,3 +137,27 @@ def test_text(
     written = answer(tmp_path / "run", "prompt.txt", capsys, monkeypatch)
     assert written.startswith("the cat sat on ")
     assert len(written.removesuffix(os.linesep)) == 15 + 200
+
+
+def test_a_hugging_face_model_is_quantized_itself_but_for_its_norms(tmp_path: Path, store: Store) -> None:
+    texts = [part.removeprefix("data.").split("=") for part in stand_in_texts(tmp_path)]
+    report = carried_out(
+        tmp_path, store, task="text-classification",
+        data={"source": "csv", "text": "Text", "label": "Category", "length": 12, **dict(texts)},
+        teacher={"model": f"hf/{stand_in_bert(tmp_path / 'bert')}", "args": {"length": 12}, "train": {"epochs": 1}},
+        quantize={"mode": "qat", "train": {"epochs": 1}},
+    )  # fmt: skip
+    norms = report["quantization"]["float_norms"]
+    assert [name for name in norms if name.endswith("LayerNorm")] == [
+        "body.embeddings.LayerNorm",
+        "body.encoder.layer.0.attention.output.LayerNorm",
+        "body.encoder.layer.0.output.LayerNorm",
+    ]
+    census = report["verification"]["census"]
+    assert not census["not_int8"]
+    assert {item["dtype"] for item in census["allowed"]} == {"float32"}
+    assert census["ops"]["FULLY_CONNECTED"]["dtypes"] == {"int8": 7}
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "Norms, and sums they read, in float32" in page
+    # One row a norm, not one an operator.
+    assert len([line for line in page.splitlines() if "quantize.norms |" in line]) == len(norms)
