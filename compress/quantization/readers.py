@@ -24,7 +24,7 @@ LARGEST_SHARE = 255.0 / 256.0
 #: Share of a softmax's sum that raising the least outputs may add: an INT8 probability's step.
 ADDED_SHARE = 1.0 / 256.0
 _HALVINGS = 40
-#: Outputs that are looked at, at most, evenly spread: of a language model there are many.
+#: About how many outputs need be looked at, evenly spread: of a language model there are many.
 MOST_OUTPUTS = 2_000_000
 
 
@@ -100,8 +100,7 @@ def output_floor(outputs: NDArray[np.floating]) -> float:
     Args:
         outputs: (..., classes).
     """
-    rows = outputs.reshape(-1, outputs.shape[-1])
-    values = rows[:: max(outputs.size // MOST_OUTPUTS, 1)].astype(np.float64)
+    values = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
     most = values.max(1, keepdims=True)
     low, high = float(values.min()), float(most.min())
     exact = np.exp(values - most)

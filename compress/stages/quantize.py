@@ -17,7 +17,7 @@ from compress.quantization.clustering import CodebookSchedule, fit_codebooks
 from compress.quantization.graph import read_graph
 from compress.quantization.ladder import Built, Ladder, Rung, Widening
 from compress.quantization.norms import Norms, find_norms
-from compress.quantization.readers import cut_outputs, output_floor
+from compress.quantization.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
@@ -94,10 +94,22 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     spec = bench.recipe.quantize
     batches = calibration_batches(bench, spec) if spec is not None and twin.groups and bench.task.chooses else []
     if batches:
-        with torch.no_grad(), twin.floating():
-            outputs = torch.cat([twin(batch) for batch in batches]).float().cpu().numpy()
-        cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(outputs))
+        cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(float_outputs(twin, batches)))
     return Built(twin, structure, labels)
+
+
+@torch.no_grad()
+def float_outputs(twin: Twin, batches: list[torch.Tensor]) -> NDArray[np.float32]:
+    """Returns (answers, classes) of the float model; of a language model's tokens no more than serve as a sample."""
+    found = []
+    with twin.floating():
+        for batch in batches:
+            outputs = twin(batch)
+            rows = outputs.reshape(-1, outputs.shape[-1])
+            # All of them would be gigabytes, where there are many tokens to choose from.
+            found.append(rows[:: max(rows.numel() * len(batches) // MOST_OUTPUTS, 1)].float().cpu())
+    values: NDArray[np.float32] = torch.cat(found).numpy()
+    return values
 
 
 def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any]:
