@@ -51,8 +51,10 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         scheme = norms.scheme(scheme)
     model = build(bench, scheme)
     metrics = calibrate(bench, model.twin, spec)
-    if norms is not None:
+    if norms is not None and norms.layers:
         metrics["float_norms"] = list(norms.layers)
+    elif spec.norms == "float32":
+        bench.ctx.warn("quantize.norms: float32 changes nothing: the network has no layer norms.")
     curve: list[dict[str, Any]] = []
     judge: Judge | None = None
     enough = True

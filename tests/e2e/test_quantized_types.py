@@ -42,6 +42,15 @@ def test_a_run_in_other_integers(cook: Callable[..., Outcome], kitchen: Path, we
     assert ("a step is the output's scale" in told) == fixed
 
 
+def test_norms_that_are_not_there_are_told(cook: Callable[..., Outcome], kitchen: Path) -> None:
+    outcome = cook("quantize={mode: ptq, norms: float32, calibration_samples: 64}")
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    report = json.loads((kitchen / "run" / "report.json").read_text())
+    assert "quantize.norms: float32 changes nothing: the network has no layer norms." in report["warnings"]
+    assert "float_norms" not in report["quantization"]
+    assert report["verification"]["census"]["allowed"] == []
+
+
 def test_four_bits_can_be_trained(cook: Callable[..., Outcome], kitchen: Path) -> None:
     outcome = cook("quantize.weights=int4", "quantize.ranges=lsq")
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
