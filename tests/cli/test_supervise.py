@@ -48,10 +48,25 @@ sys.exit(main.main())
 """
 
 
-def later(number: int, delay_s: float = 1.0) -> threading.Thread:
-    thread = threading.Timer(delay_s, os.kill, (os.getpid(), number))
+def once(begun: Path, number: int) -> threading.Thread:
+    """Sends this process a signal as soon as the child has begun: earlier it would hit pytest itself."""
+
+    def send() -> None:
+        deadline = time.monotonic() + 30
+        while not begun.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if begun.exists():
+            os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
     thread.start()
     return thread
+
+
+def note(path: Path) -> None:
+    """Writes this process's number in one go."""
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
 
 
 def is_alive(process: int) -> bool:
@@ -85,24 +100,32 @@ def test_an_error_that_gets_out_of_the_child_is_an_internal_one(capfd: pytest.Ca
     capfd.readouterr()
 
 
-def test_interrupt_is_answered_by_the_child_where_it_can() -> None:
+def test_interrupt_is_answered_by_the_child_where_it_can(tmp_path: Path) -> None:
+    begun, answered = tmp_path / "begun", tmp_path / "answered"
+
     def work() -> int:
         try:
+            begun.touch()
             time.sleep(30)
         except KeyboardInterrupt:
+            answered.touch()
             return 130
         return 0
 
-    began = time.monotonic()
-    thread = later(signal.SIGINT)
+    thread = once(begun, signal.SIGINT)
     assert supervise.supervise(work) == 130
     thread.join()
-    assert time.monotonic() - began < 3
+    assert answered.exists()
 
 
-def test_interrupt_that_gets_out_of_the_child() -> None:
-    thread = later(signal.SIGINT)
-    assert supervise.supervise(lambda: time.sleep(30) or 0) == 130
+def test_interrupt_that_gets_out_of_the_child(tmp_path: Path) -> None:
+    def work() -> int:
+        (tmp_path / "begun").touch()
+        time.sleep(30)
+        return 0
+
+    thread = once(tmp_path / "begun", signal.SIGINT)
+    assert supervise.supervise(work) == 130
     thread.join()
 
 
@@ -138,18 +161,22 @@ def test_second_interrupt_does_not_cut_off_the_answer_to_the_first(tmp_path: Pat
     assert said.read_text() == "whole"
 
 
-def test_a_child_that_does_not_listen_is_ended_within_two_seconds() -> None:
+def test_a_child_that_does_not_listen_is_ended_all_the_same(tmp_path: Path) -> None:
+    noted, whole = tmp_path / "child", tmp_path / "whole"
+
     def work() -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        time.sleep(30)
+        note(noted)
+        time.sleep(60)
+        whole.touch()
         return 0
 
-    began = time.monotonic()
-    thread = later(signal.SIGINT)
+    thread = once(noted, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         supervise.supervise(work)
     thread.join()
-    assert time.monotonic() - began < 2.3  # of which 0.3 passed before
+    assert not is_alive(int(noted.read_text()))
+    assert not whole.exists()
 
 
 @pytest.mark.parametrize(
@@ -170,12 +197,12 @@ def test_termination_ends_the_child(tmp_path: Path) -> None:
     noted = tmp_path / "child"
 
     def work() -> int:
-        noted.write_text(str(os.getpid()))
+        note(noted)
         time.sleep(30)
         return 0
 
     before = signal.getsignal(signal.SIGTERM)
-    thread = later(signal.SIGTERM)
+    thread = once(noted, signal.SIGTERM)
     with pytest.raises(supervise.Terminated):
         supervise.supervise(work)
     thread.join()
