@@ -120,7 +120,7 @@ def _stub_stages(store: Path, recipe: Path) -> None:
 
     class Workbench:
         def __init__(self, ctx: Any, _store: Any) -> None:
-            self.ctx, self.results = ctx, {}
+            self.ctx, self.recipe, self.results = ctx, ctx.recipe, {}
 
     stages, preflight = ModuleType("compress.stages"), ModuleType("compress.stages.preflight")
     stages.Workbench = Workbench  # type: ignore[attr-defined]
