@@ -189,7 +189,7 @@ def allowed_table(report: Report) -> Table:
 
 
 def _norms_as_one(faults: Sequence[dict[str, Any]], norms: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Returns what is not INT8 with all operators of a norm, and their conversions, in one row."""
+    """Returns what is not INT8 with all tensors of a norm in one row."""
     rows: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     for fault in faults:
@@ -200,7 +200,7 @@ def _norms_as_one(faults: Sequence[dict[str, Any]], norms: Sequence[str] | None)
         if norm not in counts:
             rows.append({"op": norm, "layer": norm, "dtype": fault["dtype"], "why": "quantize.norms"})
         counts[norm] = counts.get(norm, 0) + 1
-    return [{**row, "op": counted(counts[row["op"]], "operator")} if row["op"] in counts else row for row in rows]
+    return [{**row, "op": counted(counts[row["op"]], "tensor")} if row["op"] in counts else row for row in rows]
 
 
 def _faults_table(faults: Sequence[dict[str, Any]]) -> Table:

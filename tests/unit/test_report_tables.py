@@ -189,4 +189,4 @@ def test_norms_in_float_are_one_row_each() -> None:
     quantization = {"activations": "int8", "mode": "ptq", "float_norms": ["a.norm", "a.add"]}
     report = sample.report(quantization=quantization, verification=VerificationSummary(True, census, ()))
     rows = [row[:2] for row in allowed_table(report).rows]
-    assert rows == [("2 operators", "a.norm"), ("MUL", "gate"), ("MUL", "a.norms")]
+    assert rows == [("2 tensors", "a.norm"), ("MUL", "gate"), ("MUL", "a.norms")]
