@@ -221,6 +221,7 @@ def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
     trains = "qat" in (spec.mode, spec.escalate)
     unused = {"norms"} | ({"train", "learn_from_teacher", "ranges"} if not trains else set())
     unused |= {key for key in ("max_drop_points", "escalate", "clusters") if getattr(spec, key) is None}
+    unused |= set() if spec.portable else {"portable"}
     parts: dict[str, Any] = {"quantize": spec.model_dump(mode="json", exclude=unused)}
     if recipe.float_norms:
         parts["quantize"]["norms"] = "float32"

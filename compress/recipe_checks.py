@@ -168,6 +168,19 @@ def _clusters(data: dict[str, Any]) -> Iterator[Finding]:
         yield ("quantize", "clusters"), message, "remove one of the two; `mode: qat` trains with clusters"
 
 
+def _portable(data: dict[str, Any]) -> Iterator[Finding]:
+    given = _block(data, "quantize")
+    if given.get("portable") is not True:
+        return
+    for key in ("weights", "activations"):
+        if given.get(key, "int8") != "int8":
+            message = f"is about INT8: it does not go with `{key}: {given[key]}`"
+            yield ("quantize", "portable"), message, f"remove it, or choose `{key}: int8`"
+    if given.get("clusters") is not None:
+        message = "does not go with `clusters`: both choose which integers weights may be"
+        yield ("quantize", "portable"), message, "remove one of the two"
+
+
 def _repairs_or_nothing(given: dict[str, Any]) -> str:
     """Returns the hint for a key that only repairs use; QAT has none."""
     return "remove it" if given.get("mode") == "qat" else "add for example `max_drop_points: 0.5`, or remove it"
@@ -291,6 +304,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _prune_target,
     _quantize,
     _clusters,
+    _portable,
     _types,
     _norms,
     _training,

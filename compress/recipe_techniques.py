@@ -209,6 +209,12 @@ class QuantizeSpec(Trains):
         "networks lose points in INT8 and none in float32, in about the same time. `null`: `float32` where the model "
         "that is quantized comes from `hf/` and activations are `int8`, else as the activations.",
     )
+    portable: bool = Field(
+        default=False,
+        description="Weights and biases are written so that convolutions and linear layers give the same integers on "
+        "every runtime: LiteRT, TensorFlow, tflite-runtime, TFLite Micro. They keep 7 bits, in steps of powers of two: "
+        "`qat` loses nothing by it, `ptq` of a large network may.",
+    )
     wide_macs: float = Field(
         default=0.1, gt=0, le=1, description="Largest share of the multiplications in layers that repairs keep wider."
     )

@@ -159,7 +159,7 @@ def _distillation(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, 
 
 
 def _quantization(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, Any] | None:
-    """Returns the quantize stage's figures, with what came of clustered weights where they were asked for."""
+    """Returns the quantize stage's figures, with what the file has of what was asked: clustered or portable weights."""
     if "quantize" not in results:
         return None
     figures: dict[str, Any] = dict(results["quantize"].metrics)
@@ -171,6 +171,8 @@ def _quantization(recipe: Recipe, results: dict[str, StageResult]) -> dict[str, 
             "unclustered_gzip_bytes": without["gzip_bytes"],
             "unclustered_zstd_bytes": without["zstd_bytes"],
         }
+    if recipe.quantize is not None and recipe.quantize.portable:
+        figures["parting"] = results["verify"].metrics["parting"]
     return figures
 
 

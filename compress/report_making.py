@@ -34,6 +34,11 @@ def _norms(layers: Sequence[str]) -> str:
     return f"{len(layers):,}" if len(layers) > LISTED else _listed(layers)
 
 
+def _alike(parting: Sequence[str]) -> str:
+    """Returns which operators give the same integers on every runtime."""
+    return "all operators" if not parting else f"all operators but {_norms(parting)}"
+
+
 def _clusters(clusters: dict[str, Any]) -> str:
     """Returns how many values weights have, and what the file would pack to without that."""
     gzip, zstd = (kib(clusters[f"unclustered_{kind}_bytes"]) for kind in ("gzip", "zstd"))
@@ -97,6 +102,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("clustered_validation_accuracy", "Validation accuracy, clustered but not trained", percent),
             ("clusters", "Clustered weights", _clusters),
             ("rungs", "Repairs, and what was still lost", _rungs),
+            ("parting", "The same integers on every runtime", _alike),
             ("float_norms", "Norms, and sums they read, in float32", _norms),
             ("wide_layers", "Layers kept wider", ", ".join),
             ("wide_macs_share", "Their share of the multiplications", _share),

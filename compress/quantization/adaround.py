@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 
-from compress.quantization.fake import weight_qmax
 from compress.quantization.graph import Node
 from compress.quantization.layers import Layer, walk
 from compress.quantization.ops import WEIGHTED, activate, symmetric_same
@@ -62,8 +61,7 @@ def learn_rounding(twin: Twin, x: torch.Tensor, *, iterations: int = ITERATIONS,
 def _round_layer(twin: Twin, layer: Layer, n: int, iterations: int, generator: torch.Generator) -> None:
     weight = twin.weights[str(n)].data
     axis = twin.graph.tensors[n].axis
-    qmax = weight_qmax(twin.graph.tensors[n])
-    scale = twin.weight_scale(n)
+    scale, qmax = twin.weight_grid(n)
     scale = scale.reshape([-1 if d == axis and len(scale) > 1 else 1 for d in range(weight.ndim)])
     steps = weight / scale
     floor = torch.floor(steps)

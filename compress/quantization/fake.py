@@ -53,13 +53,18 @@ def fake_dynamic(x: torch.Tensor, kept: int) -> torch.Tensor:
     return x + ((steps - zero_point) * scale - x.detach())
 
 
-def fake_bias(bias: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Returns the bias on the grid of its INT32 scales.
+def bias_steps(bias: torch.Tensor, scale: torch.Tensor, *, uneven: bool = False) -> torch.Tensor:
+    """Returns the integers of a bias, float64: the nearest ones, or the nearest odd ones, of two the larger."""
+    exact = bias.detach().double() / scale.double()  # the 32 bits of the integer do not fit a float
+    return 2.0 * torch.floor(exact / 2.0) + 1.0 if uneven else torch.round(exact)
+
+
+def fake_bias(bias: torch.Tensor, scale: torch.Tensor, *, uneven: bool = False) -> torch.Tensor:
+    """Returns the bias on the grid of its INT32 scales, or on the odd multiples of these.
 
     Fine as that grid is, a twin without it is a step away from the kernels in one value of a thousand.
     """
-    exact = bias.detach().double()  # the 32 bits of the integer do not fit a float
-    rounded = (torch.round(exact / scale.double()) * scale.double()).float()
+    rounded = (bias_steps(bias, scale, uneven=uneven) * scale.double()).float()
     return bias + (rounded - bias.detach())
 
 

@@ -23,6 +23,10 @@ CELL = 6.0
 LARGEST_SHARE = 255.0 / 256.0
 #: Share of a softmax's sum that raising the least outputs may add: an INT8 probability's step.
 ADDED_SHARE = 1.0 / 256.0
+#: Up to so many classes nothing but the answer counts.
+FEW_CLASSES = 100
+#: Between outputs and those raised, on average: a fiftieth of what INT8 itself takes off the cosine of a large network.
+LEAST_COSINE = 0.9998
 _HALVINGS = 40
 #: About how many outputs need be looked at, evenly spread: of a language model there are many.
 MOST_OUTPUTS = 2_000_000
@@ -95,18 +99,30 @@ def output_floor(outputs: NDArray[np.floating]) -> float:
     """Returns how far outputs among which the largest counts may be raised from below, so that a range ends there.
 
     What is far below the largest output has no chance, and the steps spent on it are missing where two classes are
-    close. No sample's softmax sum grows by more than ADDED_SHARE.
+    close. No sample's softmax sum grows by more than ADDED_SHARE. Of many classes the next best answers count too, and
+    outputs as vectors: those raised must have a mean cosine of LEAST_COSINE or more to those that were.
 
     Args:
         outputs: (..., classes).
     """
     values = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
     most = values.max(1, keepdims=True)
-    low, high = float(values.min()), float(most.min())
-    exact = np.exp(values - most)
-    sums = exact.sum(1)
+    low = float(values.min())
+    sums = np.exp(values - most).sum(1)
+    norms = np.linalg.norm(values, axis=1)
+
+    def harmless(floor: float) -> bool:
+        raised = np.maximum(values, floor)
+        added = np.exp(raised - most).sum(1) - sums
+        fits = bool((added <= ADDED_SHARE * sums).all())
+        if not fits or values.shape[1] <= FEW_CLASSES:
+            return fits
+        lengths = norms * np.linalg.norm(raised, axis=1)
+        cosines = np.divide((raised * values).sum(1), lengths, out=np.ones_like(lengths), where=lengths > 0)
+        return float(cosines.mean()) >= LEAST_COSINE
+
+    high = float(most.min())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        added = np.exp(np.maximum(values, middle) - most).sum(1) - sums
-        low, high = (middle, high) if (added <= ADDED_SHARE * sums).all() else (low, middle)
+        low, high = (middle, high) if harmless(middle) else (low, middle)
     return low

@@ -21,54 +21,44 @@ from torch import nn
 
 from compress.errors import ModelError
 from compress.quantization.batches import Way, compute, compute_each, find_way, run_batch
-from compress.quantization.clustering import codebooks_as_json, fake_clustered, restore_codebooks
+from compress.quantization.clustering import codebooks_as_json, restore_codebooks
 from compress.quantization.exchange import find_biases, find_dynamic, load_constants
-from compress.quantization.fake import (
-    fake_bias,
-    fake_constant,
-    fake_dynamic,
-    fake_weight,
-    symmetric_scale,
-    weight_qmax,
-)
+from compress.quantization.fake import fake_constant, fake_dynamic
 from compress.quantization.graph import Graph, Node, last_uses, read_graph
 from compress.quantization.kernels import KERNELS, as_the_kernel
 from compress.quantization.learned import LearnedScales
 from compress.quantization.ops import is_narrow_stride, require_known
+from compress.quantization.portable import find_portable
 from compress.quantization.ranges import INT8, RangeGroup, floor_scales, ranges_as_json, restore_ranges
 from compress.quantization.tying import tied_groups
+from compress.quantization.weight_grids import WeightGrids
 from compress.quantization.writing import quantized_constants, write_into
 
-#: An INT32 bias must leave room for the sum of products that is added to it.
-BIAS_LIMIT = float(2**30)
-INT32_BITS = 32
 
-
-class Twin(nn.Module):
+class Twin(WeightGrids):
     """A fake-quantized torch model of an INT8 flatbuffer.
 
     The forward pass takes the network's own input (N, C, H, W for pictures) or, with `flatbuffer_layout`, the
     flatbuffer's (N, H, W, C), and returns float32 outputs on the INT8 grid.
 
     Attributes:
-        graph: The flatbuffer's operators and tensors.
-        groups: Activation ranges; each is shared by the tensors that carry one scale.
         dynamic: Indices of nodes that quantize their inputs on the fly -> whether row by row.
-        codebooks: Weight tensor's number -> the only integers it may have; others are rounded to all there are.
         has_narrow_stride: Whether it must be trained by `safe_kernels`.
         constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
-        quantizing: Whether values and weights are fake-quantized; off, the twin is the float model.
         spared: Indices of nodes that are float all the same: neither their weights nor their outputs are quantized.
     """
 
-    def __init__(self, quantized: schema.ModelT, floating: schema.ModelT, labels: list[str]) -> None:
+    def __init__(
+        self, quantized: schema.ModelT, floating: schema.ModelT, labels: list[str], *, portable: bool = False
+    ) -> None:
         """Builds the twin.
 
         Args:
             quantized: The INT8 flatbuffer: structure, and scales to start from.
             floating: The float32 flatbuffer it was made from: the weights.
             labels: A unique layer name per operator of `quantized`.
+            portable: Whether weights are to lie where all runtimes' kernels round alike.
 
         Raises:
             VerificationError: An operator cannot be simulated.
@@ -94,39 +84,9 @@ class Twin(nn.Module):
         self.last_use = last_uses(self.graph)
         self.dynamic = find_dynamic(self.graph, self.group_of)
         self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
+        self.portable = find_portable(self.graph, self.groups, self.group_of) if portable else {}
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------
-
-    def weight_scale(self, n: int) -> torch.Tensor:
-        """Returns the scales of a weight tensor: largest magnitude per channel / 127 or 7 (symmetric, narrow range).
-
-        A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
-        runtimes refuse such a file); its scale is raised until the bias fits.
-        """
-        spec = self.graph.tensors[n]
-        scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None, weight_qmax(spec))
-        for bias, (owner, source) in self.biases.items():
-            if owner == n and source in self.group_of and self.graph.tensors[bias].bits <= INT32_BITS:
-                least = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
-                scale = torch.maximum(scale, least if len(scale) > 1 else least.amax().reshape(1))
-        return scale
-
-    def bias_scale(self, n: int) -> torch.Tensor:
-        """Returns the scales of a bias tensor: those of its weights times the input's, as the kernels require."""
-        owner, source = self.biases[n]
-        return (self.weight_scale(owner).double() * self.groups[self.group_of[source]].scale).float()
-
-    def fake_weight(self, n: int) -> torch.Tensor:
-        """Returns a weight or bias on its grid."""
-        weight: torch.Tensor = self.weights[str(n)]
-        spec = self.graph.tensors[n]
-        if not self.quantizing or not spec.quantized:
-            return weight
-        if n in self.codebooks:
-            return fake_clustered(weight, self.weight_scale(n), spec.axis, self.codebooks[n])
-        if n not in self.biases:
-            return fake_weight(weight, self.weight_scale(n), spec.axis, weight_qmax(spec))
-        return fake_bias(weight, self.bias_scale(n)) if self.biases[n][1] in self.group_of else weight
 
     def on_grid(self, n: int, x: torch.Tensor) -> torch.Tensor:
         """Returns the values of activation `n` on its INT8 grid."""
@@ -172,12 +132,19 @@ class Twin(nn.Module):
         """
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         with self._sparing(node):
-            if self.quantizing and node.op in KERNELS:
+            if self.quantizing and node.op in KERNELS and (node.op != "ADD" or self._adds_integers(arguments, each)):
                 ends = (*node.inputs, node.outputs[0])
                 ranges = [self.groups[self.group_of[n]] for n in ends if n in self.group_of]
                 if len(ranges) == len(ends) and all(group.dtype == INT8 for group in ranges):
-                    outputs = (as_the_kernel(node, outputs[0], arguments[0], ranges),)
+                    outputs = (as_the_kernel(node, outputs[0], arguments, ranges),)
             return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
+
+    def _adds_integers(self, arguments: list[torch.Tensor], each: list[bool] | None) -> bool:
+        """Returns whether sums are to be rounded as the kernel does, which needs inputs on their grids.
+
+        In training the 21 bits of its factors make no difference; a difference they do make is of 1 value in 100,000.
+        """
+        return not self.training and not self.spared and (each is None or arguments[0].ndim == arguments[1].ndim)
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
         """Returns a node's inputs in order: activations from `values`, weights fake-quantized, constants."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from compress.errors import ModelError
 from compress.quantization.exchange import replace_values, set_quantization
+from compress.quantization.fake import bias_steps
 
 if TYPE_CHECKING:
     from compress.quantization.twin import Twin
@@ -41,11 +42,9 @@ def quantized_constants(twin: Twin) -> dict[int, tuple[NDArray[Any], NDArray[np.
         spec = twin.graph.tensors[n]
         if not spec.quantized or owner not in result:
             continue
-        scales = twin.bias_scale(n).cpu().numpy()
-        info = np.iinfo(spec.dtype)
-        values = twin.weights[str(n)].detach().cpu().numpy().astype(np.float64)
-        steps = np.rint(values / scales.astype(np.float64))
-        result[n] = (np.clip(steps, info.min, info.max).astype(spec.dtype), scales)
+        scales, info = twin.bias_scale(n), np.iinfo(spec.dtype)
+        steps = bias_steps(twin.weights[str(n)], scales, uneven=owner in twin.portable).cpu().numpy()
+        result[n] = (np.clip(steps, info.min, info.max).astype(spec.dtype), scales.cpu().numpy())
     return result
 
 

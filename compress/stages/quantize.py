@@ -19,6 +19,7 @@ from compress.quantization.ladder import Built, Ladder, Rung, Widening
 from compress.quantization.norms import Norms, find_norms
 from compress.quantization.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from compress.quantization.scheme import Scheme
+from compress.quantization.settling import settle
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.quantization.tying import share_biases
@@ -69,7 +70,9 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         if judge is not None:
             close_ladder(bench, model.twin, spec, judge, metrics)
     twin = model.twin.eval()
-    metrics |= {"mode": spec.mode, "weights": spec.weights, "activations": spec.activations}
+    if spec.portable:
+        settle(twin)
+    metrics |= {"mode": spec.mode, "weights": spec.weights, "activations": spec.activations, "portable": spec.portable}
     metrics |= validation_figures(bench, twin)
     save_twin(twin.to("cpu"), model.structure, model.labels, work)
     write_json(work / CURVE, curve)
@@ -92,8 +95,9 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     labels = operator_labels(model, bench.load(stage))
     if share_biases(model, labels):
         structure = write_model(model)
-    twin = Twin(read_model(structure), read_model(floating), labels).to(bench.device).eval()
     spec = bench.recipe.quantize
+    portable = spec is not None and spec.portable
+    twin = Twin(read_model(structure), read_model(floating), labels, portable=portable).to(bench.device).eval()
     batches = calibration_batches(bench, spec) if spec is not None and twin.groups and bench.task.chooses else []
     if batches:
         cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(float_outputs(twin, batches)))
@@ -260,14 +264,19 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, A
 
     learned = twin.learn_scales() if spec.ranges == "lsq" else None
     codebooks = CodebookSchedule(twin, spec.clusters, TRACKING_SHARE) if spec.clusters is not None else None
+    settled = False
 
     def at_progress(progress: float) -> None:
+        nonlocal settled
         if codebooks is not None:
             codebooks.at(progress)
         if learned is None:
             twin.track_ranges(RANGE_MOMENTUM if progress < TRACKING_SHARE else None)
         else:  # a training that has diverged may go back to where they were still learned
             twin.learned = learned if progress < TRACKING_SHARE else None
+        if spec.portable and progress >= TRACKING_SHARE and not settled:
+            settle(twin)  # now, so that what is left of the training makes up for it
+        settled = progress >= TRACKING_SHARE
 
     def after_step(_optimizer: torch.optim.Optimizer) -> None:
         twin.apply_masks()

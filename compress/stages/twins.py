@@ -53,7 +53,8 @@ def load_twin(quantized: StageResult, floating: Path) -> Twin:
         floating: The float flatbuffer it started from.
     """
     labels = json.loads(quantized.path(LABELS).read_text())
-    twin = Twin(read_model(quantized.path(STRUCTURE)), read_model(floating), labels)
+    portable = bool(quantized.metrics.get("portable", False))
+    twin = Twin(read_model(quantized.path(STRUCTURE)), read_model(floating), labels, portable=portable)
     load_weights(twin, quantized.path(WEIGHTS))
     twin.load_ranges(json.loads(quantized.path(RANGES).read_text()))
     return twin.eval()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compress.artifact import write_json
 from compress.quantization.norms import norm_operators
+from compress.quantization.settling import parting_layers
 from compress.quantization.support import becomes_integer
 from compress.recipe import QuantizeSpec
 from compress.stages.analysis import analyse_run
@@ -69,6 +70,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
                 f"a weight tensor has {metrics['most_values']} values in the file, but {spec.clusters} at most were "
                 "asked (quantize.clusters)"
             )
+    if spec.portable:
+        metrics["parting"] = parting_layers(model, labels)
     metrics["streaming"] = check_step(bench, reasons)
     zeros = metrics["sparsity"] = sparsity(bench, path)
     if zeros is not None and zeros["zeros_in_file"] < zeros["masked_weights"]:

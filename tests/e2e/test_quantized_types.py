@@ -51,6 +51,21 @@ def test_norms_that_are_not_there_are_told(cook: Callable[..., Outcome], kitchen
     assert report["verification"]["census"]["allowed"] == []
 
 
+@pytest.mark.parametrize("ranges", ["ema", "lsq"])
+def test_a_portable_file_is_the_same_on_two_runtimes(cook: Callable[..., Outcome], kitchen: Path, ranges: str) -> None:
+    outcome = cook("quantize.portable=true", f"quantize.ranges={ranges}", "benchmark.runtimes=[litert, tensorflow]")
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    report = json.loads((kitchen / "run" / "report.json").read_text())
+    assert report["quantization"]["portable"] is True
+    assert report["quantization"]["parting"] == []
+    assert report["verification"]["twin"]["max_steps"] == 0.0
+    assert [proof["bit_exact"] for proof in report["runtimes"]] == [100.0]
+    assert report["models"][-1]["accuracy"] > 60.0
+    told = (kitchen / "run" / "report.md").read_text()
+    assert "The same integers on every runtime" in told
+    assert "all operators" in told
+
+
 def test_four_bits_can_be_trained(cook: Callable[..., Outcome], kitchen: Path) -> None:
     outcome = cook("quantize.weights=int4", "quantize.ranges=lsq")
     assert outcome.exit_code == ExitCode.DONE, outcome.messages

@@ -93,6 +93,10 @@ def test_what_works_is_not_blamed(data: dict[str, Any]) -> None:
         ({"teacher": TEACHER, "quantize": {"mode": "qat", "max_drop_points": 1}}, ["quantize.max_drop_points"]),
         ({"teacher": TEACHER, "quantize": {"clusters": 16, "weights": "int4"}}, ["quantize.clusters"]),
         ({"teacher": TEACHER, "quantize": {"clusters": 16, "max_drop_points": 1}}, ["quantize.clusters"]),
+        ({"teacher": TEACHER, "quantize": {"portable": True, "weights": "int4"}}, ["quantize.portable"]),
+        ({"teacher": TEACHER, "quantize": {"portable": True, "activations": "int16"}}, ["quantize.portable"]),
+        ({"teacher": TEACHER, "quantize": {"portable": True, "clusters": 16}}, ["quantize.portable"]),
+        ({"teacher": TEACHER, "quantize": {"portable": False, "clusters": 16}}, []),
         ({"teacher": {"model": "keras/t.keras"}}, ["teacher.model"]),
         ({"teacher": TEACHER, "student": {"model": "keras/t.keras"}}, ["student.model"]),
         (

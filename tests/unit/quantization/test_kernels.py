@@ -89,7 +89,7 @@ def test_leaky_relu_is_the_kernels_for_every_value(
     found = run_kernel(content, EVERY_VALUE[None])[0]
     x = torch.from_numpy((EVERY_VALUE.astype(np.float64) - zero_point) * source.scale).float()
     plain = torch.where(x >= 0, x, x * alpha)
-    y = as_the_kernel(node("LEAKY_RELU", alpha=alpha), plain, x, [source, target])
+    y = as_the_kernel(node("LEAKY_RELU", alpha=alpha), plain, [x], [source, target])
     steps = np.clip(np.rint(y.double().numpy() / target.scale) + target_zero, -128, 127)
     exact = ratio >= 2 * SMALLEST_SLOPE and alpha / ratio >= 2 * SMALLEST_SLOPE
     assert np.abs(steps - found).max() <= (0 if exact else 1)
@@ -135,7 +135,7 @@ def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     found = run_kernel(content, raw).ravel()
     group = grid(0.1, zero_point)
     x = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(group.scale))
-    y = as_the_kernel(node("AVERAGE_POOL_2D"), x.mean(1), x, [group, group]).numpy().ravel()
+    y = as_the_kernel(node("AVERAGE_POOL_2D"), x.mean(1), [x], [group, group]).numpy().ravel()
     np.testing.assert_array_equal(np.rint(y / group.scale) + zero_point, found)
     to_even = np.rint(raw.astype(np.float64).mean(1)).ravel()
     assert (to_even != found).mean() > 0.4
@@ -150,7 +150,7 @@ def test_conversions_multiply_by_whole_256ths(source: tuple[float, int], target:
     made = [int8(1, 256, scale=scale, zero_point=zero_point) for scale, zero_point in (source, target)]
     found = run_kernel(make_bytes(made, [Op("QUANTIZE", (0,), (1,))]), EVERY_VALUE[None])[0]
     x = torch.from_numpy((EVERY_VALUE.astype(np.float32) - before.zero_point) * np.float32(before.scale))
-    y = as_the_kernel(node("QUANTIZE"), x, x, [before, after]).double().numpy()
+    y = as_the_kernel(node("QUANTIZE"), x, [x], [before, after]).double().numpy()
     np.testing.assert_array_equal(np.clip(np.rint(y / after.scale) + after.zero_point, -128, 127), found)
 
 
@@ -169,7 +169,7 @@ def test_products_of_two_activations_are_rounded_twice(scale: float) -> None:
         torch.from_numpy((raw.astype(np.float32) - group.zero_point) * np.float32(group.scale))
         for raw, group in zip((first, second), ranges, strict=False)
     )
-    y = as_the_kernel(node("BATCH_MATMUL"), a @ b, a, ranges).double().numpy()
+    y = as_the_kernel(node("BATCH_MATMUL"), a @ b, [a, b], ranges).double().numpy()
     np.testing.assert_array_equal(np.clip(np.rint(y / ranges[2].scale) + 11, -128, 127), found)
 
 
@@ -177,8 +177,9 @@ def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:
         x = torch.linspace(-1, 1, 9, requires_grad=True)
-        ranges = [group] * (3 if op == "BATCH_MATMUL" else 2)
-        as_the_kernel(node(op, alpha=0.1), 3 * x, x, ranges).sum().backward()
+        inputs = [x, 2 * x] if op in ("ADD", "BATCH_MATMUL") else [x]
+        made = node(op, alpha=0.1, fusedActivationFunction=0)
+        as_the_kernel(made, 3 * x, inputs, [group] * (len(inputs) + 1)).sum().backward()
         torch.testing.assert_close(x.grad, torch.full((9,), 3.0))
 
 

@@ -10,7 +10,16 @@ import torch
 
 from compress.quantization.graph import read_graph
 from compress.quantization.ranges import QMAX, RangeGroup, scale_and_zero_point
-from compress.quantization.readers import ADDED_SHARE, CELL, SATURATED_AT, cut_outputs, mark_readers, output_floor
+from compress.quantization.readers import (
+    ADDED_SHARE,
+    CELL,
+    FEW_CLASSES,
+    LEAST_COSINE,
+    SATURATED_AT,
+    cut_outputs,
+    mark_readers,
+    output_floor,
+)
 from compress.quantization.twin import Twin
 from compress.tflite.flatbuffer import read_model
 
@@ -128,6 +137,23 @@ def test_outputs_far_below_the_largest_are_cut_off() -> None:
     other = marked(made, [Op("ABS", (0,), (1,))])
     other.load_ranges(twin.ranges())
     assert group_of(other, 1) == group_of(twin, 1)
+
+
+def test_of_many_classes_outputs_stay_what_they_are_as_vectors() -> None:
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(0.0, 3.0, (60, 1000)).astype(np.float32)
+    outputs[np.arange(60), np.arange(60)] = 25.0
+
+    def cosine(floor: float) -> float:
+        raised = np.maximum(outputs, floor)
+        lengths = np.linalg.norm(raised, axis=1) * np.linalg.norm(outputs, axis=1)
+        return float(((raised * outputs).sum(1) / lengths).mean())
+
+    few, many = output_floor(outputs[:, :FEW_CLASSES]), output_floor(outputs)
+    assert cosine(many) == pytest.approx(LEAST_COSINE, abs=1e-6)
+    assert outputs.min() < many < few
+    assert cosine(few) < 0.9
+    assert np.isfinite(output_floor(np.zeros((3, 1000), np.float32)))
 
 
 def test_an_output_that_is_read_on_or_on_a_fixed_grid_is_not() -> None:

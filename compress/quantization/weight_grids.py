@@ -1,0 +1,84 @@
+"""The grids that a twin's weights and biases lie on."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from compress.quantization.clustering import fake_clustered
+from compress.quantization.fake import fake_bias, fake_weight, symmetric_scale, weight_qmax
+from compress.quantization.graph import Graph
+from compress.quantization.portable import LARGEST, UNIT, below_powers
+from compress.quantization.ranges import RangeGroup
+
+#: An INT32 bias must leave room for the sum of products that is added to it.
+BIAS_LIMIT = float(2**30)
+INT32_BITS = 32
+
+
+class WeightGrids(nn.Module):
+    """The part of a twin that knows its weights.
+
+    Attributes:
+        graph: The flatbuffer's operators and tensors.
+        groups: Activation ranges; each is shared by the tensors that carry one scale.
+        group_of: Tensor number -> number of its group.
+        quantizing: Whether values and weights are fake-quantized; off, the twin is the float model.
+        weights: Tensor number, as text -> float values of a weight or bias, as the flatbuffer lays them out.
+        biases: Bias tensor's number -> its weights' and its input's.
+        codebooks: Weight tensor's number -> the only integers it may have; others are rounded to all there are.
+        portable: Weight tensor that lies where all kernels round alike -> groups of its layer's input and output.
+    """
+
+    graph: Graph
+    groups: list[RangeGroup]
+    group_of: dict[int, int]
+    quantizing: bool
+    weights: nn.ParameterDict
+    biases: dict[int, tuple[int, int]]
+    codebooks: dict[int, torch.Tensor]
+    portable: dict[int, tuple[int, int]]
+
+    def weight_scale(self, n: int) -> torch.Tensor:
+        """Returns the scales of a weight tensor: largest magnitude per channel / 127, 126 (portable) or 7 (symmetric).
+
+        A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
+        runtimes refuse such a file); its scale is raised until the bias fits.
+        """
+        spec = self.graph.tensors[n]
+        qmax = LARGEST if n in self.portable else weight_qmax(spec)
+        scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None, qmax)
+        for bias, (owner, source) in self.biases.items():
+            if owner == n and source in self.group_of and self.graph.tensors[bias].bits <= INT32_BITS:
+                least = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
+                scale = torch.maximum(scale, least if len(scale) > 1 else least.amax().reshape(1))
+        if n in self.portable:
+            source, sink = self.portable[n]
+            return below_powers(scale, self.groups[source].scale / self.groups[sink].scale)
+        return scale
+
+    def weight_grid(self, n: int) -> tuple[torch.Tensor, int]:
+        """Returns the steps between the values that a weight tensor may have, and how many of them each way."""
+        if n in self.portable:
+            return UNIT * self.weight_scale(n), LARGEST // UNIT
+        return self.weight_scale(n), weight_qmax(self.graph.tensors[n])
+
+    def bias_scale(self, n: int) -> torch.Tensor:
+        """Returns the scales of a bias tensor: those of its weights times the input's, as the kernels require."""
+        owner, source = self.biases[n]
+        return (self.weight_scale(owner).double() * self.groups[self.group_of[source]].scale).float()
+
+    def fake_weight(self, n: int) -> torch.Tensor:
+        """Returns a weight or bias on its grid."""
+        weight: torch.Tensor = self.weights[str(n)]
+        spec = self.graph.tensors[n]
+        if not self.quantizing or not spec.quantized:
+            return weight
+        if n in self.codebooks:
+            return fake_clustered(weight, self.weight_scale(n), spec.axis, self.codebooks[n])
+        if n not in self.biases:
+            step, qmax = self.weight_grid(n)
+            return fake_weight(weight, step, spec.axis, qmax)
+        if self.biases[n][1] not in self.group_of:
+            return weight
+        return fake_bias(weight, self.bias_scale(n), uneven=self.biases[n][0] in self.portable)
