@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from compress.quantization.clustering import fake_clustered
-from compress.quantization.fake import fake_bias, fake_weight, symmetric_scale, weight_qmax
+from compress.quantization.fake import MIN_WEIGHT_SCALE, fake_bias, fake_weight, symmetric_scale, weight_qmax
 from compress.quantization.graph import Graph
 from compress.quantization.portable import LARGEST, UNIT, below_powers
 from compress.quantization.ranges import RangeGroup
@@ -48,14 +48,27 @@ class WeightGrids(nn.Module):
         spec = self.graph.tensors[n]
         qmax = LARGEST if n in self.portable else weight_qmax(spec)
         scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None, qmax)
+        least = torch.full_like(scale, MIN_WEIGHT_SCALE)
         for bias, (owner, source) in self.biases.items():
             if owner == n and source in self.group_of and self.graph.tensors[bias].bits <= INT32_BITS:
-                least = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
-                scale = torch.maximum(scale, least if len(scale) > 1 else least.amax().reshape(1))
-        if n in self.portable:
-            source, sink = self.portable[n]
-            return below_powers(scale, self.groups[source].scale / self.groups[sink].scale)
-        return scale
+                fits = self.weights[str(bias)].detach().abs() / (self.groups[self.group_of[source]].scale * BIAS_LIMIT)
+                least = torch.maximum(least, fits if len(scale) > 1 else fits.amax().reshape(1))
+        scale = torch.maximum(scale, least)
+        return self._portable_scale(n, scale, least) if n in self.portable else scale
+
+    def _portable_scale(self, n: int, scale: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+        """Returns scales for which all kernels round alike: of the two next to `scale` the one of smaller error.
+
+        The lower one clips the largest weights, which is worth it where these are just beyond its reach.
+        """
+        source, sink = self.portable[n]
+        high = below_powers(scale, self.groups[source].scale / self.groups[sink].scale)
+        weight, axis = self.weights[str(n)].detach(), self.graph.tensors[n].axis
+        axes = [d for d in range(weight.ndim) if d != axis or len(high) == 1]
+        both = [high, high / 2]  # halved, a multiplier is as far below the next power of two
+        fakes = (fake_weight(weight, UNIT * one, axis, LARGEST // UNIT) for one in both)
+        errors = [(fake - weight).square().sum(axes).reshape(-1) for fake in fakes]
+        return torch.where((errors[1] < errors[0]) & (both[1] >= least), both[1], both[0])
 
     def weight_grid(self, n: int) -> tuple[torch.Tensor, int]:
         """Returns the steps between the values that a weight tensor may have, and how many of them each way."""

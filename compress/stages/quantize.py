@@ -17,6 +17,7 @@ from compress.quantization.clustering import CodebookSchedule, fit_codebooks
 from compress.quantization.graph import read_graph
 from compress.quantization.ladder import Built, Ladder, Rung, Widening
 from compress.quantization.norms import Norms, find_norms
+from compress.quantization.pooling import pool_means
 from compress.quantization.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from compress.quantization.scheme import Scheme
 from compress.quantization.settling import settle
@@ -90,13 +91,13 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     """Returns the quantized model of a scheme, its ranges not calibrated."""
     stage = final_stage(bench.recipe)
     floating = bench.float_flatbuffer(stage).read_bytes()
-    structure = quantized_structure(floating, scheme)
+    spec = bench.recipe.quantize
+    portable = spec is not None and spec.portable
+    structure = quantized_structure(pool_means(floating) if portable else floating, scheme)
     model = read_model(structure)
     labels = operator_labels(model, bench.load(stage))
     if share_biases(model, labels):
         structure = write_model(model)
-    spec = bench.recipe.quantize
-    portable = spec is not None and spec.portable
     twin = Twin(read_model(structure), read_model(floating), labels, portable=portable).to(bench.device).eval()
     batches = calibration_batches(bench, spec) if spec is not None and twin.groups and bench.task.chooses else []
     if batches:

@@ -16,6 +16,7 @@ from torch import nn
 from compress.quantization.adaround import learn_rounding
 from compress.quantization.graph import Node
 from compress.quantization.kernels import as_the_kernel
+from compress.quantization.pooling import pool_means
 from compress.quantization.portable import BELOW, below_powers
 from compress.quantization.ranges import RangeGroup
 from compress.quantization.settling import FARTHEST, count_parting, parting_layers, reference_sum, settle
@@ -28,7 +29,7 @@ from compress.tflite.sparse import densified
 from compress.tflite.views import op_name
 
 from ..converted_net import Converted, images
-from ..made_flatbuffer import Op, int8, make_bytes
+from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 SHAPE = (3, 12, 12)
 PAIRS = np.stack(np.meshgrid(np.arange(-128, 128), np.arange(-128, 128), indexing="ij")).reshape(2, 1, -1)
@@ -261,3 +262,88 @@ def test_layers_that_cannot_be_written_so_are_left_and_named(tmp_path: Path) -> 
     named = [node.label for node in linear if len(node.inputs) < 3 or node.inputs[2] < 0]
     assert left == named
     assert len(twin.portable) == len(linear) - len(named)
+
+
+class Means(nn.Module):
+    """A gate, whose mean keeps its axes, and a mean before a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        x = self.second(x * torch.sigmoid(x.mean((2, 3), keepdim=True)))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_means_over_maps_become_pools(tmp_path: Path) -> None:
+    path = tmp_path / "means.tflite"
+    convert(Means().eval(), SHAPE, path)
+    content = path.read_bytes()
+    pooled = pool_means(content)
+    ops = {
+        name: [op_name(model, operator) for operator in model.subgraphs[0].operators]
+        for name, model in (("before", read_model(path)), ("after", schema.ModelT.InitFromPackedBuf(pooled, 0)))
+    }
+    assert "AVERAGE_POOL_2D" not in ops["before"]
+    assert ops["after"].count("AVERAGE_POOL_2D") == 2
+    assert ops["before"].count("MEAN") == 2
+    assert "MEAN" not in ops["after"]
+    for x in images(5, seed=2).permute(0, 2, 3, 1).numpy():
+        for kernels in KERNELS:
+            np.testing.assert_allclose(
+                run(pooled, kernels, x[None]), run(content, kernels, x[None]), rtol=1e-5, atol=1e-6
+            )
+    assert pool_means(pooled) == pooled  # nothing is left to do
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "result", "pools"),
+    [
+        ((1, 4, 6, 3), [1, 2], (1, 3), 1), ((1, 4, 6, 3), [-2, -3], (1, 1, 1, 3), 1), ((1, 4, 6, 3), [3], (1, 4, 6), 0),
+        ((1, 4, 6, 3), [1], (1, 6, 3), 0), ((1, 4, 6), [1], (1, 6), 0), ((1, 4, 6), [1, 2], (1,), 0),
+    ],
+)  # fmt: skip
+def test_only_means_over_maps_become_pools(
+    shape: tuple[int, ...], axes: list[int], result: tuple[int, ...], pools: int
+) -> None:
+    made = [Made(shape, name="x"), constant(axes, "int32"), Made(result, name="y")]
+    keeps = {"keepDims": len(shape) == len(result)}
+    content = make_bytes(made, [Op("MEAN", (0, 1), (2,), keeps)])
+    pooled = pool_means(content)
+    model = schema.ModelT.InitFromPackedBuf(pooled, 0)
+    assert [op_name(model, operator) for operator in model.subgraphs[0].operators].count("AVERAGE_POOL_2D") == pools
+    assert (pooled == content) == (pools == 0)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(run(pooled, "litert", x), run(content, "litert", x), rtol=1e-5, atol=1e-6)
+
+
+def test_pooled_means_are_alike_everywhere(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    path = tmp_path / "net.tflite"
+    convert(layers.eval(), SHAPE, path)
+    made = Converted(layers, path, quantized_structure(pool_means(path.read_bytes())))
+    twin = twin_of(made, portable=True)
+    settle(twin)
+    model = written(made, twin)
+    assert parting_layers(model, [node.label for node in twin.graph.nodes]) == []
+    raw = raw_images(twin, 200)
+    np.testing.assert_array_equal(outputs(model, "litert", raw), outputs(model, "reference", raw))
+
+
+def test_the_largest_weights_are_clipped_where_that_is_the_smaller_error(residual: Converted) -> None:
+    twin = twin_of(residual, portable=True)
+    n = next(n for n in twin.portable if twin.graph.tensors[n].axis == 0)
+    weight = twin.weights[str(n)]
+    with torch.no_grad():
+        weight.copy_(torch.linspace(-0.9, 0.9, weight.numel()).reshape(weight.shape))
+        before = twin.weight_scale(n)[0]
+        reach = 126.0 * before
+        for largest, halves in ((1.02, True), (1.9, False)):  # of what half the steps would reach
+            weight[0] = torch.linspace(-0.4, 0.4, weight[0].numel()).reshape(weight[0].shape) * reach
+            weight[0].view(-1)[0] = largest * reach / 2
+            assert (twin.weight_scale(n)[0] < 0.6 * before) == halves
+            steps = twin.fake_weight(n)[0] / (2 * twin.weight_scale(n)[0])
+            assert steps.abs().max() <= 63.01
