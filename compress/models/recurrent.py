@@ -113,7 +113,11 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 
 
 class GruStep(nn.Module):
-    """One step of one level, as torch's GRU computes it: n = tanh(in + r * hn), h = n + z * (h - n)."""
+    """One step of one level, as torch's GRU computes it: n = tanh(in + r * hn), h = h + u * (n - h).
+
+    u = 1 - z is the sigmoid of the negated sum: z's rows and biases are negated. What is added to the state then has
+    the state's own grid, and the sum is exact (`compress.quantization.tying`).
+    """
 
     GATES, CANDIDATE = (0, 1), (2,)
 
@@ -121,11 +125,16 @@ class GruStep(nn.Module):
         """Takes what is read of the last state: (3 * units, units), gates r, z and n."""
         super().__init__()
         self.units = units
-        self.gates = _linear(_rows(weight, units, self.GATES), None)
+        self.gates = _linear(self.gate_rows(weight, units), None)
         self.hidden = _linear(_rows(weight, units, (2,)), None if bias is None else _rows(bias, units, (2,)))
         self.gate_sum, self.sigmoid = Sum(), nn.Sigmoid()
         self.reset, self.candidate_sum, self.tanh = Product(), Sum(), nn.Tanh()
-        self.change, self.keep, self.state = Difference(), Product(), State()
+        self.change, self.take, self.state = Difference(), Product(), State()
+
+    @staticmethod
+    def gate_rows(matrix: torch.Tensor, units: int) -> torch.Tensor:
+        """Returns the rows of r, and those of z negated, of a matrix or bias."""
+        return torch.cat([matrix[:units], -matrix[units : 2 * units]])
 
     @staticmethod
     def biases(ih: torch.Tensor, hh: torch.Tensor, units: int) -> torch.Tensor:
@@ -141,7 +150,7 @@ class GruStep(nn.Module):
         both = self.sigmoid(self.gate_sum(gates, self.gates(state)))
         reset, update = both[..., : self.units], both[..., self.units :]
         new = self.tanh(self.candidate_sum(candidate, self.reset(reset, self.hidden(state))))
-        return (self.state(new, self.keep(update, self.change(state, new))),)
+        return (self.state(state, self.take(update, self.change(new, state))),)
 
 
 class LstmStep(nn.Module):
@@ -154,12 +163,17 @@ class LstmStep(nn.Module):
         super().__init__()
         del bias  # all of it is in the input's share
         self.units = units
-        self.gates = _linear(_rows(weight, units, self.GATES), None)
+        self.gates = _linear(self.gate_rows(weight, units), None)
         self.hidden = _linear(_rows(weight, units, self.CANDIDATE), None)
         self.gate_sum, self.sigmoid = Sum(), nn.Sigmoid()
         self.candidate_sum, self.tanh = Sum(), nn.Tanh()
         self.keep, self.add, self.cell = Product(), Product(), State()
         self.squash, self.state = nn.Tanh(), Product()
+
+    @classmethod
+    def gate_rows(cls, matrix: torch.Tensor, units: int) -> torch.Tensor:
+        """Returns the rows of i, f and o of a matrix or bias."""
+        return _rows(matrix, units, cls.GATES)
 
     @staticmethod
     def biases(ih: torch.Tensor, hh: torch.Tensor, units: int) -> torch.Tensor:
@@ -191,9 +205,9 @@ class Share(nn.Module):
         """Takes torch's matrix for the input, and the biases."""
         super().__init__()
         units = weight.shape[0] // (len(kind.GATES) + len(kind.CANDIDATE))
-        shares = [None if bias is None else _rows(bias, units, some) for some in (kind.GATES, kind.CANDIDATE)]
-        self.gates = _linear(_rows(weight, units, kind.GATES), shares[0])
-        self.candidate = _linear(_rows(weight, units, kind.CANDIDATE), shares[1])
+        self.gates = _linear(kind.gate_rows(weight, units), None if bias is None else kind.gate_rows(bias, units))
+        rest = None if bias is None else _rows(bias, units, kind.CANDIDATE)
+        self.candidate = _linear(_rows(weight, units, kind.CANDIDATE), rest)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns both, (..., units or several times that), for (..., channels)."""

@@ -59,6 +59,7 @@ class RangeGroup:
         least_scale: A range that would give a smaller scale is widened to give this one.
         limits: A range that reaches beyond is cut off there, for nothing that reads the values tells them apart.
         symmetric: Whether zero is to lie in the middle, where that costs little (see SKEWED).
+        two_sided: Whether it has to reach as far below zero as above, whatever that costs.
         dtype: INT8 or INT16.
     """
 
@@ -72,6 +73,7 @@ class RangeGroup:
     least_scale: float = 0.0
     limits: tuple[float, float] = (-math.inf, math.inf)
     symmetric: bool = False
+    two_sided: bool = False
     dtype: np.dtype[Any] = INT8
 
     @property
@@ -109,7 +111,7 @@ class RangeGroup:
     def grid(self, low: float, high: float) -> tuple[float, int]:
         """Returns scale and zero point for a range."""
         narrow, wide = sorted((-low, high))
-        if self.symmetric and self.dtype == INT8 and narrow >= SKEWED * wide:
+        if self.dtype == INT8 and (self.two_sided or (self.symmetric and narrow >= SKEWED * wide)):
             return float(np.float32(max(wide, 1e-8) / QMAX)), 0
         return scale_and_zero_point(low, high, self.dtype)
 

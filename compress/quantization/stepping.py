@@ -71,14 +71,16 @@ def _named(
 ) -> Iterator[tuple[schema.OperatorT, tuple[str, ...], tuple[str, ...]]]:
     """Yields each operator, its name with its layer, and its name with the layers that made what it gets.
 
-    An output of a model is named after that and not after its layer; what it is made of tells it apart.
+    An output of a model is named after that and not after its layer; what it is made of tells it apart. Its own last
+    value does not count, which in the model of one step comes from outside.
     """
     graph = model.subgraphs[0]
     layers = [_NUMBER.sub("", label) for label in labels]
     makers = {int(n): layer for layer, operator in zip(layers, graph.operators, strict=True) for n in operator.outputs}
     for layer, operator in zip(layers, graph.operators, strict=True):
         name = op_name(model, operator)
-        yield operator, (name, layer), (name, "made", *(makers.get(int(n), "") for n in operator.inputs))
+        made = (makers.get(int(n), "") for n in operator.inputs)
+        yield operator, (name, layer), (name, "made", *(maker for maker in made if maker not in ("", layer)))
 
 
 def _is_constant(model: schema.ModelT, tensor: schema.TensorT) -> bool:

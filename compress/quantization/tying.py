@@ -7,13 +7,15 @@ is smaller, since the steps share their biases and scales.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from compress.quantization.graph import Graph
+from compress.quantization.graph import Graph, Node
 from compress.quantization.ops import WEIGHTED
-from compress.quantization.ranges import RangeGroup, find_groups
+from compress.quantization.ranges import INT8, RangeGroup, find_groups
 from compress.quantization.readers import mark_readers
 from compress.tflite.views import op_name
 
@@ -78,9 +80,50 @@ def tied_groups(graph: Graph) -> list[RangeGroup]:
     members: dict[int, list[RangeGroup]] = {}
     for k, group in enumerate(groups):
         members.setdefault(root(k), []).append(group)
-    found = [_together(some) for _, some in sorted(members.items())]
+    found = _with_increments(graph, [_together(some) for _, some in sorted(members.items())])
     mark_readers(graph, found)
     return found
+
+
+def _with_increments(graph: Graph, groups: list[RangeGroup]) -> list[RangeGroup]:
+    """Returns the groups with what a gate adds to a state, h + u * (n - h), in the group of that state.
+
+    On one grid the sum is exact. On two it is rounded twice, and the same way in every step: on half the state's step
+    all odd numbers are ties. The state's values decide on the range; what goes further in one step gets there in two.
+    """
+    group_of = {n: k for k, group in enumerate(groups) for n in group.tensors}
+    makers = [node for node in graph.nodes if node.op not in _MOVING]
+    maker = {group_of[n]: node for node in makers for n in node.outputs if n in group_of}
+    added_to: dict[int, set[int | None]] = {}
+    for node in graph.nodes:
+        read, state = {group_of[n] for n in node.inputs if n in group_of}, group_of.get(node.outputs[0])
+        grows = node.op == "ADD" and state in read and len(read) == 2  # noqa: PLR2004 - a state and what is added
+        for k in read - {state}:
+            added_to.setdefault(k, set()).add(state if grows else None)
+    joined: set[int] = set()
+    for k, states in added_to.items():
+        state = states.pop()
+        if state is None or states or not _is_share(k, state, maker, group_of, groups):
+            continue
+        tensors = tuple(sorted((*groups[state].tensors, *groups[k].tensors)))
+        groups[state] = replace(groups[state], tensors=tensors, two_sided=True)
+        joined.add(k)
+    return [group for k, group in enumerate(groups) if k not in joined]
+
+
+def _is_share(
+    k: int, state: int, maker: Mapping[int, Node], group_of: Mapping[int, int], groups: list[RangeGroup]
+) -> bool:
+    """Returns whether values of group `k` are a gate's share of the way from a state: u * (n - h), u from 0 to 1."""
+    product = maker.get(k)
+    if product is None or product.op != "MUL" or groups[k].dtype != INT8 or groups[state].dtype != INT8:
+        return False
+    factors = [group_of.get(n, -1) for n in product.inputs]
+    ops = [maker[n].op if n in maker else "" for n in factors]
+    if sorted(ops) != ["LOGISTIC", "SUB"]:
+        return False
+    way = maker[factors[ops.index("SUB")]]
+    return group_of.get(way.inputs[1]) == state
 
 
 def _together(groups: list[RangeGroup]) -> RangeGroup:

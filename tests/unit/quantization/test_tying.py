@@ -113,3 +113,56 @@ def test_a_step_that_gets_something_else_is_told() -> None:
     whole, step = pair()
     with pytest.raises(ModelError, match="has ADD of other, which the whole sequence lacks"):
         take_integers(step, ["share", "add", "other"], whole, labels)
+
+
+def gated(way: tuple[int, int], extra: tuple[int, int] | None = None) -> Graph:
+    """Returns h + u * (n - h) in two steps; `way` is what the difference is of: 0 the candidate, 1 the state.
+
+    Args:
+        way: (0, 1) for n - h.
+        extra: Inputs of one more operator behind them.
+    """
+    # 0 input and candidate, 1 gate, 2 state at first, 3/4/5 difference, share and state; 6/7/8 those of the next step
+    scales = (0.1, 1 / 256, 0.02, 0.03, 0.04, 0.02, 0.03, 0.04, 0.05, 0.06)
+
+    def tensor(scale: float) -> TensorSpec:
+        return TensorSpec("", np.dtype(np.int8), np.array([scale], np.float32), np.zeros(1, np.int64), 0, None, 8)
+
+    nodes: list[Node] = []
+
+    def node(op: str, label: str, inputs: tuple[int, int] | tuple[int], output: int) -> None:
+        nodes.append(Node(len(nodes), op, label, inputs, (output,), {}, ((1, 2),) * len(inputs), ((1, 2),)))
+
+    node("LOGISTIC", "gate", (0,), 1)
+    node("SUB", "step.state.sub", (0, 0), 2)
+    for count, state in enumerate((2, 5)):
+        number, first = f"#{count + 1}", 3 + 3 * count
+        pair = (0, state)
+        node("SUB", f"step.change.sub{number}", (pair[way[0]], pair[way[1]]), first)
+        node("MUL", f"step.take.mul{number}", (1, first), first + 1)
+        node("ADD", f"step.state.add{number}", (state, first + 1), first + 2)
+    if extra is not None:
+        node("MUL", "behind", extra, 9)
+    return Graph(tuple(nodes), tuple(map(tensor, scales)), 0, 8 if extra is None else 9)
+
+
+def test_what_a_gate_adds_to_a_state_is_on_the_grid_of_the_state() -> None:
+    groups = tied_groups(gated((0, 1)))
+    assert [group.tensors for group in groups] == [(0,), (1,), (2, 4, 5, 7, 8), (3, 6), (9,)]
+    state = groups[2]
+    assert state.observed == (2, 5, 8), "what is added has no say in the range"
+    state.set_range(0.0, 0.5)  # a state that was never negative: what is added to it is
+    assert (state.scale, state.zero_point) == (float(np.float32(0.5 / 127)), 0)
+
+
+@pytest.mark.parametrize(
+    ("graph", "why"),
+    [
+        (gated((1, 0)), "h - n leads away from n"),
+        (gated((0, 1), (7, 7)), "something else reads what is added"),
+    ],
+)
+def test_what_may_go_further_than_the_state_has_a_grid_of_its_own(graph: Graph, why: str) -> None:
+    tensors = [group.tensors for group in tied_groups(graph)]
+    assert (4, 7) in tensors, why
+    assert (2, 5, 8) in tensors
