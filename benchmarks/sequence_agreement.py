@@ -8,7 +8,8 @@ float32 flatbuffer's outputs and torch's. `agreement`: share of answers that the
 in common; `clear_agreement` the same where the float32 network's two largest outputs lie more than one INT8 step apart;
 `clear_share`: how many that are. `twin_same`: INT8 file against its twin. `tensorflow_same`: LiteRT against the
 reference kernels of TensorFlow on the same file. `micro_same`: of networks that can be streamed, one step repeated on
-tflite-micro against LiteRT. Rows that end in "before" are of the version before `compress/quantization/readers.py`.
+tflite-micro against LiteRT. Rows that end in "before" are of the version before `compress/quantization/readers.py`,
+those in "two grids" of GRUs in which what a step adds to the state had a grid of its own.
 """
 
 from __future__ import annotations
