@@ -4,7 +4,8 @@
     python benchmarks/runtimes.py              # about a quarter of an hour; finished rows are skipped
 
 Recipes that train for an hour are trained briefly here (10,000 pictures, few epochs): kernels do not care. One row per
-(recipe and runtime). Latencies are in the reports.
+(recipe and runtime); "plain" is the same recipe without `quantize.portable`, "before" the versions before there was
+such a thing. Latencies are in the reports.
 """
 
 from __future__ import annotations
@@ -20,28 +21,41 @@ from compress.pipeline import run_pipeline
 from compress.recipe_yaml import load_recipe
 
 HERE = Path(__file__).parent
-COLUMNS = ("runs", "reason", "samples", "same_answer", "bit_exact", "max_steps", "arena_bytes", "flash_bytes")
+PROOF = ("runs", "reason", "samples", "same_answer", "bit_exact", "max_steps", "arena_bytes", "flash_bytes")
+COLUMNS = (*PROOF, "test_accuracy")
 BRIEF = ("data.train_samples=10000", "teacher.train.epochs=2", "distill.train.epochs=2")
-#: Recipe -> what is set in it.
+QAT = (*BRIEF, "prune.train.epochs=1", "quantize.train.epochs=1")
+SPARSE = (*BRIEF, "prune.train.epochs=2", "quantize.train.epochs=1")
+PLAIN = "quantize.portable=false"
+#: Recipe, and what makes it another one -> what is set in it.
 RECIPES: dict[str, tuple[str, ...]] = {
     "digits": (),
+    "digits, plain": (PLAIN,),
     "digits-ptq": (),
-    "mobilenet-v2-ptq": ("quantize.calibration_samples=100", "benchmark.runs=20"),
-    "fashion-mnist-qat": (*BRIEF, "prune.train.epochs=1", "quantize.train.epochs=1"),
+    "mobilenet-v2-ptq": ("benchmark.runs=20",),
+    "mobilenet-v2-ptq, plain": ("benchmark.runs=20", PLAIN),
+    "fashion-mnist-qat": QAT,
+    "fashion-mnist-qat, plain": (*QAT, PLAIN),
     "fashion-mnist-ptq": BRIEF,
-    "fashion-mnist-sparse": (*BRIEF, "prune.train.epochs=2", "quantize.train.epochs=1"),
+    "fashion-mnist-ptq, plain": (*BRIEF, PLAIN),
+    "fashion-mnist-sparse": SPARSE,
+    "fashion-mnist-sparse, plain": (*SPARSE, PLAIN),
 }
 RUNTIMES = "benchmark.runtimes=[litert, tensorflow, tflite-runtime, tflite-micro]"
 
 
 def run_case(name: str, store: Store) -> dict[str, dict[str, Any]]:
     """Runs a recipe and returns a row for each runtime beside LiteRT."""
-    recipe = load_recipe(HERE.parent / "recipes" / f"{name}.yaml", (RUNTIMES, "budget={}", *RECIPES[name]))
-    outcome = run_pipeline(recipe, output=Path("runs/runtimes") / name, store=store)
+    file = HERE.parent / "recipes" / f"{name.partition(',')[0]}.yaml"
+    recipe = load_recipe(file, (RUNTIMES, "budget={}", *RECIPES[name]))
+    outcome = run_pipeline(recipe, output=Path("runs/runtimes") / name.replace(", ", "-"), store=store)
     report = outcome.report
     assert report is not None
     assert report["verification"]["passed"], report["verification"]["reasons"]
-    return {proof["runtime"]: {column: proof[column] for column in COLUMNS} for proof in report["runtimes"]}
+    accuracy = {"test_accuracy": round(report["models"][-1]["accuracy"], 2)}
+    return {
+        proof["runtime"]: {**{column: proof[column] for column in PROOF}, **accuracy} for proof in report["runtimes"]
+    }
 
 
 def main() -> None:

@@ -1,0 +1,120 @@
+"""Is `quantize.portable` true? Random networks on LiteRT's kernels and on TensorFlow's, operator by operator.
+
+    python benchmarks/portable_graphs.py           # about ten seconds a network; finished rows are skipped
+
+The networks are those of random_graphs.py, quantized to portable files. Every operator is run alone on both kernels
+with the same inputs, 200 samples. `named`: operators that the report would name as those that may part; `part`: those
+that did, on some value; `unnamed`: those of them that were not named, which must be none. `equal_outputs`: share of the
+whole file's outputs that both kernels agree on, in percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from random_graphs import CALIBRATION_SAMPLES, random_net
+from requantization import KERNELS, operators, outputs_of, runner
+from table import Table
+
+from compress.quantization.pooling import pool_means
+from compress.quantization.settling import parting_layers, settle
+from compress.quantization.structure import quantized_structure
+from compress.quantization.twin import Twin
+from compress.tflite.convert import convert
+from compress.tflite.finish import pack
+from compress.tflite.flatbuffer import read_model
+from compress.tflite.labels import operator_labels
+
+HERE = Path(__file__).parent
+COLUMNS = ("operators", "named", "part", "unnamed", "equal_outputs")
+SAMPLES = 200
+
+
+def measure(seed: int, folder: Path) -> dict[str, Any]:
+    """Makes a portable file of a random network and returns where the kernels part on it."""
+    net, shape = random_net(seed)
+    path = folder / f"{seed}.tflite"
+    convert(net, shape, path)
+    structure = read_quantized(path)
+    labels = operator_labels(structure, net)
+    twin = Twin(structure, read_model(path), labels, portable=True).eval()
+    generator = torch.Generator().manual_seed(seed)
+    twin.calibrate(torch.randn(CALIBRATION_SAMPLES, *shape, generator=generator).split(32))
+    settle(twin)
+    model = read_quantized(path)
+    twin.write_into(model)
+    named = set(parting_layers(model, labels))
+    x = torch.randn(SAMPLES, *shape, generator=generator).permute(0, 2, 3, 1).numpy()
+    raw = twin.groups[twin.group_of[twin.graph.input]].integers(x).astype(np.int8)
+    content = pack(model)
+    part = parting(model, labels, content, raw)
+    first, second = (outputs_of(content, kernels, raw) for kernels in KERNELS)
+    return {
+        "operators": len(labels),
+        "named": len(named),
+        "part": len(part),
+        "unnamed": " ".join(sorted(part - named)),
+        "equal_outputs": round(100.0 * float((first == second).mean()), 3),
+    }
+
+
+def read_quantized(path: Path) -> Any:
+    """Returns the INT8 structure of a float32 flatbuffer, its means over maps pools."""
+    return read_model(quantized_structure(pool_means(path.read_bytes())))
+
+
+def parting(model: Any, labels: list[str], content: bytes, raw: np.ndarray) -> set[str]:
+    """Returns the labels of operators on which the kernels differ, given the same inputs."""
+    whole = Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=KERNELS[1],
+        experimental_preserve_all_tensors=True,
+    )
+    whole.allocate_tensors()
+    names = {id(operator): label for operator, label in zip(model.subgraphs[0].operators, labels, strict=True)}
+    parts = [(names[id(one)], [runner(model, one, kernels) for kernels in KERNELS]) for one in operators(model)]
+    found = set()
+    for sample in raw:
+        whole.set_tensor(whole.get_input_details()[0]["index"], sample[None])
+        whole.invoke()
+        for label, pair in parts:
+            answers = []
+            for interpreter, inputs in pair:
+                for details, number in zip(interpreter.get_input_details(), inputs, strict=True):
+                    interpreter.set_tensor(details["index"], whole.get_tensor(number))
+                interpreter.invoke()
+                answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+            if not np.array_equal(*answers):
+                found.add(label)
+    return found
+
+
+def main() -> None:
+    """Runs the missing seeds and prints what was found."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=60)
+    options = parser.parse_args()
+    table = Table(HERE / "portable_graphs.csv", COLUMNS)
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(options.count):
+            if not table.done("portable", seed):
+                table.append("portable", seed, **measure(seed, Path(folder)))
+                print(table.rows()[-1], flush=True)
+    rows = table.rows()
+    alike = [row for row in rows if row["named"] == "0"]
+    print(
+        f"{len(rows)} networks; {len(alike)} without an operator that may part, of which "
+        f"{sum(row['equal_outputs'] == '100.0' for row in alike)} give the same outputs on both kernels; "
+        f"operators that part: {sum(int(row['part']) for row in rows)}, of which not named: "
+        f"{sum(len(row['unnamed'].split()) for row in rows)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
