@@ -12,39 +12,55 @@ from compress.tflite.finish import operator_code
 from compress.tflite.flatbuffer import read_model, write_model
 from compress.tflite.views import op_name
 
-_MAP_RANK, _MAP_AXES = 4, [1, 2]
+_RANK = 4
+#: Axes of a map, with channels behind and in front.
+_BEHIND, _IN_FRONT = [1, 2], [2, 3]
+#: Order of axes that brings channels to the front.
+_TO_FRONT = [0, 3, 1, 2]
 
 
 def pool_means(content: bytes) -> bytes:
     """Returns a float32 flatbuffer with AVERAGE_POOL_2D, and RESHAPE where axes go, in the place of means over maps.
 
-    Tensors keep their names. Means over other axes stay what they are.
+    Tensors keep their names. A transposition in front of a mean goes with it. Means over other axes stay what they are.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
-    means = [operator for operator in graph.operators if _is_over_maps(model, operator)]
-    for mean in means:
-        place = graph.operators.index(mean)
-        graph.operators[place : place + 1] = _pool(model, mean)
-    return write_model(model) if means else content
+    sources = {k: n for k, operator in enumerate(graph.operators) if (n := _map_of(model, operator)) is not None}
+    for k, source in reversed(sources.items()):
+        graph.operators[k : k + 1] = _pool(model, graph.operators[k], source)
+    if not sources:
+        return content
+    read = {int(n) for operator in graph.operators for n in operator.inputs} | {int(n) for n in graph.outputs}
+    graph.operators = [
+        one for one in graph.operators if op_name(model, one) != "TRANSPOSE" or int(one.outputs[0]) in read
+    ]
+    return write_model(model)
 
 
-def _is_over_maps(model: schema.ModelT, operator: schema.OperatorT) -> bool:
+def _map_of(model: schema.ModelT, operator: schema.OperatorT) -> int | None:
+    """Returns the tensor, channels behind, over whose map an operator takes the mean; None where it does not."""
     if op_name(model, operator) != "MEAN":
-        return False
-    tensors = model.subgraphs[0].tensors
-    source, axes = (tensors[int(n)] for n in operator.inputs[:2])
-    values = tensor_values(model, axes)
-    if values is None or len(source.shape) != _MAP_RANK:
-        return False
-    return sorted(int(axis) % _MAP_RANK for axis in values.reshape(-1)) == _MAP_AXES
+        return None
+    graph = model.subgraphs[0]
+    source, axes = int(operator.inputs[0]), tensor_values(model, graph.tensors[int(operator.inputs[1])])
+    if axes is None or len(graph.tensors[source].shape) != _RANK:
+        return None
+    found = sorted(int(axis) % _RANK for axis in axes.reshape(-1))
+    if found == _BEHIND:
+        return source
+    maker = next((one for one in graph.operators if source in map(int, one.outputs)), None)
+    if found != _IN_FRONT or maker is None or op_name(model, maker) != "TRANSPOSE":
+        return None
+    order = tensor_values(model, graph.tensors[int(maker.inputs[1])])
+    return int(maker.inputs[0]) if order is not None and order.reshape(-1).tolist() == _TO_FRONT else None
 
 
-def _pool(model: schema.ModelT, mean: schema.OperatorT) -> list[schema.OperatorT]:
-    """Returns the operators that do what a mean over a map does."""
+def _pool(model: schema.ModelT, mean: schema.OperatorT, source: int) -> list[schema.OperatorT]:
+    """Returns the operators that do what a mean over a map does, channels behind."""
     tensors = model.subgraphs[0].tensors
-    source, result = tensors[int(mean.inputs[0])], int(mean.outputs[0])
-    batch, height, width, channels = (int(side) for side in source.shape)
+    result = int(mean.outputs[0])
+    batch, height, width, channels = (int(side) for side in tensors[source].shape)
     pool = schema.OperatorT()
     pool.opcodeIndex = operator_code(model, schema.BuiltinOperator.AVERAGE_POOL_2D)
     pool.builtinOptionsType = schema.BuiltinOptions.Pool2DOptions
@@ -52,12 +68,12 @@ def _pool(model: schema.ModelT, mean: schema.OperatorT) -> list[schema.OperatorT
     pool.builtinOptions.padding = schema.Padding.VALID
     pool.builtinOptions.strideH = pool.builtinOptions.strideW = 1
     pool.builtinOptions.filterHeight, pool.builtinOptions.filterWidth = height, width
-    pool.inputs, pool.outputs = np.array([mean.inputs[0]], np.int32), mean.outputs
-    if len(tensors[result].shape) == _MAP_RANK:
+    shape = [batch, 1, 1, channels]
+    pool.inputs, pool.outputs = np.array([source], np.int32), mean.outputs
+    if [int(side) for side in tensors[result].shape] == shape:
         return [pool]
     pooled = copy.deepcopy(tensors[result])
-    pooled.name = tensors[result].name + b"/pool"
-    pooled.shape = np.array([batch, 1, 1, channels], np.int32)
+    pooled.name, pooled.shape = tensors[result].name + b"/pool", np.array(shape, np.int32)
     pooled.shapeSignature = None
     tensors.append(pooled)
     pool.outputs = np.array([len(tensors) - 1], np.int32)

@@ -274,7 +274,7 @@ class Means(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x)
         x = self.second(x * torch.sigmoid(x.mean((2, 3), keepdim=True)))
-        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return self.head(x.mean((2, 3)))
 
 
 def test_means_over_maps_become_pools(tmp_path: Path) -> None:
@@ -302,7 +302,8 @@ def test_means_over_maps_become_pools(tmp_path: Path) -> None:
     ("shape", "axes", "result", "pools"),
     [
         ((1, 4, 6, 3), [1, 2], (1, 3), 1), ((1, 4, 6, 3), [-2, -3], (1, 1, 1, 3), 1), ((1, 4, 6, 3), [3], (1, 4, 6), 0),
-        ((1, 4, 6, 3), [1], (1, 6, 3), 0), ((1, 4, 6), [1], (1, 6), 0), ((1, 4, 6), [1, 2], (1,), 0),
+        ((1, 4, 6, 3), [1], (1, 6, 3), 0), ((1, 4, 6, 3), [2, 3], (1, 4), 0),
+        ((1, 4, 6), [1], (1, 6), 0), ((1, 4, 6), [1, 2], (1,), 0),
     ],
 )  # fmt: skip
 def test_only_means_over_maps_become_pools(
@@ -316,6 +317,23 @@ def test_only_means_over_maps_become_pools(
     assert [op_name(model, operator) for operator in model.subgraphs[0].operators].count("AVERAGE_POOL_2D") == pools
     assert (pooled == content) == (pools == 0)
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(run(pooled, "litert", x), run(content, "litert", x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_transposition_goes_with_its_mean_unless_it_is_read_elsewhere(kept: bool) -> None:
+    order, axes, back = (constant(values, "int32") for values in ([0, 3, 1, 2], [2, 3], [1, 3]))
+    made = [Made((1, 4, 6, 3)), order, Made((1, 3, 4, 6)), axes, Made((1, 3)), back, Made((1, 3)), Made((1, 3))]
+    ops = [Op("TRANSPOSE", (0, 1), (2,)), Op("MEAN", (2, 3), (4,)), Op("ADD", (4, 4), (7,))]
+    if kept:
+        made[5], made[6] = constant([2, 3], "int32"), Made((1, 3))
+        ops[2:] = [Op("REDUCE_MAX", (2, 5), (6,)), Op("ADD", (4, 6), (7,))]
+    content = make_bytes(made, ops)
+    pooled = pool_means(content)
+    model = schema.ModelT.InitFromPackedBuf(pooled, 0)
+    found = [op_name(model, operator) for operator in model.subgraphs[0].operators]
+    assert ("TRANSPOSE" in found, "MEAN" in found) == (kept, False)
+    x = np.random.default_rng(0).normal(size=(1, 4, 6, 3)).astype(np.float32)
     np.testing.assert_allclose(run(pooled, "litert", x), run(content, "litert", x), rtol=1e-5, atol=1e-6)
 
 
