@@ -44,7 +44,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ds-cnn": ({}, {"epochs": 6, **ADAM}),
     "mobilenet-v2": ({"width": 0.35}, {"epochs": 8, **ADAM}),
     "torchvision/mobilenet_v3_small": ({}, {"epochs": 8, **ADAM}),
-    "torchvision/efficientnet_b0": ({}, {"epochs": 5, **ADAM}),
+    "torchvision/efficientnet_b0": ({}, {"epochs": 14, **ADAM}),
 }
 FINE = {"epochs": 1, **BATCH}
 PRUNING: dict[str, dict[str, Any] | None] = {

@@ -61,6 +61,15 @@ def _add(
     return activate(node, (xnnpack_sum(steps[0], steps[1], multipliers).double() * target.scale).to(y.dtype))
 
 
+def _mul(
+    node: Node, y: torch.Tensor, inputs: Inputs, first: RangeGroup, second: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
+    """Returns the products as XNNPACK's qs8-vmul gives them: of integers, scaled and rounded once in float32."""
+    one, other = (torch.round(x / group.scale) for x, group in zip(inputs, (first, second), strict=True))
+    factor = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
+    return activate(node, torch.round(one * other * float(factor)).to(y.dtype) * target.scale)
+
+
 def _average_pool(
     _node: Node, y: torch.Tensor, _inputs: Inputs, _source: RangeGroup, target: RangeGroup
 ) -> torch.Tensor:
@@ -200,6 +209,8 @@ def multiplier32(real: float) -> tuple[int, int]:
     return (fixed // 2, exponent + 1) if fixed == 2**31 else (fixed, exponent)
 
 
+#: Those whose kernels differ from real numbers, rounded, in so few values that training need not care.
+RARE = frozenset({"ADD", "MUL"})
 #: Operator -> its output on its grid, from the real output, the inputs, and the ranges of inputs and output.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "ADD": _add,
@@ -207,6 +218,7 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "BATCH_MATMUL": _batch_matmul,
     "HARD_SWISH": _hard_swish,
     "LEAKY_RELU": _leaky_relu,
+    "MUL": _mul,
     "QUANTIZE": _convert,
 }
 
