@@ -9,7 +9,8 @@ in common; `clear_agreement` the same where the float32 network's two largest ou
 `clear_share`: how many that are. `twin_same`: INT8 file against its twin. `tensorflow_same`: LiteRT against the
 reference kernels of TensorFlow on the same file. `micro_same`: of networks that can be streamed, one step repeated on
 tflite-micro against LiteRT. Rows that end in "before" are of the version before `compress/quantization/readers.py`,
-those in "two grids" of GRUs in which what a step adds to the state had a grid of its own.
+those in "two grids" of GRUs in which what a step adds to the state had a grid of its own, and those in "INT8 cells" of
+LSTMs whose cells were INT8 as all else (`quantize.cells`).
 """
 
 from __future__ import annotations

@@ -98,7 +98,8 @@ class ExportSpec(Block):
     streaming: bool = Field(
         default=False,
         description="Also write `model_step.tflite`: one step of a `gru` or `lstm` over a series, its state handed in "
-        "and out as raw integers, for live audio and sensors. Its answers are those of model.tflite, to the bit.",
+        "and out as raw integers (LSTM cells as float32, unless `quantize.cells` is `int8`), for live audio and "
+        "sensors. Its answers are those of model.tflite, to the bit.",
     )
 
 
@@ -230,6 +231,17 @@ class Recipe(Block):
         if spec.norms is None:  # what they lose in INT8 was measured: docs/design-decisions.md
             return spec.activations == "int8" and self.compressed.model.startswith("hf/")
         return spec.norms == "float32"
+
+    @property
+    def float_cells(self) -> bool:
+        """Whether LSTM cells stay float32 in a model whose activations are integers, where the network has any."""
+        spec = self.quantize
+        if spec is None or spec.activations not in ("int8", "int16"):
+            return False
+        if spec.cells is None:  # what they lose in INT8 was measured: docs/design-decisions.md
+            model = self.compressed.model
+            return spec.activations == "int8" and (model == "lstm" or model.startswith("python:"))
+        return spec.cells == "float32"
 
     @property
     def may_be_sparse(self) -> bool:

@@ -215,15 +215,17 @@ def _types(data: dict[str, Any]) -> Iterator[Finding]:
         yield ("quantize", "allow"), "`int16` is what all activations are anyway", "remove it"
 
 
-def _norms(data: dict[str, Any]) -> Iterator[Finding]:
+def _parts(data: dict[str, Any]) -> Iterator[Finding]:
+    """Types of what may be wider than the other activations, never narrower."""
     given = _block(data, "quantize")
     activations = given.get("activations", "int8")
-    if _has(given, "norms") and activations in ("dynamic", "float32"):
-        message = f"is not used: with `activations: {activations}` all activations are float32"
-        yield ("quantize", "norms"), message, "remove it"
-    elif given.get("norms") == "int8" and activations == "int16":
-        message = "`int8` does not go with `activations: int16`: norms are as wide as the rest, or wider"
-        yield ("quantize", "norms"), message, "choose `norms: float32`, or remove it"
+    for key in ("norms", "cells"):
+        if _has(given, key) and activations in ("dynamic", "float32"):
+            message = f"is not used: with `activations: {activations}` all activations are float32"
+            yield ("quantize", key), message, "remove it"
+        elif given.get(key) == "int8" and activations == "int16":
+            message = f"`int8` does not go with `activations: int16`: {key} are as wide as the rest, or wider"
+            yield ("quantize", key), message, f"choose `{key}: float32`, or remove it"
 
 
 def _training(data: dict[str, Any]) -> Iterator[Finding]:
@@ -306,7 +308,7 @@ RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _clusters,
     _portable,
     _types,
-    _norms,
+    _parts,
     _training,
     _budget,
     _ladder,

@@ -209,6 +209,13 @@ class QuantizeSpec(Trains):
         "networks lose points in INT8 and none in float32, in about the same time. `null`: `float32` where the model "
         "that is quantized comes from `hf/` and activations are `int8`, else as the activations.",
     )
+    cells: Literal["int8", "float32"] | None = Field(
+        default=None,
+        description="The cell of an LSTM, its sum, products and tanh, which multiply by no weights: `int8` | "
+        "`float32`. Rounded anew in each step, they are what INT8 costs an LSTM most; in float32 they take a little "
+        "longer. `null`: `float32` where activations are `int8` and the model that is quantized is an `lstm` or your "
+        "own, else as the activations.",
+    )
     portable: bool = Field(
         default=False,
         description="Weights and biases are written so that convolutions and linear layers give the same integers on "

@@ -16,7 +16,7 @@ from compress.errors import ResourceError
 from compress.figures import main_figure
 from compress.recipe import Recipe
 from compress.report_analysis import conclusion
-from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of, wider_layers
+from compress.report_figures import budget_figures, ratios_against, row_document, warnings_of, wider_parts
 from compress.report_html import html_report
 from compress.report_markdown import markdown_report
 from compress.report_picture import picture
@@ -31,7 +31,7 @@ NEEDED = ("schema_version", "name", "models", "budget", "stages")
 def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
     """Returns the report's document, plain JSON values; docs/report.md describes every key."""
     data, models, benchmark = inputs.data, inputs.models, inputs.benchmark
-    result, wider, figure = models[-1], wider_layers(inputs), main_figure(recipe.task)
+    result, wider, figure = models[-1], wider_parts(inputs), main_figure(recipe.task)
     document = {
         "schema_version": SCHEMA_VERSION,
         "edgecompress": __version__,

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from compress.figures import Figure, answer_noun, figure_text, judged, main_figure, main_value
+from compress.report_figures import CELLS
 from compress.report_format import duration, kib, milliseconds, number, percent, significant
+from compress.report_making import few_named
 from compress.report_tables import Report, Table, figure_of
 from compress.wording import counted, verb
 
@@ -185,7 +187,18 @@ def allowed_table(report: Report) -> Table:
     quantization = report["quantization"] or {}
     if quantization.get("activations") != "int8" or report["verification"] is None:
         return _faults_table([])
-    return _faults_table(_norms_as_one(report["verification"]["census"]["allowed"], quantization.get("float_norms")))
+    allowed = _cells_as_one(report["verification"]["census"]["allowed"], quantization.get("float_cells") or ())
+    return _faults_table(_norms_as_one(allowed, quantization.get("float_norms")))
+
+
+def _cells_as_one(faults: Sequence[dict[str, Any]], cells: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns what is not INT8 with all tensors of LSTM cells in one row, in the place of the first."""
+    inside = [fault for fault in faults if fault["why"].startswith(CELLS)]
+    rows = [fault for fault in faults if fault not in inside or fault is inside[0]]
+    if inside:
+        one = {**inside[0], "op": counted(len(inside), "tensor"), "layer": few_named(cells), "why": CELLS}
+        rows[rows.index(inside[0])] = one
+    return rows
 
 
 def _norms_as_one(faults: Sequence[dict[str, Any]], norms: Sequence[str] | None) -> list[dict[str, Any]]:

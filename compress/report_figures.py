@@ -20,6 +20,8 @@ SMALL_TEST = 1000
 NOISE = 2.0
 #: Operators that only turn one type into another.
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
+#: How the census begins to tell why operators of an LSTM's cell are not INT8.
+CELLS = "quantize.cells"
 TITLES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned"}
 
 
@@ -31,34 +33,39 @@ def standard_error(accuracy: float | None, samples: int) -> float | None:
     return 100 * math.sqrt(max(share * (1 - share), 0.0) / samples)
 
 
-def title(row: ModelRow, *, result: bool, wider: Mapping[str, int] | None = None) -> str:
+def title(row: ModelRow, *, result: bool, wider: Sequence[str] = ()) -> str:
     """Returns a row's label, such as `Teacher resnet9` or, for the last one, `Result, INT8 with 2 layers in int16`.
 
     Args:
         row: The model.
         result: Whether it is the last one.
-        wider: As `wider_layers` gave it, for the last one.
+        wider: As `wider_parts` gave it, for the last one.
     """
     if result:
         dtype = row.flatbuffer.dtype
-        listed = " and ".join(f"{counted(count, 'layer')} in {kind}" for kind, count in (wider or {}).items())
+        listed = " and ".join(wider)
         types = "FP32" if dtype == "float32" else dtype.replace("int", "INT")
         return f"Result, {types}{' with ' if listed else ''}{listed}"
     return f"{TITLES.get(row.key, row.key.capitalize())} {row.model}"
 
 
-def wider_layers(inputs: ReportInputs) -> dict[str, int]:
-    """Returns in how many layers the result is wider than its activations are meant to be, by type."""
+def wider_parts(inputs: ReportInputs) -> tuple[str, ...]:
+    """Returns what of the result is wider than its activations are meant to be: how many layers, by type; and cells.
+
+    Those of an LSTM are operators of every step, and no layers.
+    """
     meant = (inputs.quantization or {}).get("activations")
     if inputs.verification is None or meant not in ("int8", "int16"):
-        return {}
+        return ()
     census = inputs.verification.census
     found = {
         (item["dtype"], item["layer"])
         for item in (*census.get("allowed", ()), *census["not_int8"])
-        if item["op"] not in CONVERSIONS and item["dtype"] != meant
+        if item["op"] not in CONVERSIONS and item["dtype"] != meant and not item["why"].startswith(CELLS)
     }
-    return dict(sorted(Counter(dtype for dtype, _ in found).items()))
+    counts = sorted(Counter(dtype for dtype, _ in found).items())
+    cells = ("LSTM cells in float32",) if (inputs.quantization or {}).get("float_cells") else ()
+    return (*cells, *(f"{counted(count, 'layer')} in {kind}" for kind, count in counts))
 
 
 def base_row(models: Sequence[ModelRow], key: str) -> ModelRow | None:
@@ -195,7 +202,7 @@ def _about_noise(inputs: ReportInputs, task: str) -> list[str]:
 
 
 def row_document(
-    row: ModelRow, *, task: str, result: bool, samples: int, wider: Mapping[str, int] | None = None
+    row: ModelRow, *, task: str, result: bool, samples: int, wider: Sequence[str] = ()
 ) -> Mapping[str, Any]:
     """Returns a row as report.json has it."""
     order = [figure.key for figure in figures_of(task)]

@@ -10,7 +10,7 @@ from compress.report_format import kib, milliseconds, number, percent, plain, po
 from compress.report_tables import Report
 
 Fact = tuple[str, str]
-#: Norms that are named; of more only the number is told.
+#: Norms and other layers that are named; of more only the number is told.
 LISTED = 4
 #: Ends of the keys that other tasks have their own main figure for.
 VALIDATION_ACCURACY = "validation_accuracy"
@@ -29,14 +29,14 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(values)
 
 
-def _norms(layers: Sequence[str]) -> str:
-    """Returns how many they are, and which, where they are few."""
+def few_named(layers: Sequence[str]) -> str:
+    """Returns which layers they are, or how many, where they are not few."""
     return f"{len(layers):,}" if len(layers) > LISTED else _listed(layers)
 
 
 def _alike(parting: Sequence[str]) -> str:
     """Returns which operators give the same integers on every runtime."""
-    return "all operators" if not parting else f"all operators but {_norms(parting)}"
+    return "all operators" if not parting else f"all operators but {few_named(parting)}"
 
 
 def _clusters(clusters: dict[str, Any]) -> str:
@@ -103,7 +103,8 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("clusters", "Clustered weights", _clusters),
             ("rungs", "Repairs, and what was still lost", _rungs),
             ("parting", "The same integers on every runtime", _alike),
-            ("float_norms", "Norms, and sums they read, in float32", _norms),
+            ("float_norms", "Norms, and sums they read, in float32", few_named),
+            ("float_cells", "LSTM cells in float32", few_named),
             ("wide_layers", "Layers kept wider", ", ".join),
             ("wide_macs_share", "Their share of the multiplications", _share),
             ("validation_accuracy", "Validation accuracy of the result", percent),

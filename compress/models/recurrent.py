@@ -182,10 +182,10 @@ class LstmStep(nn.Module):
         return ih + hh
 
     def start(self, gates: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Returns hidden state and cell before the first step."""
+        """Returns hidden state and cell before the first step: the cell's zeros are read as any other cell is."""
         some = gates[..., : self.units]
         zeros = self.cell(some)
-        return self.state(some, zeros), zeros
+        return self.state(some, self.squash(zeros)), zeros
 
     def forward(
         self, gates: torch.Tensor, candidate: torch.Tensor, state: torch.Tensor, cell: torch.Tensor

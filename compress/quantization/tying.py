@@ -60,6 +60,7 @@ def tied_groups(graph: Graph) -> list[RangeGroup]:
     """Returns the range groups of a quantized graph, those of the same operator in all steps as one."""
     groups = find_groups(graph)
     of_tensor = {n: k for k, group in enumerate(groups) for n in group.tensors}
+    maker = {n: node for node in graph.nodes for n in node.outputs}
     first: dict[str, int] = {}
     into = list(range(len(groups)))
 
@@ -69,8 +70,10 @@ def tied_groups(graph: Graph) -> list[RangeGroup]:
         return k
 
     for node in graph.nodes:
-        key = step_key(node.label, node.op)
-        if key is None or node.op in _MOVING:
+        # What is rounded of a float32 value has a range of its own, which belongs to whoever made the value.
+        made = maker.get(node.inputs[0]) if node.op == "QUANTIZE" and node.inputs[0] not in of_tensor else node
+        key = step_key(made.label, made.op) if made is not None else None
+        if made is None or key is None or made.op in _MOVING:
             continue
         for place, n in enumerate(node.outputs):
             if n in of_tensor:

@@ -14,9 +14,7 @@ from compress.data.splits import calibration_inputs
 from compress.errors import ModelError
 from compress.figures import ACCURACY, AGREEMENT
 from compress.quantization.clustering import CodebookSchedule, fit_codebooks
-from compress.quantization.graph import read_graph
 from compress.quantization.ladder import Built, Ladder, Rung, Widening
-from compress.quantization.norms import Norms, find_norms
 from compress.quantization.pooling import pool_means
 from compress.quantization.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from compress.quantization.scheme import Scheme
@@ -26,6 +24,7 @@ from compress.quantization.twin import Twin
 from compress.quantization.tying import share_biases
 from compress.recipe import QuantizeSpec
 from compress.stages.base import CURVE, Workbench, final_stage, validation_figures
+from compress.stages.floating import norms_of, parts_of, told, with_floats
 from compress.stages.judge import Judge, judge_of
 from compress.stages.twins import TwinRanges, save_twin
 from compress.tflite.flatbuffer import read_model, write_model
@@ -48,15 +47,10 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec is None:
         raise ModelError("the recipe has no quantize block")
     scheme = Scheme(spec.weights, spec.activations, wide_output=bench.recipe.io == "float32")
-    norms = norms_of(bench) if bench.recipe.float_norms else None
-    if norms is not None:
-        scheme = norms.scheme(scheme)
+    parts = parts_of(bench)
+    scheme = with_floats(scheme, parts)
     model = build(bench, scheme)
-    metrics = calibrate(bench, model.twin, spec)
-    if norms is not None and norms.layers:
-        metrics["float_norms"] = list(norms.layers)
-    elif spec.norms == "float32":
-        bench.ctx.warn("quantize.norms: float32 changes nothing: the network has no layer norms.")
+    metrics = calibrate(bench, model.twin, spec) | told(bench, parts)
     curve: list[dict[str, Any]] = []
     judge: Judge | None = None
     enough = True
@@ -78,13 +72,6 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     save_twin(twin.to("cpu"), model.structure, model.labels, work)
     write_json(work / CURVE, curve)
     return metrics
-
-
-def norms_of(bench: Workbench) -> Norms:
-    """Returns the norms of the network that is quantized, and the sums they read."""
-    stage = final_stage(bench.recipe)
-    floating = read_model(bench.float_flatbuffer(stage))
-    return find_norms(read_graph(floating, operator_labels(floating, bench.load(stage))))
 
 
 def build(bench: Workbench, scheme: Scheme) -> Built:

@@ -17,6 +17,7 @@ from compress.artifact import write_bytes
 from compress.errors import ModelError
 from compress.models.conversion import converted_form
 from compress.models.recurrent import OneStep, Unrolled
+from compress.quantization.cells import find_cells, hand_on_floats
 from compress.quantization.scheme import Scheme
 from compress.quantization.stepping import take_integers
 from compress.quantization.structure import quantized_structure
@@ -67,8 +68,14 @@ def _converted(bench: Workbench, work: Path) -> tuple[OneStep, schema.ModelT, li
     path.unlink()
     spec = bench.recipe.quantize
     if spec is not None:
-        content = quantized_structure(content, Scheme(spec.weights, spec.activations))
+        scheme = Scheme(spec.weights, spec.activations)
+        if bench.recipe.float_cells:
+            floating = read_model(content)
+            scheme = find_cells(floating, operator_labels(floating, step)).scheme(scheme)
+        content = quantized_structure(content, scheme)
     model = read_model(content)
+    if spec is not None and bench.recipe.float_cells:
+        hand_on_floats(model)
     return step, model, operator_labels(model, step)
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.artifact import write_json
-from compress.quantization.norms import norm_operators
 from compress.quantization.settling import parting_layers
 from compress.quantization.support import becomes_integer
 from compress.recipe import QuantizeSpec
 from compress.stages.analysis import analyse_run
 from compress.stages.base import MODEL, Workbench, final_stage, model_stages
+from compress.stages.floating import floating_operators
 from compress.stages.gate import check_twin, score
 from compress.stages.leakage import warn_of_leakage
 from compress.stages.sample_text import sample_text
@@ -45,9 +45,9 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     rows, outputs = score_models(bench, path)
     labels = json.loads(bench.results["export"].path(LABELS).read_text())
     spec = bench.recipe.quantize or QuantizeSpec()
-    norms = norm_operators(model, labels) if bench.recipe.float_norms else frozenset[int]()
+    floating = floating_operators(bench.recipe, model, labels)
     found = census(
-        model, io=bench.recipe.io, labels=labels, activations=spec.activations, allow=spec.allow, floating=norms
+        model, io=bench.recipe.io, labels=labels, activations=spec.activations, allow=spec.allow, floating=floating
     )
     metrics: dict[str, Any] = {
         "test_samples": len(split),

@@ -17,12 +17,11 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from compress.quantization.graph import read_graph
-from compress.quantization.norms import find_norms
 from compress.quantization.scheme import Scheme
 from compress.quantization.structure import quantized_structure
 from compress.recipe import BenchmarkSpec
 from compress.stages.base import Workbench
+from compress.stages.floating import floating_parts, with_floats
 from compress.stages.notes import metadata_of
 from compress.tflite.child import call
 from compress.tflite.convert import convert
@@ -147,10 +146,11 @@ class Yardstick:
         quantize = self._bench.recipe.quantize
         if quantize is not None:
             scheme = Scheme(quantize.weights, quantize.activations)
-            if self._bench.recipe.float_norms:
+            recipe = self._bench.recipe
+            if recipe.float_norms or recipe.float_cells:
                 floating = read_model(content)
                 labels = operator_labels(floating, copy.deepcopy(model).to("cpu", torch.float32))
-                scheme = find_norms(read_graph(floating, labels)).scheme(scheme)
+                scheme = with_floats(scheme, floating_parts(recipe, floating, labels))
             content = quantized_structure(content, scheme)
         found = read_model(content)
         labels = operator_labels(found, copy.deepcopy(model).to("cpu", torch.float32))

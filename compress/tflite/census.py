@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def census(
     labels: Sequence[str] | None = None,
     activations: str = "int8",
     allow: Collection[str] = (),
-    floating: Collection[int] = (),
+    floating: Mapping[int, str] | None = None,
 ) -> Census:
     """Returns the operators and types of a flatbuffer.
 
@@ -101,13 +101,14 @@ def census(
         activations: What they are meant to be: `int8`, `int16`, or `dynamic` and `float32`, with which they are
             float32 and only weights have to be integers.
         allow: Wider types that operators may have all the same: `int16`, `float32`.
-        floating: Positions of operators of the first graph that may be float32.
+        floating: Positions of operators of the first graph that may be float32 -> the recipe's key that says so.
 
     Raises:
         ModelError: There is not one label per operator.
     """
     views = graph_views(model)
     names = list(labels) if labels is not None else layer_names(views[0])
+    keys = floating or {}
     if len(names) != len(views[0].ops):
         given, held = counted(len(names), "layer name"), counted(len(views[0].ops), "operator")
         raise ModelError(f"{given} for a flatbuffer of {held}: one for each is expected")
@@ -124,12 +125,13 @@ def census(
         reported: set[int] = set()
         for op in view.ops:
             kinds.setdefault(op.op, Counter())[activation_dtypes(view, op)] += 1
-            for tensor, why in _faults(view, op, io, border, indices):
+            for tensor, fault in _faults(view, op, io, border, indices):
                 if tensor.index not in reported:  # an activation is named once, where it is made
                     reported.add(tensor.index)
-                    item = NotInt8(number, op.index, op.op, here[op.index], tensor.name, tensor.dtype, why)
                     free = tensor.dtype in allow or _as_meant(op, tensor, activations)
-                    free = free or (number == 0 and tensor.dtype == "float32" and op.index in floating)
+                    key = keys.get(op.index) if number == 0 and tensor.dtype == "float32" else None
+                    free, why = free or key is not None, fault if key is None else f"{key}: {fault}"
+                    item = NotInt8(number, op.index, op.op, here[op.index], tensor.name, tensor.dtype, why)
                     (allowed if free else found).append(item)
     ops = {name: OpCount(sum(counts.values()), dict(sorted(counts.items()))) for name, counts in kinds.items()}
     ordered = dict(sorted(ops.items(), key=lambda item: (-item[1].count, item[0])))

@@ -18,6 +18,7 @@ from compress.pipeline import run_pipeline
 from compress.recheck import recheck
 from compress.recipe import Recipe
 from compress.tflite.metadata_reader import read_files
+from compress.tflite.runtimes import RUNTIMES
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "house", "red", "big")
 
@@ -161,3 +162,36 @@ def test_a_hugging_face_model_is_quantized_itself_but_for_its_norms(tmp_path: Pa
     assert "Norms, and sums they read, in float32" in page
     # One row a norm, not one an operator.
     assert len([line for line in page.splitlines() if "quantize.norms |" in line]) == len(norms)
+
+
+def test_an_lstm_is_int8_but_for_its_cells_also_step_by_step(tmp_path: Path, store: Store) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    time = np.arange(5)[None, :, None] * (1 + labels[:, None, None])
+    series = (np.sin(time + np.arange(3)) + rng.normal(0, 0.1, (240, 5, 3))).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_train=series, y_train=labels)
+    recipe: dict[str, Any] = {
+        "task": "timeseries-classification", "data": {"source": "npz", "path": "data.npz"},
+        "student": {"model": "lstm", "args": {"width": 8},
+                    "train": {"epochs": 6, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.02}},
+        "export": {"streaming": True}, "benchmark": {"runs": 10, "runtimes": ["litert", "tensorflow", "tflite-micro"]},
+    }  # fmt: skip
+    report = carried_out(tmp_path, store, **recipe)
+    assert report["quantization"]["float_cells"] == ["levels.0.step"]
+    assert report["streaming"]["equal"] == 100.0
+    assert [one["same_answer"] for one in report["runtimes"]] == [100.0, 100.0]
+    census = report["verification"]["census"]
+    assert not census["not_int8"]
+    assert {item["why"].split(":")[0] for item in census["allowed"]} == {"quantize.cells"}
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "- LSTM cells in float32: levels.0.step" in page
+    assert "Result, INT8 with LSTM cells in float32" in page
+    assert len([line for line in page.splitlines() if "quantize.cells |" in line]) == 1
+    step = RUNTIMES["litert"].session(tmp_path / "run" / "model_step.tflite")
+    assert [str(one.dtype) for one in (*step.inputs, *step.outputs)] == ["int8", "int8", "float32"] * 2
+    assert recheck(tmp_path / "run", store)["passed"]
+    whole = carried_out(tmp_path, store, **recipe, quantize={"cells": "int8"})
+    assert "float_cells" not in whole["quantization"]
+    assert not whole["verification"]["census"]["allowed"]
+    assert whole["streaming"]["equal"] == 100.0
+    assert {one["stage"]: one["status"] for one in whole["stages"]}["distill"] == "cached"

@@ -147,13 +147,13 @@ def test_the_table_of_arguments_is_that_of_the_models() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantize", "wrong"),
+    ("kind", "activations", "wrong"),
     [
-        ({"norms": "int8"}, False), ({"norms": "float32"}, False),
-        ({"norms": "float32", "activations": "int16"}, False),
-        ({"norms": "int8", "activations": "int16"}, True), ({"norms": "float32", "activations": "dynamic"}, True),
-        ({"norms": "int8", "activations": "float32"}, True),
+        ("int8", "int8", False), ("float32", "int8", False), ("float32", "int16", False),
+        ("int8", "int16", True), ("float32", "dynamic", True), ("int8", "float32", True),
     ],
 )  # fmt: skip
-def test_norms_are_never_narrower_than_the_rest(quantize: dict[str, str], wrong: bool) -> None:
-    assert ("quantize.norms" in blamed(teacher=TEACHER, quantize=quantize)) is wrong
+@pytest.mark.parametrize("key", ["norms", "cells"])
+def test_norms_and_cells_are_never_narrower_than_the_rest(key: str, kind: str, activations: str, wrong: bool) -> None:
+    quantize = {key: kind, "activations": activations}
+    assert (f"quantize.{key}" in blamed(teacher=TEACHER, quantize=quantize)) is wrong

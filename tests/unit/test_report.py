@@ -142,6 +142,21 @@ def test_the_result_is_called_by_the_types_it_has(
     assert report["models"][-1]["label"] == label
 
 
+def test_lstm_cells_in_float_are_no_layers() -> None:
+    allowed = [
+        {"op": "ADD", "layer": f"step.cell.add#{step}", "dtype": "float32", "why": "quantize.cells: it writes them"}
+        for step in range(5)
+    ]
+    gate = {"op": "MUL", "layer": "gate", "dtype": "float32", "why": "it writes them"}
+    for more, expected in (([], ""), ([gate], " and 1 layer in float32")):
+        census = {"ops": {}, "tensors": {}, "not_int8": [], "allowed": allowed + more}
+        report = sample.report(
+            verification=VerificationSummary(True, census),
+            quantization={"mode": "ptq", "activations": "int8", "float_cells": ["step"]},
+        )
+        assert report["models"][-1]["label"] == f"Result, INT8 with LSTM cells in float32{expected}"
+
+
 def test_written_report_is_read_back(tmp_path: Path) -> None:
     report = sample.report()
     written = write_report(tmp_path, report)
@@ -218,7 +233,7 @@ def every_report() -> list[dict[str, Any]]:
         "distilled": True,
         "rungs": [{"name": "plain", "accuracy": 92.0, "drop_points": 1.1, "detail": "least and largest values"}],
         "portable": True, "parting": ["head"],
-        "float_norms": ["norm"], "wide_layers": ["head"], "wide_macs_share": 0.02,
+        "float_norms": ["norm"], "float_cells": ["levels.0.step"], "wide_layers": ["head"], "wide_macs_share": 0.02,
         "weights": "int8", "activations": "int8",
         "ptq_validation_macro_f1": 92.7, "validation_accuracy": 93.0, "validation_macro_f1": 93.0,
         "clustered_validation_accuracy": 91.0, "clustered_validation_macro_f1": 91.0,

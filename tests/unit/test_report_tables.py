@@ -190,3 +190,20 @@ def test_norms_in_float_are_one_row_each() -> None:
     report = sample.report(quantization=quantization, verification=VerificationSummary(True, census, ()))
     rows = [row[:2] for row in allowed_table(report).rows]
     assert rows == [("2 tensors", "a.norm"), ("MUL", "gate"), ("MUL", "a.norms")]
+
+
+def test_lstm_cells_in_float_are_one_row() -> None:
+    ops = (("a.cell.add", "ADD"), ("gate", "MUL"), ("dequantize#3", "DEQUANTIZE"), ("b.cell.add", "ADD"))
+    key = "quantize.cells: it writes float32 values"
+    faults = [{**sample.FAULT, "layer": layer, "op": op} for layer, op in ops]
+    faults = [fault if fault["layer"] == "gate" else {**fault, "dtype": "float32", "why": key} for fault in faults]
+    census = {**sample.CENSUS, "not_int8": [], "allowed": faults}
+    quantization = {"activations": "int8", "mode": "ptq", "float_cells": ["a", "b"]}
+    report = sample.report(quantization=quantization, verification=VerificationSummary(True, census, ()))
+    rows = allowed_table(report).rows
+    assert [row[:2] for row in rows] == [("3 tensors", "a, b"), ("MUL", "gate")]
+    assert rows[0][2:] == ("float32", "quantize.cells")
+    for page in (markdown_report(report), html_report(report)):
+        assert page.count("3 tensors") == 1
+        assert "dequantize#3" not in page
+        assert "LSTM cells in float32" in page

@@ -14,6 +14,8 @@ from compress.errors import ModelError
 from compress.models import build_model
 from compress.models.conversion import converted_form
 from compress.models.recurrent import OneStep
+from compress.quantization.cells import find_cells, hand_on_floats
+from compress.quantization.scheme import Scheme
 from compress.quantization.stepping import take_integers
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
@@ -170,15 +172,21 @@ def test_what_cannot_be_built_is_told(name: str, ends: Ends, args: dict[str, obj
         made(name, ends, **args)
 
 
-@pytest.mark.parametrize(("name", "layers"), [("gru", 2), ("lstm", 1)])
-def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name: str, layers: int) -> None:
+def with_cells(path: Path, module: nn.Module, cells: str) -> Scheme:
+    """Returns INT8, with the LSTM cells of a float flatbuffer in another type."""
+    model = read_model(path)
+    return find_cells(model, operator_labels(model, module)).scheme(Scheme()) if cells == "float32" else Scheme()
+
+
+@pytest.mark.parametrize(("name", "layers", "cells"), [("gru", 2, "int8"), ("lstm", 1, "int8"), ("lstm", 2, "float32")])
+def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name: str, layers: int, cells: str) -> None:
     model, x = made(name, SERIES, width=4, layers=layers), samples(SERIES, 64)
     whole, one, part = (tmp_path / f"{label}.tflite" for label in ("whole", "one", "part"))
     convert(model, SERIES.input_shape, part)
     with torch.no_grad():
         expected = model(x).numpy()
     assert np.abs(RUNTIMES["litert"].session(part).run(x[:8].numpy()) - expected[:8]).max() < 1e-5
-    quantized = read_model(quantized_structure(part.read_bytes()))
+    quantized = read_model(quantized_structure(part.read_bytes(), with_cells(part, model, cells)))
     labels = operator_labels(quantized, model)
     share_biases(quantized, labels)
     twin = Twin(read_model(write_model(quantized)), read_model(part), labels).eval()
@@ -192,7 +200,9 @@ def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name
     convert_inputs(step, step.example(3), part)
     session = RUNTIMES["litert"].session(part)
     assert np.abs(run_steps(session, x[:8].numpy()) - expected[:8]).max() < 1e-5
-    stepped = read_model(quantized_structure(part.read_bytes()))
+    stepped = read_model(quantized_structure(part.read_bytes(), with_cells(part, step, cells)))
+    floats = [f"levels.{number}.step" for number in range(layers)] if cells == "float32" else []
+    assert hand_on_floats(stepped) == len(floats)
     names = operator_labels(stepped, step)
     take_integers(stepped, names, quantized, labels)
     one.write_bytes(finish(stepped, names, "int8")[0])
@@ -201,6 +211,8 @@ def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name
         session, stream = RUNTIMES[runtime].session(whole), RUNTIMES[runtime].session(one)
         assert len(stream.inputs) == len(stream.outputs) == 1 + step.states
         assert [t.scale for t in stream.inputs[1:]] == [t.scale for t in stream.outputs[1:]]
+        kinds = [np.int8, np.float32] if floats else [np.int8] * (step.states // layers)
+        assert [t.dtype for t in stream.inputs[1:]] == [t.dtype for t in stream.outputs[1:]] == kinds * layers
         raw = quantize_input(x.numpy(), session.input)
         assert np.array_equal(session.run(raw), run_steps(stream, raw)), runtime
     names = [tensor.name for tensor in RUNTIMES["litert"].session(one).inputs]

@@ -116,7 +116,7 @@ def test_norms_stay_float_and_all_else_becomes_int8(tmp_path: Path) -> None:
     model = read_model(quantized_structure(content, find_norms(graph).scheme(Scheme())))
     labels = operator_labels(model, module)
     assert census(model, labels=labels).not_int8
-    floating = norm_operators(model, labels)
+    floating = dict.fromkeys(norm_operators(model, labels), "quantize.norms")
     found = census(model, labels=labels, floating=floating)
     assert not found.not_int8
     assert {item.op for item in found.allowed} <= {
@@ -125,7 +125,8 @@ def test_norms_stay_float_and_all_else_becomes_int8(tmp_path: Path) -> None:
     kinds = found.ops["FULLY_CONNECTED"].dtypes
     assert kinds == {"int8": 3}
     # An operator elsewhere that is float32 is still named.
-    assert census(model, labels=labels, floating=floating - {min(floating)}).not_int8
+    assert {item.why.split(":")[0] for item in found.allowed} == {"quantize.norms"}
+    assert census(model, labels=labels, floating={k: floating[k] for k in sorted(floating)[1:]}).not_int8
 
 
 class Outlier(nn.Module):
@@ -179,7 +180,8 @@ def test_the_ladder_takes_norms_out_of_int8_where_an_outlier_drowns_all_else(tmp
     assert ladder.wide.macs_share == 0.0
     model = read_model(ladder.model.structure)
     labels = ladder.model.labels
-    assert not census(model, labels=labels, floating=norm_operators(model, labels)).not_int8
+    floats = dict.fromkeys(norm_operators(model, labels), "quantize.norms")
+    assert not census(model, labels=labels, floating=floats).not_int8
 
 
 def test_variances_that_round_to_zero_leave_the_analysis_finite(tmp_path: Path) -> None:

@@ -42,6 +42,25 @@ def test_the_same_operator_of_all_steps_has_one_range() -> None:
     assert groups[1].observed == (1, 2)
 
 
+def test_what_is_rounded_of_float_values_has_one_range_for_all_steps() -> None:
+    """Behind a tanh in float32, the conversion belongs to the tanh: its own label tells nothing."""
+    floating = TensorSpec("", np.dtype(np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0, None, 32)
+
+    def tensor(scale: float) -> TensorSpec:
+        return TensorSpec("", np.dtype(np.int8), np.array([scale], np.float32), np.zeros(1, np.int64), 0, None, 8)
+
+    nodes = []
+    for step, label in enumerate(("step.squash.tanh", "step.squash.tanh#2", "tanh")):
+        number = 1 + 3 * step
+        for op, name, n in (("DEQUANTIZE", "dequantize", 0), ("TANH", label, number), ("QUANTIZE", "q", number + 1)):
+            output = number if op == "DEQUANTIZE" else n + 1
+            nodes.append(Node(len(nodes), op, name, (n,), (output,), {}, ((1, 2),), ((1, 2),)))
+    tensors = (tensor(0.1), *(one for step in range(3) for one in (floating, floating, tensor(0.2 + step))))
+    groups = tied_groups(Graph(tuple(nodes), tensors, 0, 9))
+    assert [group.tensors for group in groups] == [(0,), (3, 6), (9,)]
+    assert groups[1].observed == (3, 6)
+
+
 def flatbuffer(
     scales: list[float], constants: dict[int, bytes], operators: list[tuple[int, list[int], int]]
 ) -> schema.ModelT:

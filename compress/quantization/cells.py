@@ -1,0 +1,202 @@
+"""The cells of LSTMs, and what is computed of them: which operators of a flatbuffer they are.
+
+A cell adds up what comes in, step after step, and each step rounds it again on one grid that has to reach as far as
+the units that count furthest. TFLite's own integer LSTM has its cell in INT16 for that reason. Here sum, products and
+tanh are float32 where activations are INT8: no weights are among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from compress.quantization.scheme import Scheme
+from compress.tflite.views import GraphView, OpInfo, graph_views, op_name
+
+_CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
+#: Operators that hand on what they got.
+_MOVING = frozenset({"RESHAPE", *_CONVERSIONS})
+_NUMBER = re.compile(r"#\d+$")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Operators of the cells.
+
+    Attributes:
+        nodes: Their positions in the flatbuffer.
+        tensors: Names of their outputs.
+        layers: Paths of the layers they belong to, in the order of execution.
+    """
+
+    nodes: frozenset[int]
+    tensors: tuple[str, ...]
+    layers: tuple[str, ...]
+
+    def scheme(self, scheme: Scheme) -> Scheme:
+        """Returns a scheme with these in float32; they must be those of the float flatbuffer."""
+        return replace(scheme, wide={**scheme.wide, **dict.fromkeys(self.tensors, "float32")})
+
+
+def find_cells(model: schema.ModelT, labels: Sequence[str]) -> Cells:
+    """Returns the cells of a flatbuffer: c = f * c + i * g, which only a tanh and the next step's product read.
+
+    With a sum go its two products, the tanh, and what the first step begins with. A model of one step has its states as
+    further inputs and as many outputs: there the next step is the same one again.
+
+    Args:
+        model: The flatbuffer, unpacked: float32, or quantized with or without its cells.
+        labels: A unique layer name per operator.
+    """
+    search = _Search(graph_views(model)[0])
+    found: dict[int, str] = {}
+    for cell in search.cells():
+        parts = search.parts(cell)
+        before = next((found[k] for k in search.makers(cell) if k in found), None)
+        found |= dict.fromkeys(parts, before or _layer([labels[k] for k in (cell.index, *parts)]))
+    view, order = search.view, sorted(found)
+    names = tuple(view.tensors[view.ops[k].outputs[0]].name for k in order)
+    return Cells(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
+
+
+def cell_operators(model: schema.ModelT, labels: Sequence[str]) -> frozenset[int]:
+    """Returns the positions of a flatbuffer's cells, and of the conversions right before and behind.
+
+    Args:
+        model: The flatbuffer, unpacked.
+        labels: A unique layer name per operator.
+    """
+    kept = set(find_cells(model, labels).nodes)
+    view = graph_views(model)[0]
+    read = {n for k in kept for n in view.ops[k].inputs}
+    written = {n for k in kept for n in view.ops[k].outputs}
+    for op in view.ops:
+        if op.op in _CONVERSIONS and (op.outputs[0] in read or op.inputs[0] in written):
+            kept.add(op.index)
+    return frozenset(kept)
+
+
+def hand_on_floats(model: schema.ModelT) -> int:
+    """Lets the model of one step take and give float32 cells as they are, in place; returns how many states changed.
+
+    The quantizer rounds every input and output. A state that is converted at once, both ways, needs no integers.
+    """
+    graph = model.subgraphs[0]
+    graph.inputs, graph.outputs = np.array(graph.inputs), np.array(graph.outputs)
+    changed = 0
+    for place in range(1, min(len(graph.inputs), len(graph.outputs))):
+        before, after = int(graph.inputs[place]), int(graph.outputs[place])
+        readers = [op for op in graph.operators if before in [int(n) for n in op.inputs]]
+        makers = [op for op in graph.operators if after in [int(n) for n in op.outputs]]
+        if [op_name(model, op) for op in (*readers, *makers)] != ["DEQUANTIZE", "QUANTIZE"]:
+            continue
+        inside = int(readers[0].outputs[0]), int(makers[0].inputs[0])
+        graph.operators = [op for op in graph.operators if op not in (*readers, *makers)]
+        graph.inputs[place], graph.outputs[place] = inside
+        for signature in model.signatureDefs or []:
+            for entries, old, new in ((signature.inputs, before, inside[0]), (signature.outputs, after, inside[1])):
+                for entry in entries:
+                    if entry.tensorIndex == old:
+                        entry.tensorIndex = new
+        changed += 1
+    return changed
+
+
+def _layer(labels: list[str]) -> str:
+    """Returns the path that operators have in common, or the first one's name where they have none."""
+    common: list[str] = []
+    for parts in zip(*(_NUMBER.sub("", label).split(".")[:-1] for label in labels), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common) or labels[0]
+
+
+class _Search:
+    """A graph with what makes and what reads each of its activations."""
+
+    def __init__(self, view: GraphView) -> None:
+        """Takes the graph."""
+        self.view = view
+        self.maker = {n: op for op in view.ops for n in op.outputs}
+        # A model of one step: state that goes out -> where it comes in again.
+        self.again = dict(zip(view.outputs[1:], view.inputs[1:], strict=False))
+        self.read_by: dict[int, list[OpInfo]] = {}
+        for op in view.ops:
+            for n in dict.fromkeys(op.inputs):
+                self.read_by.setdefault(n, []).append(op)
+
+    def origin(self, n: int) -> int:
+        """Returns the activation that another one holds the values of, in another shape or type."""
+        while n in self.maker and self.maker[n].op in _MOVING:
+            n = self.maker[n].inputs[0]
+        return n
+
+    def readers(self, n: int) -> list[OpInfo]:
+        """Returns what reads an activation, also in another shape or type, and also in the next step."""
+        found = []
+        for op in self.read_by.get(n, []):
+            found += self.readers(op.outputs[0]) if op.op in _MOVING else [op]
+        return found + (self.readers(self.again[n]) if n in self.again else [])
+
+    def cells(self) -> list[OpInfo]:
+        """Returns the sums that are cells."""
+        sums = {op.index: op for op in self.view.ops if op.op == "ADD" and self._products(op)}
+        while True:  # a product leads to a cell, so what is none makes others none
+            kept = {k: op for k, op in sums.items() if self._is_state(op.outputs[0], sums)}
+            if len(kept) == len(sums):
+                break
+            sums = kept
+        # Alone, a sum of two products under a tanh may be anything.
+        return [op for op in sums.values() if self._next(op.outputs[0]) or self._before(op, sums)]
+
+    def parts(self, cell: OpInfo) -> list[int]:
+        """Returns the positions of a cell's operators: its sum and products, its tanh, and the one it begins with."""
+        products = self._products(cell)
+        found = [cell, *products, *(op for op in self.readers(cell.outputs[0]) if op.op == "TANH")]
+        for product in products:
+            for n in map(self.origin, product.inputs):
+                if n in self.maker and self._is_beginning(n, cell):
+                    found += [self.maker[n], *(op for op in self.readers(n) if op.op == "TANH")]
+        return sorted({op.index for op in found})
+
+    def _products(self, op: OpInfo) -> list[OpInfo]:
+        """Returns the two products that an operator adds and that nothing else reads; none where it is otherwise."""
+        made = [self.maker.get(self.origin(n)) for n in op.inputs]
+        products = [one for one in made if one is not None and one.op == "MUL"]
+        if len({one.index for one in products}) != 2:  # noqa: PLR2004 - what is kept and what is added
+            return []
+        return products if all(self.readers(one.outputs[0]) == [op] for one in products) else []
+
+    def _is_state(self, n: int, sums: dict[int, OpInfo]) -> bool:
+        """Returns whether an activation is read by one tanh, and else by products in one of some sums only."""
+        readers = self.readers(n)
+        others = [op for op in readers if op.op != "TANH"]
+        handed = n in self.view.outputs and n not in self.again
+        leads = all(op.op == "MUL" and self._leads_to(op, sums) for op in others)
+        return not handed and len(readers) - len(others) == 1 and len(others) <= 1 and leads
+
+    def _leads_to(self, product: OpInfo, sums: dict[int, OpInfo]) -> bool:
+        readers = self.readers(product.outputs[0])
+        return len(readers) == 1 and readers[0].index in sums
+
+    def _next(self, n: int) -> list[OpInfo]:
+        return [op for op in self.readers(n) if op.op == "MUL"]
+
+    def _before(self, cell: OpInfo, sums: dict[int, OpInfo]) -> bool:
+        """Returns whether one of a cell's products is of another cell."""
+        return any(k in sums for k in self.makers(cell))
+
+    def makers(self, cell: OpInfo) -> list[int]:
+        """Returns the positions of the operators that make the factors of a cell's products."""
+        factors = [self.origin(n) for product in self._products(cell) for n in product.inputs]
+        return [self.maker[n].index for n in factors if n in self.maker]
+
+    def _is_beginning(self, n: int, cell: OpInfo) -> bool:
+        """Returns whether an activation is what a cell begins with: read as a cell is, but no sum of products."""
+        made_as_cell = self.maker[n].op == "ADD" and bool(self._products(self.maker[n]))
+        return not made_as_cell and self._is_state(n, {cell.index: cell}) and bool(self._next(n))

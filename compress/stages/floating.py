@@ -1,0 +1,89 @@
+"""Parts of a network that stay float32 where all else is INT8 (`quantize.norms`, `quantize.cells`).
+
+The report names them, and verification lets these be float32 and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from compress.quantization.cells import Cells, cell_operators, find_cells
+from compress.quantization.graph import read_graph
+from compress.quantization.norms import Norms, find_norms, norm_operators
+from compress.quantization.scheme import Scheme
+from compress.recipe import Recipe
+from compress.stages.base import Workbench, final_stage
+from compress.tflite.flatbuffer import read_model
+from compress.tflite.labels import operator_labels
+
+#: Key of `quantize` -> what a warning calls these parts.
+PARTS = {"norms": "layer norms", "cells": "LSTM cells"}
+
+
+def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -> dict[str, Norms | Cells]:
+    """Returns what a recipe leaves in float32, by the key of `quantize` that says so.
+
+    Args:
+        recipe: What was asked for.
+        floating: The float32 flatbuffer of the network that is quantized.
+        labels: A unique layer name per operator.
+    """
+    parts: dict[str, Norms | Cells] = {}
+    if recipe.float_norms:
+        parts["norms"] = find_norms(read_graph(floating, labels))
+    if recipe.float_cells:
+        parts["cells"] = find_cells(floating, labels)
+    return parts
+
+
+def with_floats(scheme: Scheme, parts: Mapping[str, Norms | Cells]) -> Scheme:
+    """Returns a scheme with such parts in float32."""
+    for part in parts.values():
+        scheme = part.scheme(scheme)
+    return scheme
+
+
+def parts_of(bench: Workbench) -> dict[str, Norms | Cells]:
+    """Returns what stays float32 of the network that is quantized."""
+    if not (bench.recipe.float_norms or bench.recipe.float_cells):
+        return {}
+    return floating_parts(bench.recipe, *_floating(bench))
+
+
+def norms_of(bench: Workbench) -> Norms:
+    """Returns the norms of the network that is quantized, and the sums they read."""
+    return find_norms(read_graph(*_floating(bench)))
+
+
+def told(bench: Workbench, parts: Mapping[str, Norms | Cells]) -> dict[str, Any]:
+    """Returns the layers of such parts as report.json has them; warns where a recipe asks for some and has none."""
+    found: dict[str, Any] = {}
+    for key, name in PARTS.items():
+        part = parts.get(key)
+        if part is not None and part.layers:
+            found[f"float_{key}"] = list(part.layers)
+        elif getattr(bench.recipe.quantize, key) == "float32":
+            bench.ctx.warn(f"quantize.{key}: float32 changes nothing: the network has no {name}.")
+    return found
+
+
+def floating_operators(recipe: Recipe, model: schema.ModelT, labels: list[str]) -> dict[int, str]:
+    """Returns the positions of operators that a recipe leaves in float32 -> the key that says so.
+
+    Args:
+        recipe: What was asked for.
+        model: The quantized flatbuffer.
+        labels: A unique layer name per operator.
+    """
+    norms = norm_operators(model, labels) if recipe.float_norms else ()
+    cells = cell_operators(model, labels) if recipe.float_cells else ()
+    return dict.fromkeys(norms, "quantize.norms") | dict.fromkeys(cells, "quantize.cells")
+
+
+def _floating(bench: Workbench) -> tuple[schema.ModelT, list[str]]:
+    stage = final_stage(bench.recipe)
+    floating = read_model(bench.float_flatbuffer(stage))
+    return floating, operator_labels(floating, bench.load(stage))

@@ -1,0 +1,167 @@
+"""Which operators are LSTM cells, in the built-in network and in what torch's own layer becomes; what they bring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
+from compress.data.base import Ends
+from compress.models.recurrent import gru, lstm
+from compress.quantization.cells import Cells, cell_operators, find_cells
+from compress.quantization.scheme import Scheme
+from compress.quantization.structure import quantized_structure
+from compress.quantization.twin import Twin
+from compress.quantization.tying import share_biases
+from compress.tflite.census import census
+from compress.tflite.convert import convert
+from compress.tflite.finish import finish
+from compress.tflite.flatbuffer import read_model, write_model
+from compress.tflite.labels import operator_labels
+from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.session import dequantize_output, quantize_input
+from compress.tflite.views import graph_views
+
+STEPS, FEATURES, WIDTH = 6, 3, 4
+ENDS = Ends((STEPS, FEATURES), (3,), "series")
+
+
+class Plain(nn.Module):
+    """Torch's own layer, converted as torch decomposes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.fc = nn.LSTM(FEATURES, WIDTH, batch_first=True), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.rnn(x)[0][:, -1])
+
+
+class Told(Plain):
+    """One whose last cell is part of the answer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states, (_, cell) = self.rnn(x)
+        return self.fc(states[:, -1]) + cell[0, :, :3]
+
+
+class Alone(nn.Module):
+    """A sum of two products under a tanh, which is no cell: there is no next step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(FEATURES, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(x)
+        return torch.tanh(torch.sigmoid(y) * torch.tanh(y) + torch.relu(y) * (y + 1.0)).mean(1)
+
+
+def converted(module: nn.Module, folder: Path) -> tuple[Path, schema.ModelT, list[str]]:
+    path = folder / "float.tflite"
+    convert(module.eval(), ENDS.input_shape, path)
+    model = read_model(path)
+    return path, model, operator_labels(model, module)
+
+
+def ops_of(model: schema.ModelT, found: Cells) -> dict[str, int]:
+    ops = graph_views(model)[0].ops
+    return dict(Counter(ops[k].op for k in found.nodes))
+
+
+def built_in(layers: int = 1, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return lstm(ENDS, WIDTH, layers=layers)
+
+
+def test_cells_of_the_built_in_network_are_found(tmp_path: Path) -> None:
+    _, model, labels = converted(built_in(layers=2), tmp_path)
+    found = find_cells(model, labels)
+    assert found.layers == ("levels.0.step", "levels.1.step")
+    assert ops_of(model, found) == {"ADD": 2 * STEPS, "MUL": 4 * STEPS, "TANH": 2 * (STEPS + 1), "SUB": 2}
+    inside = {labels[k].split("#")[0].rsplit(".", 1)[0] for k in found.nodes}
+    assert {path.removeprefix("levels.0.step.").removeprefix("levels.1.step.") for path in inside} == {
+        "add", "cell", "keep", "squash",
+    }  # fmt: skip
+
+
+def test_cells_of_torchs_own_layer_are_found(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, model, labels = converted(Plain(), tmp_path)
+    found = find_cells(model, labels)
+    # The first cell is a product alone, for there is nothing to be kept yet.
+    assert ops_of(model, found) == {"ADD": STEPS - 1, "MUL": 2 * STEPS - 1, "TANH": STEPS}
+    assert len(found.layers) == 1
+
+
+@pytest.mark.parametrize("module", [gru(ENDS, WIDTH), Alone()], ids=["gru", "alone"])
+def test_other_states_are_none(module: nn.Module, tmp_path: Path) -> None:
+    _, model, labels = converted(module, tmp_path)
+    assert find_cells(model, labels) == Cells(frozenset(), (), ())
+
+
+def test_a_cell_that_something_else_reads_is_none(tmp_path: Path) -> None:
+    """It leads to no step behind it, so all before it are none either."""
+    torch.manual_seed(0)
+    _, model, labels = converted(Told(), tmp_path)
+    assert find_cells(model, labels).nodes == frozenset()
+
+
+def test_cells_stay_float_and_all_else_becomes_int8(tmp_path: Path) -> None:
+    module = built_in()
+    path, floating, labels = converted(module, tmp_path)
+    scheme = find_cells(floating, labels).scheme(Scheme())
+    model = read_model(quantized_structure(path.read_bytes(), scheme))
+    labels = operator_labels(model, module)
+    assert census(model, labels=labels).not_int8
+    positions = dict.fromkeys(cell_operators(model, labels), "quantize.cells")
+    found = census(model, labels=labels, floating=positions)
+    assert not found.not_int8
+    assert {item.why.split(":")[0] for item in found.allowed} == {"quantize.cells"}
+    assert {item.op for item in found.allowed} == {"ADD", "DEQUANTIZE", "MUL", "SUB", "TANH"}
+    for op in ("FULLY_CONNECTED", "LOGISTIC"):
+        assert set(found.ops[op].dtypes) == {"int8"}
+    assert found.ops["TANH"].dtypes == {"float32": STEPS + 1, "int8": STEPS}
+    # An operator elsewhere that is float32 is still named.
+    left = {k: positions[k] for k in sorted(positions)[1:]}
+    assert census(model, labels=labels, floating=left).not_int8
+
+
+def counting() -> nn.Module:
+    """Returns a network some of whose cells count upwards, as trained ones do, while others hold small numbers."""
+    module = built_in(seed=3)
+    with torch.no_grad():
+        rnn = module.rnn
+        rnn.bias_ih_l0[:WIDTH] = 2.0  # what comes in
+        rnn.bias_ih_l0[WIDTH : 2 * WIDTH] = 4.0  # what is kept
+        rnn.bias_ih_l0[2 * WIDTH : 2 * WIDTH + 1] = 3.0
+    return module
+
+
+def test_float_cells_are_nearer_and_every_runtime_computes_the_twin(tmp_path: Path) -> None:
+    module, x = counting(), torch.randn(64, STEPS, FEATURES, generator=torch.Generator().manual_seed(1))
+    path, floating, labels = converted(module, tmp_path)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    errors = []
+    for scheme in (Scheme(), find_cells(floating, labels).scheme(Scheme())):
+        model = read_model(quantized_structure(path.read_bytes(), scheme))
+        names = operator_labels(model, module)
+        share_biases(model, names)
+        twin = Twin(read_model(write_model(model)), floating, names).eval()
+        twin.calibrate([x])
+        twin.write_into(model)
+        shipped = tmp_path / "shipped.tflite"
+        shipped.write_bytes(finish(model, names, "int8")[0])
+        answers = twin(x).detach().numpy()
+        for runtime in ("litert", "tensorflow", "tflite-micro"):
+            session = RUNTIMES[runtime].session(shipped)
+            outputs = dequantize_output(session.run(quantize_input(x.numpy(), session.input)), session.output)
+            assert np.abs(outputs - answers).max() < 3.5 * session.output.scale, runtime
+        errors.append(float(np.sqrt(np.mean((answers - expected) ** 2))))
+    assert errors[1] < 0.8 * errors[0]
