@@ -176,9 +176,8 @@ class _Search:
         """Returns whether an activation is read by one tanh, and else by products in one of some sums only."""
         readers = self.readers(n)
         others = [op for op in readers if op.op != "TANH"]
-        handed = n in self.view.outputs and n not in self.again
         leads = all(op.op == "MUL" and self._leads_to(op, sums) for op in others)
-        return not handed and len(readers) - len(others) == 1 and len(others) <= 1 and leads
+        return len(readers) - len(others) == 1 and len(others) <= 1 and leads
 
     def _leads_to(self, product: OpInfo, sums: dict[int, OpInfo]) -> bool:
         readers = self.readers(product.outputs[0])

@@ -219,10 +219,15 @@ def test_what_times_models_counts_where_a_latency_decides_on_their_widths(tmp_pa
 
 
 def test_lstm_cells_count_where_the_network_may_have_some(tmp_path: Path) -> None:
-    def quantized(model: str, **quantize: str) -> str:
+    def step(model: str, **quantize: str) -> Any:
         series = {"task": "timeseries-classification", "prune": None, "student": {"model": model}}
-        return prints(plan(tmp_path, recipe(**series, quantize={"mode": "ptq", **quantize})))["quantize"]
+        return plan(tmp_path, recipe(**series, quantize={"mode": "ptq", **quantize})).steps[2]
 
+    def quantized(model: str, **quantize: str) -> str:
+        return step(model, **quantize).fingerprint
+
+    assert step("lstm").parts["quantize"]["cells"] == "float32"
+    assert "cells" not in step("lstm", cells="int8").parts["quantize"]
     assert quantized("lstm") == quantized("lstm", cells="float32") != quantized("lstm", cells="int8")
     assert quantized("gru") == quantized("gru", cells="int8") != quantized("gru", cells="float32")
     assert "cells" not in plan(tmp_path).steps[3].parts["quantize"]
