@@ -188,14 +188,15 @@ class Twin(WeightGrids):
             self._recorder, self._momentum = recorder, momentum
 
     def _run(self, x: torch.Tensor, *, stacked: bool = False) -> torch.Tensor:
-        values = {self.graph.input: self.on_grid(self.graph.input, x)}
-        for node in self.graph.nodes:
-            each = [n in values for n in node.inputs if n >= 0] if stacked else None
-            outputs = self.run_node(node, self.arguments(node, values, x.device), each=each)
-            values.update(zip(node.outputs, outputs, strict=True))
-            for n in self.last_use.get(node.index, ()):
-                values.pop(n, None)
-        return values[self.graph.output]
+        with self._remembering():
+            values = {self.graph.input: self.on_grid(self.graph.input, x)}
+            for node in self.graph.nodes:
+                each = [n in values for n in node.inputs if n >= 0] if stacked else None
+                outputs = self.run_node(node, self.arguments(node, values, x.device), each=each)
+                values.update(zip(node.outputs, outputs, strict=True))
+                for n in self.last_use.get(node.index, ()):
+                    values.pop(n, None)
+            return values[self.graph.output]
 
     # -- ranges ----------------------------------------------------------------------------------------------------
 

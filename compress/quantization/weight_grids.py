@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import nn
 
@@ -38,6 +41,23 @@ class WeightGrids(nn.Module):
     biases: dict[int, tuple[int, int]]
     codebooks: dict[int, torch.Tensor]
     portable: dict[int, tuple[int, int]]
+    _known: dict[tuple[str, int], torch.Tensor] | None = None
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Works out scales and rounded weights once while inside, if nothing is learned: steps share their weights."""
+        before, self._known = self._known, None if torch.is_grad_enabled() else {}
+        try:
+            yield
+        finally:
+            self._known = before
+
+    def _once(self, what: str, n: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        if self._known is None:
+            return make(n)
+        if (what, n) not in self._known:
+            self._known[what, n] = make(n)
+        return self._known[what, n]
 
     def weight_scale(self, n: int) -> torch.Tensor:
         """Returns the scales of a weight tensor: largest magnitude per channel / 127, 126 (portable) or 7 (symmetric).
@@ -45,6 +65,9 @@ class WeightGrids(nn.Module):
         A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
         runtimes refuse such a file); its scale is raised until the bias fits.
         """
+        return self._once("scale", n, self._weight_scale)
+
+    def _weight_scale(self, n: int) -> torch.Tensor:
         spec = self.graph.tensors[n]
         qmax = LARGEST if n in self.portable else weight_qmax(spec)
         scale = symmetric_scale(self.weights[str(n)], spec.axis if len(spec.scale) > 1 else None, qmax)
@@ -87,6 +110,11 @@ class WeightGrids(nn.Module):
         spec = self.graph.tensors[n]
         if not self.quantizing or not spec.quantized:
             return weight
+        return self._once("weight", n, self._fake_weight)
+
+    def _fake_weight(self, n: int) -> torch.Tensor:
+        weight: torch.Tensor = self.weights[str(n)]
+        spec = self.graph.tensors[n]
         if n in self.codebooks:
             return fake_clustered(weight, self.weight_scale(n), spec.axis, self.codebooks[n])
         if n not in self.biases:
