@@ -47,8 +47,6 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "torchvision/efficientnet_b0": ({}, {"epochs": 14, **ADAM}),
 }
 FINE = {"epochs": 1, **BATCH}
-#: Fine-tuning for the network that needs more of it to be as good as the others.
-LONGER = {"torchvision/efficientnet_b0": {"epochs": 5, **BATCH}}
 PRUNING: dict[str, dict[str, Any] | None] = {
     "dense": None,
     "structured": {"method": "structured", "ratio": 0.2, "of": "macs", "steps": 1, "train": FINE},
@@ -79,9 +77,8 @@ def recipe_of(model: str, pruning: str, seed: int, ranges: str | None) -> Recipe
         "teacher": {"model": model, "args": args, "train": train},
         "quantize": quantize,
     }
-    block = PRUNING[pruning]
-    if block is not None:
-        content["prune"] = {**block, "train": LONGER.get(model, FINE)}
+    if PRUNING[pruning] is not None:
+        content["prune"] = PRUNING[pruning]
     return Recipe.model_validate(content)
 
 
