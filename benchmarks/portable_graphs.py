@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ai_edge_litert.interpreter import Interpreter
 from random_graphs import CALIBRATION_SAMPLES, random_net
-from requantization import KERNELS, operators, outputs_of, runner
+from requantization import KERNELS, answers_alone, outputs_of
 from table import Table
 
 from compress.quantization.pooling import pool_means
@@ -71,28 +70,9 @@ def read_quantized(path: Path) -> Any:
 
 def parting(model: Any, labels: list[str], content: bytes, raw: np.ndarray) -> set[str]:
     """Returns the labels of operators on which the kernels differ, given the same inputs."""
-    whole = Interpreter(
-        model_content=content,
-        experimental_op_resolver_type=KERNELS[1],
-        experimental_preserve_all_tensors=True,
-    )
-    whole.allocate_tensors()
     names = {id(operator): label for operator, label in zip(model.subgraphs[0].operators, labels, strict=True)}
-    parts = [(names[id(one)], [runner(model, one, kernels) for kernels in KERNELS]) for one in operators(model)]
-    found = set()
-    for sample in raw:
-        whole.set_tensor(whole.get_input_details()[0]["index"], sample[None])
-        whole.invoke()
-        for label, pair in parts:
-            answers = []
-            for interpreter, inputs in pair:
-                for details, number in zip(interpreter.get_input_details(), inputs, strict=True):
-                    interpreter.set_tensor(details["index"], whole.get_tensor(number))
-                interpreter.invoke()
-                answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
-            if not np.array_equal(*answers):
-                found.add(label)
-    return found
+    answers = answers_alone(model, content, raw)
+    return {names[id(operator)] for operator, first, second in answers if not np.array_equal(first, second)}
 
 
 def main() -> None:

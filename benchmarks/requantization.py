@@ -85,11 +85,10 @@ def outputs_of(content: bytes, kernels: OpResolverType, raw: NDArray[np.int8]) -
     return np.stack(found)
 
 
-def equal_alone(model: schema.ModelT, content: bytes, raw: NDArray[np.int8]) -> dict[bool, float]:
-    """Returns the share of values on which both kernels of an operator agree, given the same inputs, in percent.
-
-    The key tells operators with weights from the others.
-    """
+def answers_alone(
+    model: schema.ModelT, content: bytes, raw: NDArray[np.int8]
+) -> Iterator[tuple[schema.OperatorT, NDArray[np.int8], NDArray[np.int8]]]:
+    """Gives, for each sample and operator, what both kernels make of the same inputs."""
     whole = Interpreter(
         model_content=content,
         experimental_op_resolver_type=KERNELS[1],
@@ -97,7 +96,6 @@ def equal_alone(model: schema.ModelT, content: bytes, raw: NDArray[np.int8]) -> 
     )
     whole.allocate_tensors()
     parts = [(operator, [runner(model, operator, kernels) for kernels in KERNELS]) for operator in operators(model)]
-    counts = {True: [0, 0], False: [0, 0]}
     for sample in raw:
         whole.set_tensor(whole.get_input_details()[0]["index"], sample[None])
         whole.invoke()
@@ -108,9 +106,19 @@ def equal_alone(model: schema.ModelT, content: bytes, raw: NDArray[np.int8]) -> 
                     interpreter.set_tensor(details["index"], whole.get_tensor(number))
                 interpreter.invoke()
                 answers.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).copy())
-            count = counts[op_name(model, operator) in WEIGHTED_OPS]
-            count[0] += int((answers[0] == answers[1]).sum())
-            count[1] += answers[0].size
+            yield operator, answers[0], answers[1]
+
+
+def equal_alone(model: schema.ModelT, content: bytes, raw: NDArray[np.int8]) -> dict[bool, float]:
+    """Returns the share of values on which both kernels of an operator agree, given the same inputs, in percent.
+
+    The key tells operators with weights from the others.
+    """
+    counts = {True: [0, 0], False: [0, 0]}
+    for operator, first, second in answers_alone(model, content, raw):
+        count = counts[op_name(model, operator) in WEIGHTED_OPS]
+        count[0] += int((first == second).sum())
+        count[1] += first.size
     return {key: 100.0 * same / total for key, (same, total) in counts.items()}
 
 

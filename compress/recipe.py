@@ -225,23 +225,22 @@ class Recipe(Block):
     @property
     def float_norms(self) -> bool:
         """Whether layer norms and the sums they read stay float32 in a model whose activations are integers."""
-        spec = self.quantize
-        if spec is None or spec.activations not in ("int8", "int16"):
-            return False
-        if spec.norms is None:  # what they lose in INT8 was measured: docs/design-decisions.md
-            return spec.activations == "int8" and self.compressed.model.startswith("hf/")
-        return spec.norms == "float32"
+        return self._stays_float("norms", self.compressed.model.startswith("hf/"))
 
     @property
     def float_cells(self) -> bool:
         """Whether LSTM cells stay float32 in a model whose activations are integers, where the network has any."""
+        return self._stays_float(
+            "cells", self.compressed.model == "lstm" or self.compressed.model.startswith("python:")
+        )
+
+    def _stays_float(self, key: str, by_default: bool) -> bool:
+        """Returns what a key of `quantize` says; by default with INT8, where its loss was measured to matter."""
         spec = self.quantize
         if spec is None or spec.activations not in ("int8", "int16"):
             return False
-        if spec.cells is None:  # what they lose in INT8 was measured: docs/design-decisions.md
-            model = self.compressed.model
-            return spec.activations == "int8" and (model == "lstm" or model.startswith("python:"))
-        return spec.cells == "float32"
+        asked = getattr(spec, key)
+        return asked == "float32" if asked is not None else by_default and spec.activations == "int8"
 
     @property
     def may_be_sparse(self) -> bool:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from compress.quantization.scheme import Scheme
+from compress.quantization.scheme import FloatPart
 from compress.tflite.views import GraphView, OpInfo, graph_views, op_name
 
 _CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
@@ -23,26 +22,7 @@ _MOVING = frozenset({"RESHAPE", *_CONVERSIONS})
 _NUMBER = re.compile(r"#\d+$")
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Operators of the cells.
-
-    Attributes:
-        nodes: Their positions in the flatbuffer.
-        tensors: Names of their outputs.
-        layers: Paths of the layers they belong to, in the order of execution.
-    """
-
-    nodes: frozenset[int]
-    tensors: tuple[str, ...]
-    layers: tuple[str, ...]
-
-    def scheme(self, scheme: Scheme) -> Scheme:
-        """Returns a scheme with these in float32; they must be those of the float flatbuffer."""
-        return replace(scheme, wide={**scheme.wide, **dict.fromkeys(self.tensors, "float32")})
-
-
-def find_cells(model: schema.ModelT, labels: Sequence[str]) -> Cells:
+def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
     """Returns the cells of a flatbuffer: c = f * c + i * g, which only a tanh and the next step's product read.
 
     With a sum go its two products, the tanh, and what the first step begins with. A model of one step has its states as
@@ -60,7 +40,7 @@ def find_cells(model: schema.ModelT, labels: Sequence[str]) -> Cells:
         found |= dict.fromkeys(parts, before or _layer([labels[k] for k in (cell.index, *parts)]))
     view, order = search.view, sorted(found)
     names = tuple(view.tensors[view.ops[k].outputs[0]].name for k in order)
-    return Cells(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
+    return FloatPart(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
 
 
 def cell_operators(model: schema.ModelT, labels: Sequence[str]) -> frozenset[int]:

@@ -23,8 +23,7 @@ from compress.quantization.analysis import Gain, adding, sensitivity
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.equalize import equalize
 from compress.quantization.estimation import ESTIMATORS, estimate, look
-from compress.quantization.norms import Norms
-from compress.quantization.scheme import Scheme, Wide
+from compress.quantization.scheme import FloatPart, Scheme, Wide
 from compress.quantization.twin import Twin
 from compress.quantization.wide import WideSet, carry_weights, wide_sets
 from compress.wording import counted
@@ -108,7 +107,7 @@ class Widening:
     build: Callable[[Scheme], Built]
     trial: Sequence[torch.Tensor]
     score: Callable[[NDArray[np.float32]], float]
-    norms: Norms | None = None
+    norms: FloatPart | None = None
 
     def sets(self, kind: Wide, twin: Twin, gains: Callable[[], dict[int, Gain]]) -> Iterator[WideSet]:
         """Gives the sets of layers that are tried in a wider type, the least first.

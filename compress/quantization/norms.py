@@ -7,12 +7,10 @@ multiply by no matrix, so a wider type costs little there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.quantization.graph import Graph, Node, read_graph
-from compress.quantization.scheme import Scheme
+from compress.quantization.scheme import FloatPart
 
 #: What a norm is made of between its input and its reciprocal root, and between that and its output.
 _INNER = frozenset({"ADD", "DIV", "MEAN", "MUL", "RESHAPE", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "SUM"})
@@ -21,27 +19,8 @@ _MEANS = frozenset({"MEAN", "SUM"})
 _CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 
 
-@dataclass(frozen=True)
-class Norms:
-    """Operators of the norms and of the sums.
-
-    Attributes:
-        nodes: Their positions in the flatbuffer.
-        tensors: Names of their outputs.
-        layers: What they belong to: paths of the norms, names of the sums, in the order of execution.
-    """
-
-    nodes: frozenset[int]
-    tensors: tuple[str, ...]
-    layers: tuple[str, ...]
-
-    def scheme(self, scheme: Scheme) -> Scheme:
-        """Returns a scheme with these in float32; `tensors` must be names of the float flatbuffer."""
-        return replace(scheme, wide={**scheme.wide, **dict.fromkeys(self.tensors, "float32")})
-
-
-def find_norms(graph: Graph) -> Norms:
-    """Returns a graph's norms over channels, and the sums of two activations that they read.
+def find_norms(graph: Graph) -> FloatPart:
+    """Returns a graph's norms over channels, by their paths, and the sums of two activations that they read, by name.
 
     A norm is recognised by the root of a mean of squares of what it divides: x / sqrt(mean((x - m)^2) + eps), with or
     without the mean m, as torch's LayerNorm and RMSNorm become. Batch norms are part of the weights and not found.
@@ -59,7 +38,7 @@ def find_norms(graph: Graph) -> Norms:
     layers = {k: graph.nodes[k].label for k in sums} | layers
     found = sorted(layers)
     names = tuple(graph.tensors[graph.nodes[k].outputs[0]].name for k in found)
-    return Norms(frozenset(found), names, tuple(dict.fromkeys(layers[k] for k in found)))
+    return FloatPart(frozenset(found), names, tuple(dict.fromkeys(layers[k] for k in found)))
 
 
 def norm_operators(model: schema.ModelT, labels: list[str]) -> frozenset[int]:

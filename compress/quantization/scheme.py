@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Weights = Literal["int8", "int4"]
@@ -73,3 +73,22 @@ class Scheme:
 
 
 INT8 = Scheme()
+
+
+@dataclass(frozen=True)
+class FloatPart:
+    """Operators of a kind that stay float32 where all else is INT8.
+
+    Attributes:
+        nodes: Their positions in the flatbuffer.
+        tensors: Names of their outputs.
+        layers: Paths or names of what they belong to, in the order of execution.
+    """
+
+    nodes: frozenset[int]
+    tensors: tuple[str, ...]
+    layers: tuple[str, ...]
+
+    def scheme(self, scheme: Scheme) -> Scheme:
+        """Returns a scheme with these in float32; `tensors` must be names of the float flatbuffer."""
+        return replace(scheme, wide={**scheme.wide, **dict.fromkeys(self.tensors, "float32")})

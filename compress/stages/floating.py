@@ -10,10 +10,10 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from compress.quantization.cells import Cells, cell_operators, find_cells
+from compress.quantization.cells import cell_operators, find_cells
 from compress.quantization.graph import read_graph
-from compress.quantization.norms import Norms, find_norms, norm_operators
-from compress.quantization.scheme import Scheme
+from compress.quantization.norms import find_norms, norm_operators
+from compress.quantization.scheme import FloatPart, Scheme
 from compress.recipe import Recipe
 from compress.stages.base import Workbench, final_stage
 from compress.tflite.flatbuffer import read_model
@@ -23,7 +23,7 @@ from compress.tflite.labels import operator_labels
 PARTS = {"norms": "layer norms", "cells": "LSTM cells"}
 
 
-def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -> dict[str, Norms | Cells]:
+def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -> dict[str, FloatPart]:
     """Returns what a recipe leaves in float32, by the key of `quantize` that says so.
 
     Args:
@@ -31,7 +31,7 @@ def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -
         floating: The float32 flatbuffer of the network that is quantized.
         labels: A unique layer name per operator.
     """
-    parts: dict[str, Norms | Cells] = {}
+    parts: dict[str, FloatPart] = {}
     if recipe.float_norms:
         parts["norms"] = find_norms(read_graph(floating, labels))
     if recipe.float_cells:
@@ -39,26 +39,26 @@ def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -
     return parts
 
 
-def with_floats(scheme: Scheme, parts: Mapping[str, Norms | Cells]) -> Scheme:
+def with_floats(scheme: Scheme, parts: Mapping[str, FloatPart]) -> Scheme:
     """Returns a scheme with such parts in float32."""
     for part in parts.values():
         scheme = part.scheme(scheme)
     return scheme
 
 
-def parts_of(bench: Workbench) -> dict[str, Norms | Cells]:
+def parts_of(bench: Workbench) -> dict[str, FloatPart]:
     """Returns what stays float32 of the network that is quantized."""
     if not (bench.recipe.float_norms or bench.recipe.float_cells):
         return {}
     return floating_parts(bench.recipe, *_floating(bench))
 
 
-def norms_of(bench: Workbench) -> Norms:
+def norms_of(bench: Workbench) -> FloatPart:
     """Returns the norms of the network that is quantized, and the sums they read."""
     return find_norms(read_graph(*_floating(bench)))
 
 
-def told(bench: Workbench, parts: Mapping[str, Norms | Cells]) -> dict[str, Any]:
+def told(bench: Workbench, parts: Mapping[str, FloatPart]) -> dict[str, Any]:
     """Returns the layers of such parts as report.json has them; warns where a recipe asks for some and has none."""
     found: dict[str, Any] = {}
     for key, name in PARTS.items():

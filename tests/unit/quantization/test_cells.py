@@ -13,8 +13,8 @@ from torch import nn
 
 from compress.data.base import Ends
 from compress.models.recurrent import gru, lstm
-from compress.quantization.cells import Cells, cell_operators, find_cells
-from compress.quantization.scheme import Scheme
+from compress.quantization.cells import cell_operators, find_cells
+from compress.quantization.scheme import FloatPart, Scheme
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
 from compress.quantization.tying import share_biases
@@ -69,7 +69,7 @@ def converted(module: nn.Module, folder: Path) -> tuple[Path, schema.ModelT, lis
     return path, model, operator_labels(model, module)
 
 
-def ops_of(model: schema.ModelT, found: Cells) -> dict[str, int]:
+def ops_of(model: schema.ModelT, found: FloatPart) -> dict[str, int]:
     ops = graph_views(model)[0].ops
     return dict(Counter(ops[k].op for k in found.nodes))
 
@@ -102,7 +102,7 @@ def test_cells_of_torchs_own_layer_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", [gru(ENDS, WIDTH), Alone()], ids=["gru", "alone"])
 def test_other_states_are_none(module: nn.Module, tmp_path: Path) -> None:
     _, model, labels = converted(module, tmp_path)
-    assert find_cells(model, labels) == Cells(frozenset(), (), ())
+    assert find_cells(model, labels) == FloatPart(frozenset(), (), ())
 
 
 def test_a_cell_that_something_else_reads_is_none(tmp_path: Path) -> None:
