@@ -46,7 +46,8 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "torchvision/mobilenet_v3_small": ({}, {"epochs": 8, **ADAM}),
     "torchvision/efficientnet_b0": ({}, {"epochs": 14, **ADAM}),
 }
-FINE = {"epochs": 1, **BATCH}
+#: After pruning. One epoch leaves an EfficientNet-B0 with 70 % zeros ten points below where it was.
+FINE = {"epochs": 5, **BATCH}
 PRUNING: dict[str, dict[str, Any] | None] = {
     "dense": None,
     "structured": {"method": "structured", "ratio": 0.2, "of": "macs", "steps": 1, "train": FINE},
