@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compress.quantization.effort import node_macs
 from compress.quantization.graph import Node
 from compress.quantization.layers import Layer, outputs_sparing, sharing, walk, walkable
 from compress.quantization.ops import WEIGHTED
 from compress.quantization.ranges import RangeGroup
 from compress.quantization.twin import Twin
-from compress.tflite.views import GraphView, OpInfo, TensorInfo
-from compress.tflite.weights import macs
 
 #: Float32 resolves no more (24 bits): what is nearer than this counts as equal, and ratios end here.
 MOST_DB = 150.0
@@ -327,21 +326,3 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     first, second = a.norm(dim=1), b.norm(dim=1)
     product = first * second
     return torch.where(product > 0, (a * b).sum(1) / product, (first == second).double())
-
-
-def node_macs(twin: Twin) -> dict[int, int | None]:
-    """Returns the multiply-accumulates of every operator for one sample."""
-    shapes = {
-        n: shape
-        for node in twin.graph.nodes
-        for n, shape in zip((*node.inputs, *node.outputs), (*node.input_shapes, *node.output_shapes), strict=True)
-    }
-    tensors = tuple(
-        TensorInfo(n, spec.name, shapes.get(n, ()), str(spec.dtype), (), (), 0, 0)
-        for n, spec in enumerate(twin.graph.tensors)
-    )
-    graph = GraphView(tensors, (), (), ())
-    return {
-        node.index: macs(graph, OpInfo(node.index, node.op, node.inputs, node.outputs, node.options))
-        for node in twin.graph.nodes
-    }

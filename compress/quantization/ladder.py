@@ -1,15 +1,17 @@
 """PTQ that repairs itself: a ladder of ever stronger steps, climbed until the accuracy fits.
 
-plain (least and largest value) -> ranges (the estimator that does best) -> equalize (cross-layer equalisation and bias
-correction) -> adaround (learned rounding) -> wide-int16, wide-float32 (the most sensitive layers in wider types, where
-these are allowed; layer norms before all others in float32). The first four start from the float weights, equalised
-ones for the last two of them; wider layers are added to the best of what was there before.
+plain (least and largest value) -> ranges (the estimator that does best: one for all activations, or for each the one
+that harms the output least) -> equalize (cross-layer equalisation and bias correction) -> adaround (learned rounding,
+on equalised weights if these do better, and with an estimator for each activation) -> wide-int16, wide-float32 (the
+most sensitive layers in wider types, where these are allowed; layer norms before all others in float32). The first four
+start from the float weights; wider layers are added to the best of what was there before.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,8 @@ from compress.quantization.adaround import ITERATIONS, learn_rounding
 from compress.quantization.analysis import Gain, adding, sensitivity
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.equalize import equalize
-from compress.quantization.estimation import ESTIMATORS, estimate, look
+from compress.quantization.estimation import ESTIMATORS, Range, estimate, look
+from compress.quantization.range_search import search_estimators
 from compress.quantization.scheme import FloatPart, Scheme, Wide
 from compress.quantization.twin import Twin
 from compress.quantization.wide import WideSet, carry_weights, wide_sets
@@ -31,6 +34,10 @@ from compress.wording import counted
 #: Bytes of one activation for all samples that are walked through layer by layer.
 LARGEST_ACTIVATION_BYTES = 256 * 1024**2
 FEWEST_SAMPLES = 16
+#: The choice of an estimator for each activation, beside those of one for all.
+EACH = "each its own"
+#: For activations that no estimator was chosen for.
+OTHERS = "min-max"
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,21 @@ class _State:
         for key, weight in self.weights.items():
             twin.weights[key].data.copy_(weight)
         twin.load_ranges(self.ranges)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What learned rounding may start from.
+
+    Attributes:
+        state: Float weights, as they are or equalised, and ranges chosen for each activation.
+        accuracy: With weights rounded to nearest, in percent.
+        detail: How it came about, in words.
+    """
+
+    state: _State
+    accuracy: float
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -135,6 +157,7 @@ class Ladder:
         iterations: Of learned rounding, per layer.
         seed: Of learned rounding.
         widening: Set where layers may be kept wider.
+        trial: Inputs on which estimators are compared for each activation; the calibration inputs where there are none.
         rungs: Those climbed so far.
         wide: The layers that are wider in `model`, None where all are as narrow as the others.
     """
@@ -146,8 +169,11 @@ class Ladder:
     iterations: int = ITERATIONS
     seed: int = 0
     widening: Widening | None = None
+    trial: Sequence[torch.Tensor] = ()
     rungs: list[Rung] = field(default_factory=list)
     wide: WideSet | None = None
+    _starts: list[_Start] = field(default_factory=list)
+    _estimators: dict[str, str] = field(default_factory=dict)
 
     @property
     def twin(self) -> Twin:
@@ -166,7 +192,7 @@ class Ladder:
         floats = _State.of(self.twin)
         for name, step in (
             ("plain", self._plain),
-            ("ranges", self._ranges),
+            ("ranges", lambda: self._ranges("weights as they are")),
             ("equalize", self._equalize),
             ("adaround", self._adaround),
         ):
@@ -233,29 +259,50 @@ class Ladder:
         self.twin.calibrate(self.batches, self.input_range)
         return "least and largest values"
 
-    def _ranges(self) -> str:
+    def _ranges(self, weights: str = "") -> str:
+        """Takes the ranges that do best; returns how they were chosen.
+
+        Args:
+            weights: How the weights were prepared, where learned rounding may start from them; then estimators are
+                compared for each activation. Else the choice made before holds.
+        """
         seen = look(self.twin, self.batches)
+        options: dict[str, dict[int, Range]] = {name: estimate(seen, name) for name in ESTIMATORS}
+        if weights:
+            self._estimators = self._search(options)
+        names = {k: self._estimators.get(self.twin.groups[k].name(self.twin.graph), OTHERS) for k in seen}
+        own = {k: options[name][k] for k, name in names.items()}
         found: dict[str, float] = {}
-        for name in ESTIMATORS:
-            self.twin.set_ranges(estimate(seen, name), self.input_range)
+        for name, ranges in {EACH: own, **options}.items():
+            self.twin.set_ranges(ranges, self.input_range)
             found[name] = self.accuracy(self.twin)
+            if weights and name == EACH:
+                start = f"{weights}, {_counts(names)}"
+                self._starts.append(_Start(_State.of(self.twin), found[name], start))
         best = max(found, key=lambda name: found[name])
-        self.twin.set_ranges(estimate(seen, best), self.input_range)
-        return f"range estimator {best}"
+        self.twin.set_ranges(own if best == EACH else options[best], self.input_range)
+        return _counts(names) if best == EACH else f"range estimator {best}"
+
+    def _search(self, options: Mapping[str, Mapping[int, Range]]) -> dict[str, str]:
+        """Returns the estimator of each activation, by the name of its range group."""
+        twin = self.twin
+        known = twin.group_of.get(twin.graph.input) if self.input_range is not None else None
+        free = {name: {k: one for k, one in ranges.items() if k != known} for name, ranges in options.items()}
+        found = search_estimators(twin, list(self.trial) or list(self.batches), free, OTHERS)
+        return {twin.groups[k].name(twin.graph): name for k, name in found.items()}
 
     def _equalize(self) -> str:
         pairs = equalize(self.twin)
-        chosen = self._ranges()
+        even = f"{counted(pairs, 'pair')} of layers equalised"
+        chosen = self._ranges(even)
         corrected = correct_biases(self.twin, self._samples())
-        biases = counted(corrected, "bias", "biases")
-        return f"{counted(pairs, 'pair')} of layers equalised, {chosen}, {biases} corrected"
+        return f"{even}, {chosen}, {counted(corrected, 'bias', 'biases')} corrected"
 
     def _adaround(self) -> str:
-        pairs = equalize(self.twin)
-        chosen = self._ranges()
+        start = max(reversed(self._starts), key=lambda start: start.accuracy)  # the equalised one where it is a tie
+        start.state.restore(self.twin)
         rounded = learn_rounding(self.twin, self._samples(), iterations=self.iterations, seed=self.seed)
-        layers = counted(rounded, "layer")
-        return f"{counted(pairs, 'pair')} of layers equalised, {chosen}, rounding of {layers} learned"
+        return f"{start.detail}, rounding of {counted(rounded, 'layer')} learned"
 
     def _samples(self) -> torch.Tensor:
         """Returns as many calibration samples as can be held layer by layer."""
@@ -265,3 +312,9 @@ class Ladder:
                 largest = max(largest, int(torch.Size(shape).numel()) if shape else 1)
         count = max(LARGEST_ACTIVATION_BYTES // (4 * largest), FEWEST_SAMPLES)
         return torch.cat(list(self.batches))[:count]
+
+
+def _counts(names: Mapping[int, str]) -> str:
+    """Returns how many activations have which estimator, in words; the most common one comes first."""
+    found = Counter(names.values()).most_common()
+    return "range estimators chosen for each activation: " + ", ".join(f"{count} {name}" for name, count in found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -95,6 +95,58 @@ def outputs_sparing(twin: Twin, x: torch.Tensor, chosen: Sequence[frozenset[int]
         _advance(twin, node, values, device, stacked=stacked)
     outputs = [values[twin.graph.output], *(found[place] for place in range(len(chosen)))]
     return [output.flatten(0, 1) for output in outputs] if stacked else outputs
+
+
+@torch.no_grad()
+def outputs_by_range(
+    twin: Twin, x: torch.Tensor, tries: Mapping[int, Sequence[tuple[float, float]]]
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Gives what the float network's output becomes when one range group alone is quantized, for each range to try.
+
+    What comes before the group's first values is computed once. The twin's own ranges stay as they are.
+
+    Args:
+        twin: In evaluation mode.
+        x: A batch as `walk` takes it.
+        tries: Number of a range group -> the ranges to try.
+
+    Yields:
+        The group's number, the place of the range among those to try, the output.
+
+    Raises:
+        ModelError: See `walk`.
+    """
+    x, stacked = _arranged(twin, x)
+    nodes = twin.graph.nodes
+    begins: dict[int, list[int]] = {}
+    for k in tries:
+        begins.setdefault(first_use(twin, k), []).append(k)
+    values: dict[int, torch.Tensor] = {twin.graph.input: x}
+    with twin.floating():
+        for place, node in enumerate(nodes):
+            for k in begins.get(place, ()):
+                group = twin.groups[k]
+                for which, (low, high) in enumerate(tries[k]):
+                    tried = replace(group)
+                    tried.set_range(low, high)
+                    branch = dict(values)
+                    try:
+                        twin.groups[k], twin.alone = tried, k
+                        if twin.graph.input in group.tensors:
+                            branch[twin.graph.input] = twin.on_grid(twin.graph.input, x)
+                        for later in nodes[place:]:
+                            _advance(twin, later, branch, x.device, stacked=stacked)
+                    finally:
+                        twin.groups[k], twin.alone = group, None
+                    output = branch[twin.graph.output]
+                    yield k, which, output.flatten(0, 1) if stacked else output
+            _advance(twin, node, values, x.device, stacked=stacked)
+
+
+def first_use(twin: Twin, k: int) -> int:
+    """Returns the place of the first operator that makes or reads a value of a range group."""
+    mine = set(twin.groups[k].tensors)
+    return next(place for place, node in enumerate(twin.graph.nodes) if mine & {*node.inputs, *node.outputs})
 
 
 def _advance(twin: Twin, node: Node, values: dict[int, torch.Tensor], device: torch.device, *, stacked: bool) -> None:

@@ -48,6 +48,7 @@ class Twin(WeightGrids):
         constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
         spared: Indices of nodes that are float all the same: neither their weights nor their outputs are quantized.
+        alone: Number of the range group whose values are quantized in the float model too.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Twin(WeightGrids):
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
         self.quantizing = True
         self.spared: frozenset[int] = frozenset()
+        self.alone: int | None = None
         self._recorder: Callable[[int, torch.Tensor], None] | None = None
         self._momentum: float | None = None
         self.learned: LearnedScales | None = None
@@ -100,7 +102,7 @@ class Twin(WeightGrids):
             elif self._momentum is not None and self.training and n != self.graph.input and not self.groups[k].fixed:
                 low, high = torch.aminmax(x.detach())
                 self.groups[k].follow(float(low), float(high), self._momentum)
-        if not self.quantizing:
+        if not self.quantizing and k != self.alone:
             return x
         if self.learned is not None and k in self.learned and self.training:
             return self.learned.fake(k, x)

@@ -10,7 +10,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError
-from compress.quantization.analysis import Gain, node_macs
+from compress.quantization.analysis import Gain
+from compress.quantization.effort import node_macs
 from compress.quantization.exchange import base_name, tensors_by_name
 from compress.quantization.graph import Node
 from compress.quantization.ops import PASS_THROUGH

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from compress.data.splits import calibration_inputs, derived_seed, strata, subset
-from compress.quantization.analysis import LayerAnalysis, adding, analyse, node_macs, rank, sensitivity, with_gains
+from compress.quantization.analysis import LayerAnalysis, adding, analyse, rank, sensitivity, with_gains
+from compress.quantization.effort import pass_cost
 from compress.quantization.graph import Node
 from compress.quantization.twin import Twin
 from compress.stages.base import Workbench
@@ -28,8 +29,6 @@ FEWEST_SAMPLES = 16
 #: What the report may cost, in values computed: some 45 seconds of one core (15 ns each were measured).
 REPORT_EFFORT = 3e9
 COMMAND_EFFORT = 3 * REPORT_EFFORT
-#: A multiply-accumulate costs this share of what it costs to quantize a value.
-MAC_COST = 1 / 400
 #: Looking at every layer's errors takes as long as this many passes.
 WALK_PASSES = 8
 FEWEST_LAYERS = 8
@@ -77,12 +76,6 @@ def analyse_run(
         "tried": len(tried),
         "layers": [asdict(layer) for layer in rank(with_gains(layers, gains), noise_points)],
     }
-
-
-def pass_cost(twin: Twin) -> float:
-    """Returns what one sample's pass costs, in values that are quantized."""
-    values = sum(int(np.prod(shape)) for node in twin.graph.nodes for shape in node.output_shapes)
-    return values + MAC_COST * sum(count or 0 for count in node_macs(twin).values())
 
 
 def worst(layers: list[LayerAnalysis], nodes: list[Node], most: float) -> list[Node]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from compress.artifact import write_json
+from compress.data.base import Split
 from compress.data.splits import calibration_inputs
 from compress.errors import ModelError
 from compress.figures import ACCURACY, AGREEMENT
@@ -37,7 +38,7 @@ CALIBRATION_BATCH = 64
 #: Activation ranges follow the weights through this share of QAT, then freeze, so that the end trains what is shipped.
 TRACKING_SHARE = 0.6
 RANGE_MOMENTUM = 0.02
-#: Validation samples on which the layers' sensitivity is measured.
+#: Validation samples on which estimators of ranges are compared and the layers' sensitivity is measured.
 TRIAL_SAMPLES = 512
 
 
@@ -151,6 +152,7 @@ def repair(
         bench.task.input_range(),
         seed=bench.recipe.seed,
         widening=widening(bench, model.twin, scheme, spec, batches),
+        trial=trial_inputs(bench, batches)[1],
     )
     fits = ladder.climb(limit)
     metrics["rungs"] = [rung_document(rung, judge) for rung in ladder.rungs]
@@ -196,8 +198,7 @@ def widening(
     kinds = [kind for kind in ("int16", "float32") if kind in spec.allow and kind != scheme.activations]
     if not kinds:
         return None
-    split = bench.dataset.validation.take(np.arange(min(TRIAL_SAMPLES, len(bench.dataset.validation))))
-    trial = network_inputs(bench, split.inputs) if len(split) else batches
+    split, trial = trial_inputs(bench, batches)
     with torch.no_grad(), twin.floating():
         floating = torch.cat([twin(batch) for batch in trial]).cpu().numpy()
     judge = judge_of(bench.task, split, floating)
@@ -211,6 +212,12 @@ def widening(
         score=judge.score,
         norms=None if bench.recipe.float_norms else norms_of(bench),
     )
+
+
+def trial_inputs(bench: Workbench, batches: list[torch.Tensor]) -> tuple[Split, list[torch.Tensor]]:
+    """Returns the validation samples on which repairs are compared, and their inputs: else the calibration set's."""
+    split = bench.dataset.validation.take(np.arange(min(TRIAL_SAMPLES, len(bench.dataset.validation))))
+    return split, network_inputs(bench, split.inputs) if len(split) else batches
 
 
 def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, judge: Judge, metrics: dict[str, Any]) -> None:

@@ -19,7 +19,6 @@ from compress.quantization.analysis import (
     analyse,
     decibels,
     mean_snr_db,
-    node_macs,
     range_use,
     rank,
     sensitivity,
@@ -27,6 +26,7 @@ from compress.quantization.analysis import (
     with_gains,
 )
 from compress.quantization.batches import Way
+from compress.quantization.effort import node_macs
 from compress.quantization.graph import Node
 from compress.quantization.layers import outputs_sparing, sharing, walk, walkable
 from compress.quantization.scheme import Activations, Scheme

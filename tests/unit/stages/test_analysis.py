@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from compress.data.base import Split
 from compress.quantization.analysis import adding, analyse
+from compress.quantization.effort import pass_cost
 from compress.quantization.twin import Twin
-from compress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, pass_cost, worst
+from compress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
 
 from ..converted_net import Converted, images
 
