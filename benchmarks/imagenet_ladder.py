@@ -29,10 +29,10 @@ HERE = Path(__file__).parent
 COLUMNS = ("exit_code", "same_of_20", "mean_cosine", "int8_right", "float_right", "rungs", "size_bytes", "minutes")
 #: Case -> what is set in the recipe.
 CASES: dict[str, tuple[str, ...]] = {
-    "plain": ("quantize.calibration_samples=100", "quantize.portable=false"),
-    "ladder": ("quantize.calibration_samples=100", "quantize.portable=false", "quantize.max_drop_points=1"),
-    "portable": ("quantize.calibration_samples=100",),
-    "portable, ladder": ("quantize.calibration_samples=100", "quantize.max_drop_points=1"),
+    "plain": ("quantize.portable=false",),
+    "ladder": ("quantize.portable=false", "quantize.max_drop_points=1"),
+    "portable": (),
+    "portable, ladder": ("quantize.max_drop_points=1",),
 }
 
 

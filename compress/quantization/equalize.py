@@ -35,11 +35,16 @@ class Pair:
     second: Node
 
 
-def find_pairs(twin: Twin) -> list[Pair]:
-    """Returns the pairs of layers that can be equalised, in the order of the graph."""
+def find_pairs(twin: Twin, passing: frozenset[int] = HOMOGENEOUS) -> list[Pair]:
+    """Returns the pairs of layers that can be equalised, in the order of the graph.
+
+    Args:
+        twin: Of the graph.
+        passing: Fused activations that the first layer of a pair may have.
+    """
     pairs = []
     for node in twin.graph.nodes:
-        if _own_weight(twin, node) and _activation(node) in HOMOGENEOUS:
+        if _own_weight(twin, node) and fused_activation(node) in passing:
             second = _reader(twin, node)
             if second is not None and _channels_in(twin, second) == _channels_out(twin, node):
                 pairs.append(Pair(node, second))
@@ -71,12 +76,23 @@ def _equalize_pair(twin: Twin, pair: Pair) -> float:
     alive = (before > 0) & (after > 0)
     ratio = torch.where(alive, before / after.clamp_min(1e-30), torch.ones_like(before))
     factor = ratio.sqrt().clamp(1 / LARGEST_FACTOR, LARGEST_FACTOR)
+    divide_channels(twin, pair, factor)
+    return float(factor.log().abs().max())
+
+
+@torch.no_grad()
+def divide_channels(twin: Twin, pair: Pair, factor: torch.Tensor) -> None:
+    """Divides the channels between two layers by factors, (channels,): the first layer's weights and biases, in place.
+
+    The second one's weights for them are multiplied by the same.
+    """
+    first, second = _weight(twin, pair.first), _weight(twin, pair.second)
+    out_axis = _out_axis(pair.first)
     first.div_(factor.reshape([-1 if d == out_axis else 1 for d in range(first.ndim)]))
-    view.mul_(factor)
+    _by_input_channel(pair.second, second, len(factor)).mul_(factor)
     bias = pair.first.inputs[2] if len(pair.first.inputs) > 2 else -1  # noqa: PLR2004
     if bias >= 0:
         twin.weights[str(bias)].data.div_(factor)
-    return float(factor.log().abs().max())
 
 
 def _by_input_channel(node: Node, weight: torch.Tensor, channels: int) -> torch.Tensor:
@@ -99,7 +115,8 @@ def _own_weight(twin: Twin, node: Node) -> bool:
     return all(sum(n in other.inputs for other in twin.graph.nodes) == 1 for n in mine)
 
 
-def _activation(node: Node) -> int:
+def fused_activation(node: Node) -> int:
+    """Returns the number of a node's fused activation, 0 where it has none."""
     return int(node.options.get("fusedActivationFunction") or 0)
 
 
@@ -148,7 +165,7 @@ def _carries(twin: Twin, node: Node) -> bool:
     if node.op == "RESHAPE":  # a map flattened, channels last
         before, after = node.input_shapes[0], node.output_shapes[0]
         return len(after) == 2 and after[-1] == math.prod(before[1:])  # noqa: PLR2004 - (samples, features)
-    if node.op not in CARRIERS or _activation(node) not in HOMOGENEOUS:
+    if node.op not in CARRIERS or fused_activation(node) not in HOMOGENEOUS:
         return False
     if node.op == "MEAN":
         axes = twin.graph.tensors[node.inputs[1]].constant

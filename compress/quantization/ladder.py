@@ -1,10 +1,11 @@
 """PTQ that repairs itself: a ladder of ever stronger steps, climbed until the accuracy fits.
 
 plain (least and largest value) -> ranges (the estimator that does best: one for all activations, or for each the one
-that harms the output least) -> equalize (cross-layer equalisation and bias correction) -> adaround (learned rounding,
-on equalised weights if these do better, and with an estimator for each activation) -> wide-int16, wide-float32 (the
-most sensitive layers in wider types, where these are allowed; layer norms before all others in float32). The first four
-start from the float weights; wider layers are added to the best of what was there before.
+that harms the output least) -> equalize (cross-layer equalisation, channels that share a range evened out, and bias
+correction) -> adaround (learned rounding, on equalised weights if these do better, and with an estimator for each
+activation) -> wide-int16, wide-float32 (the most sensitive layers in wider types, where these are allowed; layer norms
+before all others in float32). The first four start from the float weights; wider layers are added to the best of what
+was there before.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from compress.quantization.analysis import Gain, adding, sensitivity
 from compress.quantization.bias_correction import correct_biases
 from compress.quantization.equalize import equalize
 from compress.quantization.estimation import ESTIMATORS, Range, estimate, look
+from compress.quantization.even_channels import even_out
 from compress.quantization.range_search import search_estimators
 from compress.quantization.scheme import FloatPart, Scheme, Wide
 from compress.quantization.twin import Twin
@@ -32,7 +34,7 @@ from compress.quantization.wide import WideSet, carry_weights, wide_sets
 from compress.wording import counted
 
 #: Bytes of one activation for all samples that are walked through layer by layer.
-LARGEST_ACTIVATION_BYTES = 256 * 1024**2
+LARGEST_ACTIVATION_BYTES = 512 * 1024**2
 FEWEST_SAMPLES = 16
 #: The choice of an estimator for each activation, beside those of one for all.
 EACH = "each its own"
@@ -292,8 +294,9 @@ class Ladder:
         return {twin.groups[k].name(twin.graph): name for k, name in found.items()}
 
     def _equalize(self) -> str:
-        pairs = equalize(self.twin)
-        even = f"{counted(pairs, 'pair')} of layers equalised"
+        even = f"{counted(equalize(self.twin), 'pair')} of layers equalised"
+        if spread := even_out(self.twin, self.batches):
+            even += f", channels in front of {counted(spread, 'depthwise convolution')} evened out"
         chosen = self._ranges(even)
         corrected = correct_biases(self.twin, self._samples())
         return f"{even}, {chosen}, {counted(corrected, 'bias', 'biases')} corrected"
