@@ -108,6 +108,14 @@ class DataSpec(Block):
         description="Cut series longer than `length` into windows that begin every so many steps, each one a sample, "
         "once the splits are made. Default: only the first `length` steps are used.",
     )
+    clip: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="Series and tables: normalised values end at so many standard deviations either way, in training "
+        "as on the device. Rare peaks then neither teach the network nor widen the steps of its INT8 input. Default: "
+        "they do not end.",
+    )
     tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec, description=str(TokenizerSpec.__doc__))
     audio: AudioSpec = Field(default_factory=AudioSpec, description=str(AudioSpec.__doc__))
     test: float = Field(

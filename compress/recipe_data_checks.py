@@ -47,6 +47,7 @@ USED_BY_SOURCE = {
     "audio": ("wav-folder",),
     "length": ("csv", "jsonl", "text-files", *ARRAYS),
     "hop": ("csv", "jsonl", *ARRAYS),
+    "clip": ("csv", "jsonl", *ARRAYS),
     "tokenizer": ("csv", "jsonl", "text-files", *ARRAYS),
 }
 #: Key -> the tasks that use it; a regression may be over any kind of sample.
@@ -56,6 +57,7 @@ USED_BY_TASK = {
     "features": ("timeseries-classification", "regression", "anomaly-detection"),
     "length": tuple(task for task in TASKS if task not in ("image-classification", "audio-classification")),
     "hop": ("timeseries-classification", "regression", "anomaly-detection"),
+    "clip": ("timeseries-classification", "regression"),  # an anomaly may be just what lies beyond
     "tokenizer": (*TEXT, "regression"),
     "augment": tuple(task for task in TASKS if task not in TEXT),
     "image_size": (*PICTURES, "regression"),

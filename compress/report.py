@@ -112,6 +112,7 @@ def _data(inputs: ReportInputs) -> dict[str, Any]:
             "mean": list(data.mean),
             "std": list(data.std),
             "origin": data.origin,
+            "clip": data.clip,
         },
         "sha256": data.sha256,
         "notes": list(data.notes),

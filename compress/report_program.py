@@ -80,6 +80,8 @@ def _constants(data: DataSummary, task: str) -> list[str]:
 
 def _answer(data: DataSummary, task: str) -> list[str]:
     prepared = f"(values * {data.value_scale!r} - MEAN) / STD" if data.kind != "tokens" else "values"
+    if data.clip is not None:
+        prepared = f"np.clip({prepared}, {-data.clip!r}, {data.clip!r})"
     match task:
         case "regression":
             return [

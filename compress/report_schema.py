@@ -135,6 +135,7 @@ class DataSummary:
         mean: One number per channel.
         std: One number per channel.
         origin: Where mean and std are from, in words.
+        clip: Where normalised values end, both ways; None: nowhere.
         sha256: Hash of the data's content.
         notes: Plain sentences.
         kind: What the inputs are: `pictures`, `series`, `features` or `tokens`.
@@ -158,6 +159,7 @@ class DataSummary:
     kind: str = "pictures"
     front_end: Mapping[str, Any] | None = None
     vocabulary: Mapping[str, Any] | None = None
+    clip: float | None = None
     targets: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -21,7 +21,7 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
     `factor` and `offset` (one per channel) fold normalisation and quantization: q = round(value * factor + offset).
     """
     document = {**_tensor(tensor), "value_scale": data.value_scale, "mean": list(data.mean), "std": list(data.std)}
-    document["normalization"] = data.origin
+    document |= {"normalization": data.origin, "clip": data.clip}
     pairs = list(zip(data.mean, data.std, strict=True))
     if data.kind == "tokens":
         return {**document, "factor": [1.0], "offset": [0.0], "formula": f"{tensor.dtype} = token number"}
@@ -29,6 +29,8 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
         factor = [data.value_scale / std for _, std in pairs]
         offset = [-mean / std for mean, std in pairs]
         formula = _each(factor, offset, "value * {factor} {offset}")
+        if data.clip is not None:
+            formula = f"clip({formula}, {-data.clip:g}, {data.clip:g})"
         return {**document, "factor": factor, "offset": offset, "formula": f"x = {formula}"}
     low, high = RANGES[tensor.dtype]
     factor = [data.value_scale / (std * tensor.scale) for _, std in pairs]

@@ -67,19 +67,21 @@ class Split:
 
 @dataclass(frozen=True)
 class Normalization:
-    """x = (value * value_scale - mean) / std, per channel.
+    """x = (value * value_scale - mean) / std, per channel, ended at -clip and clip where there is one.
 
     Attributes:
         value_scale: 1/255 for uint8 pictures, 1 for float32 ones.
         mean: One number per channel, of value * value_scale.
         std: One number per channel.
         origin: Where the numbers are from, in words, for the report.
+        clip: In standard deviations; None where values do not end.
     """
 
     value_scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
+    clip: float | None = None
 
 
 @dataclass(frozen=True)

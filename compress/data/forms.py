@@ -27,6 +27,9 @@ TOKENS = 128
 #: What tokens have in the place of a normalisation.
 NO_NORMALIZATION = Normalization(1.0, (0.0,), (1.0,), "none: tokens are numbers of a vocabulary")
 
+#: Kinds of samples whose values may end.
+CLIPPED = ("series", "features")
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -58,8 +61,13 @@ def form(recipe: Recipe, raw: RawData, parts: Parts, normalization: Normalizatio
     Raises:
         DataError: The samples are not what the task needs.
     """
+    clip = recipe.data.clip
+    if clip is not None and raw.kind not in CLIPPED:
+        raise DataError(f"data.clip is for series and tables of numbers, but the data holds {raw.kind}: remove it.")
     make = {"pictures": _pictures, "series": _series, "features": _features, "text": _text}[raw.kind]
     dataset = make(recipe, raw, parts, normalization)
+    if clip is not None:
+        dataset = replace(dataset, normalization=replace(dataset.normalization, clip=clip))
     return replace(dataset, notes=(*notes, *dataset.notes), front_end=raw.front_end, target_names=raw.target_names)
 
 

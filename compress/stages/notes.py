@@ -69,7 +69,8 @@ def _input_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:
     value_scale = 1 / PIXEL if picture else normalization.value_scale
     mean = tuple(value / value_scale for value in normalization.mean)
     std = tuple(value / value_scale for value in normalization.std)
-    prepared = f"(value - mean) / std{'' if recipe.io == 'float32' else ', then quantized'}"
+    ends = "" if normalization.clip is None else f", ended at {-normalization.clip:g} and {normalization.clip:g}"
+    prepared = f"(value - mean) / std{ends}{'' if recipe.io == 'float32' else ', then quantized'}"
     least: tuple[float, ...] = ()
     greatest: tuple[float, ...] = ()
     if recipe.io in RANGES:

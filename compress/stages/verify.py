@@ -149,6 +149,7 @@ def data_summary(bench: Workbench) -> dict[str, Any]:
         "mean": list(normalization.mean),
         "std": list(normalization.std),
         "origin": normalization.origin,
+        "clip": normalization.clip,
         "notes": list(dataset.notes),
         "kind": dataset.kind,
         "front_end": None if dataset.front_end is None else dict(dataset.front_end),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -45,12 +46,14 @@ class Values:
         self._std = torch.tensor(normalization.std, dtype=torch.float32)
         self._factor = normalization.value_scale / self._std
         self._offset = -torch.tensor(normalization.mean, dtype=torch.float32) / self._std
+        self._clip = math.inf if normalization.clip is None else normalization.clip
 
     def inputs(self, batch: NDArray[Any]) -> torch.Tensor:
         """Returns normalised values, float32, in the shape they have."""
         # A copy: of float samples the tensor would be the data themselves.
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(torch.float32, copy=True)
-        return x.mul_(self._factor).add_(self._offset)
+        x.mul_(self._factor).add_(self._offset)
+        return x if self._clip == math.inf else x.clamp_(-self._clip, self._clip)
 
     def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
         """Returns the same in every view: tables are not augmented."""
@@ -64,7 +67,7 @@ class Values:
             return -1.0, 1.0
         rows = inputs.reshape(-1, inputs.shape[-1])
         ends = torch.from_numpy(np.stack([rows.min(axis=0), rows.max(axis=0)]).astype(np.float32))
-        values = ends * self._factor + self._offset
+        values = (ends * self._factor + self._offset).clamp(-self._clip, self._clip)
         return float(values.min()), float(values.max())
 
     def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[Any]:

@@ -70,6 +70,19 @@ def test_program_compiles_for_every_kind_of_flatbuffer(dtype: str, picture: bool
         assert tuple(ast.literal_eval(literal[0].value)) == names
 
 
+def test_values_that_end_are_ended_in_the_program_too() -> None:
+    series = replace(sample.inputs().data, kind="series", input_shape=(4, 1), value_scale=1.0)
+    data = replace(series, mean=(1.0,), std=(0.5,), clip=2.0)
+    found = used(data, TensorSummary("float32", (1, 4, 1)), TensorSummary("float32", (1, 10)))
+    assert found["input"]["formula"] == "x = clip(value * 2 - 2, -2, 2)"
+    assert found["input"]["clip"] == found["data"]["normalization"]["clip"] == 2.0
+    assert "np.clip((values * 1.0 - MEAN) / STD, -2.0, 2.0)" in found["snippet"]
+    assert "x = (value - mean) / std, ended at -2 and 2, mean 1, std 0.5" in html_report(found)
+    plain = used(replace(data, clip=None), TensorSummary("float32", (1, 4, 1)), TensorSummary("float32", (1, 10)))
+    assert "clip" not in plain["input"]["formula"]
+    assert "np.clip((" not in plain["snippet"]
+
+
 def test_program_runs(tmp_path: Path) -> None:
     """The probe's flatbuffer is RELU on four int8 values of scale 1: an identity the answer can be read from."""
     (tmp_path / "model.tflite").write_bytes(build())

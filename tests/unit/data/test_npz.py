@@ -206,3 +206,14 @@ def test_classes_that_only_the_test_split_has_are_noted(recipe_of, tmp_path: Pat
     np.savez(tmp_path / "x.npz", x_train=pictures, y_train=labels, x_test=pictures, y_test=labels + 1)
     notes = load_dataset(recipe_of("npz", path="x.npz"), trust=False).notes
     assert any("The test split has samples of" in note and "train none" in note for note in notes)
+
+
+def test_only_series_and_tables_end_at_so_many_deviations(load) -> None:
+    values = np.random.default_rng(0).normal(size=(40, 6, 2)).astype(np.float32)
+    series = {"x_train": values, "y_train": np.arange(40) % 2}
+    found = load(series, task="timeseries-classification", clip=2.5)
+    assert found.normalization.clip == 2.5
+    assert load(series, task="timeseries-classification").normalization.clip is None
+    pictures = {"x_train": values[:, :, :, None].repeat(3, 3), "y_train": np.linspace(0, 1, 40)}
+    with pytest.raises(DataError, match=r"data\.clip is for series and tables of numbers, but the data holds pictures"):
+        load(pictures, task="regression", clip=2.5)

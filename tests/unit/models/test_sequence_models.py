@@ -220,3 +220,11 @@ def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name
     session = RUNTIMES["litert"].session(whole)
     outputs = dequantize_output(session.run(quantize_input(x.numpy(), session.input)), session.output)
     assert np.abs(outputs - twin(x).detach().numpy()).max() < 1.5 * session.output.scale
+
+
+def test_an_lstm_over_series_begins_with_its_forget_gates_nearly_open() -> None:
+    model = made("lstm", SERIES, width=6, layers=2)
+    for level in (0, 1):
+        gates = model.rnn.get_parameter(f"bias_ih_l{level}") + model.rnn.get_parameter(f"bias_hh_l{level}")
+        assert torch.equal(gates[6:12], torch.ones(6))
+        assert float(gates[:6].abs().max()) < 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,3 +169,15 @@ def test_inputs_are_no_view_of_the_data() -> None:
     before = X.copy()
     anomaly(LABELS).inputs(X[:8])
     np.testing.assert_array_equal(X, before)
+
+
+def test_values_end_where_the_data_say() -> None:
+    ended = replace(dataset(numbers()), normalization=replace(PLAIN, clip=1.5))
+    task, free = (make_task(recipe("regression"), one) for one in (ended, dataset(numbers())))
+    x, plain = task.inputs(X), free.inputs(X)
+    assert float(plain.abs().max()) > 3.0
+    torch.testing.assert_close(x, plain.clamp(-1.5, 1.5))
+    assert task.input_range() == (-1.5, 1.5)
+    # No range is wider than what the train split reaches.
+    wide = make_task(recipe("regression"), replace(ended, normalization=replace(PLAIN, clip=900.0)))
+    assert wide.input_range() == free.input_range()
