@@ -28,6 +28,8 @@ def brief(path: Path, samples: int) -> list[str]:
     """Returns what is set in a recipe so that it trains for an epoch on few samples."""
     recipe = load_recipe(path)
     trained = [name for name in BLOCKS if getattr(getattr(recipe, name), "train", None) is not None]
+    if recipe.quantize is not None and recipe.quantize.mode == "ptq":
+        trained.remove("quantize")
     found = [f"{name}.train.epochs=1" for name in trained]
     if recipe.prune is not None and recipe.prune.steps > 1:
         found = [one if not one.startswith("prune") else f"prune.train.epochs={recipe.prune.steps}" for one in found]
