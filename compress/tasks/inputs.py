@@ -68,7 +68,12 @@ class Values:
         rows = inputs.reshape(-1, inputs.shape[-1])
         ends = torch.from_numpy(np.stack([rows.min(axis=0), rows.max(axis=0)]).astype(np.float32))
         values = (ends * self._factor + self._offset).clamp(-self._clip, self._clip)
-        return float(values.min()), float(values.max())
+        low, high = float(values.min()), float(values.max())
+        if low == -high == -self._clip:
+            # Many values lie just at the ends: there they become -127 and 127. On a grid from end to end they would be
+            # ties, 127.5 steps from zero, which each host rounds as its floating point happens to come out.
+            low *= 128.0 / 127.0
+        return low, high
 
     def to_flatbuffer(self, inputs: torch.Tensor) -> NDArray[Any]:
         """Returns the values as they are."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from compress.data.base import Dataset, Normalization, Split
+from compress.quantization.ranges import scale_and_zero_point
 from compress.recipe import Recipe
 from compress.tasks import make_task
 from compress.tasks.anomaly import AnomalyDetection
@@ -177,7 +178,9 @@ def test_values_end_where_the_data_say() -> None:
     x, plain = task.inputs(X), free.inputs(X)
     assert float(plain.abs().max()) > 3.0
     torch.testing.assert_close(x, plain.clamp(-1.5, 1.5))
-    assert task.input_range() == (-1.5, 1.5)
+    scale, zero_point = scale_and_zero_point(*task.input_range())
+    assert zero_point == 0
+    assert 1.5 / scale == pytest.approx(127.0, abs=1e-3)
     # No range is wider than what the train split reaches.
     wide = make_task(recipe("regression"), replace(ended, normalization=replace(PLAIN, clip=900.0)))
     assert wide.input_range() == free.input_range()
