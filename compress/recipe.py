@@ -98,8 +98,8 @@ class ExportSpec(Block):
     streaming: bool = Field(
         default=False,
         description="Also write `model_step.tflite`: one step of a `gru` or `lstm` over a series, its state handed in "
-        "and out as raw integers (LSTM cells as float32, unless `quantize.cells` is `int8`), for live audio and "
-        "sensors. Its answers are those of model.tflite, to the bit.",
+        "and out as raw integers (LSTM cells and GRU states as float32, unless `quantize.cells` is `int8`), for live "
+        "audio and sensors. Its answers are those of model.tflite, to the bit.",
     )
 
 
@@ -229,10 +229,9 @@ class Recipe(Block):
 
     @property
     def float_cells(self) -> bool:
-        """Whether LSTM cells stay float32 in a model whose activations are integers, where the network has any."""
-        return self._stays_float(
-            "cells", self.compressed.model == "lstm" or self.compressed.model.startswith("python:")
-        )
+        """Whether LSTM cells and GRU states stay float32 in a model whose activations are integers."""
+        model = self.compressed.model
+        return self._stays_float("cells", model in ("gru", "lstm") or model.startswith("python:"))
 
     def _stays_float(self, key: str, by_default: bool) -> bool:
         """Returns what a key of `quantize` says; by default with INT8, where its loss was measured to matter."""

@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.embed, channels = embedding_of(ends, embedding)
         self.rnn = kind(channels, width, layers, bias=self.embed is None, batch_first=True)
-        if isinstance(self.rnn, nn.LSTM) and self.embed is None:
+        if self.embed is None:
             remember(self.rnn)
         self.fc = nn.Linear(width, ends.outputs[-1])
         self.each = len(ends.outputs) == 2  # noqa: PLR2004 - an answer for each step
@@ -48,14 +48,18 @@ class Recurrent(nn.Module):
 
 
 @torch.no_grad()
-def remember(lstm: nn.LSTM) -> None:
-    """Starts the forget gates of an LSTM nearly open, by a bias of 1, so that early steps are heard of at the end.
+def remember(rnn: nn.GRU | nn.LSTM) -> None:
+    """Starts the gates by which a state is kept nearly open, by a bias of 1: early steps are heard of at the end.
 
-    Source: Gers et al. 2000, "Learning to Forget"; Jozefowicz et al. 2015, section 3. torch adds two biases.
+    They are an LSTM's forget gates and a GRU's update gates z; both come second in torch's parameters, which has two
+    biases to add.
+
+    Source: Gers et al. 2000, "Learning to Forget"; Jozefowicz et al. 2015, section 3; for GRUs too Tallec and Ollivier
+    2018, "Can recurrent neural networks warp time?", section 2.
     """
-    for name, bias in lstm.named_parameters():
+    for name, bias in rnn.named_parameters():
         if name.startswith("bias_"):
-            bias[lstm.hidden_size : 2 * lstm.hidden_size] = 1.0 if name.startswith("bias_ih") else 0.0
+            bias[rnn.hidden_size : 2 * rnn.hidden_size] = 1.0 if name.startswith("bias_ih") else 0.0
 
 
 def gru(ends: Ends, width: int = 64, embedding: int = 64, layers: int = 1) -> nn.Module:

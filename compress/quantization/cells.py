@@ -1,14 +1,17 @@
-"""The cells of LSTMs, and what is computed of them: which operators of a flatbuffer they are.
+"""What recurrent layers add up, the cells of LSTMs and the states of GRUs: which operators of a flatbuffer they are.
 
-A cell adds up what comes in, step after step, and each step rounds it again on one grid that has to reach as far as
-the units that count furthest. TFLite's own integer LSTM has its cell in INT16 for that reason. Here sum, products and
-tanh are float32 where activations are INT8: no weights are among them.
+Both add what comes in, step after step, and each step rounds the sum again. A cell's grid has to reach as far as the
+units that count furthest; TFLite's own integer LSTM has its cell in INT16 for that reason. A GRU's state stands still
+where a step adds less than half a grid's step to it. Here sums, products, differences and the cells' tanh are float32
+where activations are INT8: no weights are among them.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -19,14 +22,17 @@ from compress.tflite.views import GraphView, OpInfo, graph_views, op_name
 _CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 #: Operators that hand on what they got.
 _MOVING = frozenset({"RESHAPE", *_CONVERSIONS})
+#: What lies between a gate and the linear layers that it is made of.
+_OF_GATES = frozenset({"ADD", "LOGISTIC", "SLICE", "SPLIT", "STRIDED_SLICE", *_MOVING})
 _NUMBER = re.compile(r"#\d+$")
 
 
 def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
-    """Returns the cells of a flatbuffer: c = f * c + i * g, which only a tanh and the next step's product read.
+    """Returns the cells of LSTMs, c = f * c + i * g, and the states of GRUs, h + u * (n - h), in a flatbuffer.
 
-    With a sum go its two products, the tanh, and what the first step begins with. A model of one step has its states as
-    further inputs and as many outputs: there the next step is the same one again.
+    Only a tanh and the next step's product read a cell. With its sum go its two products, the tanh, and what the first
+    step begins with; with a state's sum its product and the difference. A model of one step has its states as further
+    inputs and as many outputs: there the next step is the same one again.
 
     Args:
         model: The flatbuffer, unpacked: float32, or quantized with or without its cells.
@@ -34,10 +40,11 @@ def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
     """
     search = _Search(graph_views(model)[0])
     found: dict[int, str] = {}
-    for cell in search.cells():
-        parts = search.parts(cell)
-        before = next((found[k] for k in search.makers(cell) if k in found), None)
-        found |= dict.fromkeys(parts, before or _layer([labels[k] for k in (cell.index, *parts)]))
+    kept = [(cell, search.parts(cell), search.makers(cell)) for cell in search.cells()]
+    kept += [(one.sum, list(one.parts), search.makers_of(one.ends)) for one in search.states()]
+    for total, parts, makers in kept:
+        before = next((found[k] for k in makers if k in found), None)
+        found |= dict.fromkeys(parts, before or _layer([labels[k] for k in (total.index, *parts)]))
     view, order = search.view, sorted(found)
     names = tuple(view.tensors[view.ops[k].outputs[0]].name for k in order)
     return FloatPart(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
@@ -61,21 +68,30 @@ def cell_operators(model: schema.ModelT, labels: Sequence[str]) -> frozenset[int
 
 
 def hand_on_floats(model: schema.ModelT) -> int:
-    """Lets the model of one step take and give float32 cells as they are, in place; returns how many states changed.
+    """Lets the model of one step take and give float32 cells and states, in place; returns how many changed.
 
-    The quantizer rounds every input and output. A state that is converted at once, both ways, needs no integers.
+    The quantizer rounds every input and output. What is float32 on both sides of it goes in and out as it is, and is
+    rounded inside for the layers that read it as integers, as in the whole sequence.
     """
     graph = model.subgraphs[0]
     graph.inputs, graph.outputs = np.array(graph.inputs), np.array(graph.outputs)
     changed = 0
     for place in range(1, min(len(graph.inputs), len(graph.outputs))):
         before, after = int(graph.inputs[place]), int(graph.outputs[place])
-        readers = [op for op in graph.operators if before in [int(n) for n in op.inputs]]
-        makers = [op for op in graph.operators if after in [int(n) for n in op.outputs]]
-        if [op_name(model, op) for op in (*readers, *makers)] != ["DEQUANTIZE", "QUANTIZE"]:
+        readers = [op for op in graph.operators if before in map(int, op.inputs)]
+        widened = [op for op in readers if op_name(model, op) == "DEQUANTIZE"]
+        maker = next((op for op in graph.operators if after in map(int, op.outputs)), None)
+        if not widened or maker is None or op_name(model, maker) != "QUANTIZE":
             continue
-        inside = int(readers[0].outputs[0]), int(makers[0].inputs[0])
-        graph.operators = [op for op in graph.operators if op not in (*readers, *makers)]
+        inside = int(widened[0].outputs[0]), int(maker.inputs[0])
+        _merge(graph, widened)
+        graph.operators.remove(widened[0])
+        if len(readers) > len(widened):  # linear layers read it too: it is rounded on the way in, as behind each step
+            rounding = copy.copy(maker)
+            rounding.inputs, rounding.outputs = np.array([inside[0]], np.int32), np.array([before], np.int32)
+            graph.operators.insert(0, rounding)
+        if not any(after in map(int, op.inputs) for op in graph.operators):
+            graph.operators.remove(maker)
         graph.inputs[place], graph.outputs[place] = inside
         for signature in model.signatureDefs or []:
             for entries, old, new in ((signature.inputs, before, inside[0]), (signature.outputs, after, inside[1])):
@@ -86,6 +102,15 @@ def hand_on_floats(model: schema.ModelT) -> int:
     return changed
 
 
+def _merge(graph: schema.SubGraphT, same: Sequence[schema.OperatorT]) -> None:
+    """Takes out all but the first of operators that compute the same."""
+    kept = int(same[0].outputs[0])
+    others = {int(op.outputs[0]) for op in same[1:]}
+    graph.operators = [op for op in graph.operators if not any(op is one for one in same[1:])]
+    for op in graph.operators:
+        op.inputs = np.array([kept if int(n) in others else int(n) for n in op.inputs], np.int32)
+
+
 def _layer(labels: list[str]) -> str:
     """Returns the path that operators have in common, or the first one's name where they have none."""
     common: list[str] = []
@@ -94,6 +119,22 @@ def _layer(labels: list[str]) -> str:
             break
         common.append(parts[0])
     return ".".join(common) or labels[0]
+
+
+class _State(NamedTuple):
+    """A step of a recurrence, a + gate * (b - a).
+
+    Attributes:
+        sum: The addition.
+        parts: Positions of difference, product and sum.
+        ends: The activations a and b, one of which is the state before.
+        gate: The activation that tells how far it goes from a to b.
+    """
+
+    sum: OpInfo
+    parts: tuple[int, int, int]
+    ends: tuple[int, int]
+    gate: int
 
 
 class _Search:
@@ -144,6 +185,56 @@ class _Search:
                     found += [self.maker[n], *(op for op in self.readers(n) if op.op == "TANH")]
         return sorted({op.index for op in found})
 
+    def states(self) -> list[_State]:
+        """Returns what GRUs add up: sums of which one leads to the next, by gates made with the same weights.
+
+        Torch's own layer is n + z * (h - n), the built-in one h + u * (n - h). Highway layers are written alike, but
+        each has its own weights.
+        """
+        found = {one.sum.index: one for op in self.view.ops if (one := self._state(op)) is not None}
+        kept: set[int] = set()
+        for one in found.values():
+            read = self.readers(one.sum.outputs[0])
+            following = [other for other in found.values() if any(op.index in other.parts for op in read)]
+            weights = self._weights(one.gate)
+            for other in following:
+                if weights & self._weights(other.gate):
+                    kept |= {one.sum.index, other.sum.index}
+        return [found[k] for k in sorted(kept)]
+
+    def _state(self, op: OpInfo) -> _State | None:
+        """Returns what an addition is a step of: of a and a product with b - a that nothing else reads."""
+        if op.op != "ADD":
+            return None
+        for a, share in (op.inputs, op.inputs[::-1]):
+            product = self.maker.get(self.origin(share))
+            if product is None or product.op != "MUL":
+                continue
+            for way, gate in (product.inputs, product.inputs[::-1]):
+                change = self.maker.get(self.origin(way))
+                if change is None or change.op != "SUB" or self.origin(change.inputs[1]) != self.origin(a):
+                    continue
+                if self.readers(product.outputs[0]) == [op] and self.readers(change.outputs[0]) == [product]:
+                    b = change.inputs[0]
+                    return _State(op, (change.index, product.index, op.index), (self.origin(a), self.origin(b)), gate)
+        return None
+
+    def _weights(self, gate: int) -> set[int]:
+        """Returns the matrices that a gate is made with."""
+        found: set[int] = set()
+        left, seen = [gate], set()
+        while left:
+            n = left.pop()
+            maker = self.maker.get(n)
+            if maker is None or n in seen:
+                continue
+            seen.add(n)
+            if maker.op == "FULLY_CONNECTED":
+                found.add(maker.inputs[1])
+            elif maker.op in _OF_GATES:
+                left += maker.inputs
+        return found
+
     def _products(self, op: OpInfo) -> list[OpInfo]:
         """Returns the two products that an operator adds and that nothing else reads; none where it is otherwise."""
         made = [self.maker.get(self.origin(n)) for n in op.inputs]
@@ -172,8 +263,11 @@ class _Search:
 
     def makers(self, cell: OpInfo) -> list[int]:
         """Returns the positions of the operators that make the factors of a cell's products."""
-        factors = [self.origin(n) for product in self._products(cell) for n in product.inputs]
-        return [self.maker[n].index for n in factors if n in self.maker]
+        return self.makers_of([n for product in self._products(cell) for n in product.inputs])
+
+    def makers_of(self, tensors: Sequence[int]) -> list[int]:
+        """Returns the positions of the operators that make some activations."""
+        return [self.maker[n].index for n in map(self.origin, tensors) if n in self.maker]
 
     def _is_beginning(self, n: int, cell: OpInfo) -> bool:
         """Returns whether an activation is what a cell begins with: read as a cell is, but no sum of products."""

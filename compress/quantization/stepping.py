@@ -35,22 +35,15 @@ def take_integers(step: schema.ModelT, labels: list[str], whole: schema.ModelT, 
         ModelError: The two have not the same operators, or an operator gets something else in the two.
     """
     ours, theirs = step.subgraphs[0], whole.subgraphs[0]
-    handed = {int(n) for n in ours.outputs[1:]}
-    # Of operators that are there once a step the last one counts: the first step begins from nothing.
-    known = {name: operator for operator, *names in _named(whole, whole_labels) for name in names}
-    pairs = []
-    for operator, by_layer, by_makers in _named(step, labels):
-        name = by_makers if int(operator.outputs[0]) in handed else by_layer
-        if name not in known:
-            raise ModelError(f"the model of one step has {' of '.join(name)}, which the whole sequence lacks")
-        pairs.append((operator, known[name], name))
+    before, after = _states(step)
+    pairs = _pairs(step, labels, whole, whole_labels)
     _take_grid(ours.tensors[ours.inputs[0]], theirs.tensors[theirs.inputs[0]])
     for operator, model, _ in pairs:
         for mine, other in zip(operator.outputs, model.outputs, strict=True):
             _take_grid(ours.tensors[mine], theirs.tensors[other])
         for mine, other in _inputs(operator, model):
             _take_values(step, ours.tensors[mine], whole, theirs.tensors[other])
-    for mine, handed in zip(ours.inputs[1:], ours.outputs[1:], strict=True):
+    for mine, handed in zip(before, after, strict=True):
         _take_grid(ours.tensors[mine], ours.tensors[handed])
     for operator, model, name in pairs:
         if not all(_same_grid(ours.tensors[mine], theirs.tensors[other]) for mine, other in _inputs(operator, model)):
@@ -58,6 +51,46 @@ def take_integers(step: schema.ModelT, labels: list[str], whole: schema.ModelT, 
                 f"{' of '.join(name)} gets other integers in one step than in the whole sequence, so the step cannot "
                 "be streamed"
             )
+
+
+def _states(step: schema.ModelT) -> tuple[list[int], list[int]]:
+    """Returns the tensors of the states before a step, and those behind it."""
+    graph = step.subgraphs[0]
+    before, after = ([int(n) for n in numbers[1:]] for numbers in (graph.inputs, graph.outputs))
+    return before, after
+
+
+def _pairs(
+    step: schema.ModelT, labels: list[str], whole: schema.ModelT, whole_labels: list[str]
+) -> list[tuple[schema.OperatorT, schema.OperatorT, tuple[str, ...]]]:
+    """Returns each operator of the step with the one it is in the whole, and its name there."""
+    before, after = _states(step)
+    # Of operators that are there once a step the last one counts: the first step begins from nothing.
+    known = {name: operator for operator, *names in _named(whole, whole_labels) for name in names}
+    pairs, rounding = [], []
+    for operator, by_layer, by_makers in _named(step, labels):
+        if by_layer[0] == "QUANTIZE" and int(operator.inputs[0]) in (*before, *after):
+            rounding.append(operator)
+            continue
+        name = by_makers if int(operator.outputs[0]) in after else by_layer
+        if name not in known:
+            raise ModelError(f"the model of one step has {' of '.join(name)}, which the whole sequence lacks")
+        pairs.append((operator, known[name], name))
+    # Float32 states have the names of inputs and outputs, so what rounds them is known by what made them alone.
+    made = {int(op.outputs[0]): int(model.outputs[0]) for op, model, _ in pairs}
+    for operator in rounding:
+        read = int(operator.inputs[0])
+        read = after[before.index(read)] if read in before else read
+        pairs.append((operator, _rounded(whole, made[read]), ("QUANTIZE", "a state")))
+    return pairs
+
+
+def _rounded(model: schema.ModelT, n: int) -> schema.OperatorT:
+    """Returns what rounds a float32 tensor for those that read it as integers."""
+    for operator in model.subgraphs[0].operators:
+        if op_name(model, operator) == "QUANTIZE" and int(operator.inputs[0]) == n:
+            return operator
+    raise ModelError("the model of one step rounds a state that the whole sequence does not round")
 
 
 def _inputs(operator: schema.OperatorT, model: schema.OperatorT) -> Iterator[tuple[int, int]]:

@@ -164,7 +164,10 @@ def test_a_hugging_face_model_is_quantized_itself_but_for_its_norms(tmp_path: Pa
     assert len([line for line in page.splitlines() if "quantize.norms |" in line]) == len(norms)
 
 
-def test_an_lstm_is_int8_but_for_its_cells_also_step_by_step(tmp_path: Path, store: Store) -> None:
+@pytest.mark.parametrize(("model", "states"), [("gru", ["float32"]), ("lstm", ["int8", "float32"])])
+def test_a_recurrent_network_is_int8_but_for_its_states_also_step_by_step(
+    model: str, states: list[str], tmp_path: Path, store: Store
+) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 3
     time = np.arange(5)[None, :, None] * (1 + labels[:, None, None])
@@ -172,7 +175,7 @@ def test_an_lstm_is_int8_but_for_its_cells_also_step_by_step(tmp_path: Path, sto
     np.savez(tmp_path / "data.npz", x_train=series, y_train=labels)
     recipe: dict[str, Any] = {
         "task": "timeseries-classification", "data": {"source": "npz", "path": "data.npz"},
-        "student": {"model": "lstm", "args": {"width": 8},
+        "student": {"model": model, "args": {"width": 8},
                     "train": {"epochs": 6, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.02}},
         "export": {"streaming": True}, "benchmark": {"runs": 10, "runtimes": ["litert", "tensorflow", "tflite-micro"]},
     }  # fmt: skip
@@ -184,11 +187,11 @@ def test_an_lstm_is_int8_but_for_its_cells_also_step_by_step(tmp_path: Path, sto
     assert not census["not_int8"]
     assert {item["why"].split(":")[0] for item in census["allowed"]} == {"quantize.cells"}
     page = (tmp_path / "run" / "report.md").read_text()
-    assert "- LSTM cells in float32: levels.0.step" in page
-    assert "Result, INT8 with LSTM cells in float32" in page
+    assert "- Recurrent states in float32: levels.0.step" in page
+    assert "Result, INT8 with recurrent states in float32" in page
     assert len([line for line in page.splitlines() if "quantize.cells |" in line]) == 1
     step = RUNTIMES["litert"].session(tmp_path / "run" / "model_step.tflite")
-    assert [str(one.dtype) for one in (*step.inputs, *step.outputs)] == ["int8", "int8", "float32"] * 2
+    assert [str(one.dtype) for one in (*step.inputs, *step.outputs)] == ["int8", *states] * 2
     assert recheck(tmp_path / "run", store)["passed"]
     whole = carried_out(tmp_path, store, **recipe, quantize={"cells": "int8"})
     assert "float_cells" not in whole["quantization"]

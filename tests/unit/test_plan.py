@@ -218,7 +218,7 @@ def test_what_times_models_counts_where_a_latency_decides_on_their_widths(tmp_pa
     assert prints(plan(tmp_path, by_macs))["prune"] == prints(plan(tmp_path))["prune"]
 
 
-def test_lstm_cells_count_where_the_network_may_have_some(tmp_path: Path) -> None:
+def test_recurrent_states_count_where_the_network_may_have_some(tmp_path: Path) -> None:
     def step(model: str, **quantize: str) -> Any:
         series = {"task": "timeseries-classification", "prune": None, "student": {"model": model}}
         return plan(tmp_path, recipe(**series, quantize={"mode": "ptq", **quantize})).steps[2]
@@ -229,20 +229,22 @@ def test_lstm_cells_count_where_the_network_may_have_some(tmp_path: Path) -> Non
     assert step("lstm").parts["quantize"]["cells"] == "float32"
     assert "cells" not in step("lstm", cells="int8").parts["quantize"]
     assert quantized("lstm") == quantized("lstm", cells="float32") != quantized("lstm", cells="int8")
-    assert quantized("gru") == quantized("gru", cells="int8") != quantized("gru", cells="float32")
+    assert quantized("gru") == quantized("gru", cells="float32") != quantized("gru", cells="int8")
+    assert quantized("tcn") == quantized("tcn", cells="int8") != quantized("tcn", cells="float32")
     assert "cells" not in plan(tmp_path).steps[3].parts["quantize"]
 
 
 @pytest.mark.parametrize(
     ("model", "quantize", "kept"),
     [
-        ("lstm", {}, True), ("gru", {}, False), ("python:mod:fn", {}, True), ("gru", {"cells": "float32"}, True),
+        ("lstm", {}, True), ("gru", {}, True), ("tcn", {}, False), ("python:mod:fn", {}, True),
+        ("tcn", {"cells": "float32"}, True),
         ("lstm", {"cells": "int8"}, False), ("lstm", {"activations": "int16"}, False),
         ("lstm", {"activations": "dynamic"}, False), ("lstm", None, False),
         ("lstm", {"activations": "int16", "cells": "float32"}, True),
     ],
 )  # fmt: skip
-def test_lstm_cells_stay_float_where_all_else_is_int8(
+def test_recurrent_states_stay_float_where_all_else_is_int8(
     model: str, quantize: dict[str, str] | None, *, kept: bool
 ) -> None:
     assert recipe(teacher=None, distill=None, student={"model": model}, quantize=quantize).float_cells is kept

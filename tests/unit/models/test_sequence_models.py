@@ -173,12 +173,16 @@ def test_what_cannot_be_built_is_told(name: str, ends: Ends, args: dict[str, obj
 
 
 def with_cells(path: Path, module: nn.Module, cells: str) -> Scheme:
-    """Returns INT8, with the LSTM cells of a float flatbuffer in another type."""
+    """Returns INT8, with the LSTM cells or GRU states of a float flatbuffer in another type."""
     model = read_model(path)
     return find_cells(model, operator_labels(model, module)).scheme(Scheme()) if cells == "float32" else Scheme()
 
 
-@pytest.mark.parametrize(("name", "layers", "cells"), [("gru", 2, "int8"), ("lstm", 1, "int8"), ("lstm", 2, "float32")])
+#: Network, levels, type of what it adds up.
+CELLS = [("gru", 2, "int8"), ("gru", 2, "float32"), ("lstm", 1, "int8"), ("lstm", 2, "float32")]
+
+
+@pytest.mark.parametrize(("name", "layers", "cells"), CELLS)
 def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name: str, layers: int, cells: str) -> None:
     model, x = made(name, SERIES, width=4, layers=layers), samples(SERIES, 64)
     whole, one, part = (tmp_path / f"{label}.tflite" for label in ("whole", "one", "part"))
@@ -192,7 +196,7 @@ def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name
     twin = Twin(read_model(write_model(quantized)), read_model(part), labels).eval()
     twin.calibrate([x])
     twin.write_into(quantized)
-    if name == "gru":  # its sums are exact: state, what is added to it, and the new state are on one grid
+    if (name, cells) == ("gru", "int8"):  # its sums are exact: all they read and make is on one grid
         sums = [node for node in twin.graph.nodes if node.op == "ADD" and ".step.state" in node.label]
         assert len(sums) == layers * STEPS
         assert all(len({twin.group_of[n] for n in (*node.inputs, *node.outputs)}) == 1 for node in sums)
@@ -207,11 +211,12 @@ def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name
     take_integers(stepped, names, quantized, labels)
     one.write_bytes(finish(stepped, names, "int8")[0])
     whole.write_bytes(finish(quantized, labels, "int8")[0])
+    states = step.states // layers
     for runtime in ("litert", "tensorflow", "tflite-micro"):
         session, stream = RUNTIMES[runtime].session(whole), RUNTIMES[runtime].session(one)
         assert len(stream.inputs) == len(stream.outputs) == 1 + step.states
         assert [t.scale for t in stream.inputs[1:]] == [t.scale for t in stream.outputs[1:]]
-        kinds = [np.int8, np.float32] if floats else [np.int8] * (step.states // layers)
+        kinds = ([np.int8, np.float32] if name == "lstm" else [np.float32]) if floats else [np.int8] * states
         assert [t.dtype for t in stream.inputs[1:]] == [t.dtype for t in stream.outputs[1:]] == kinds * layers
         raw = quantize_input(x.numpy(), session.input)
         assert np.array_equal(session.run(raw), run_steps(stream, raw)), runtime
@@ -222,8 +227,9 @@ def test_streamed_steps_equal_the_whole_sequence_to_the_bit(tmp_path: Path, name
     assert np.abs(outputs - twin(x).detach().numpy()).max() < 1.5 * session.output.scale
 
 
-def test_an_lstm_over_series_begins_with_its_forget_gates_nearly_open() -> None:
-    model = made("lstm", SERIES, width=6, layers=2)
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_over_series_the_gates_that_keep_a_state_begin_nearly_open(name: str) -> None:
+    model = made(name, SERIES, width=6, layers=2)
     for level in (0, 1):
         gates = model.rnn.get_parameter(f"bias_ih_l{level}") + model.rnn.get_parameter(f"bias_hh_l{level}")
         assert torch.equal(gates[6:12], torch.ones(6))

@@ -1,8 +1,9 @@
-"""Which operators are LSTM cells, in the built-in network and in what torch's own layer becomes; what they bring."""
+"""Which operators are LSTM cells and GRU states, built in and in what torch's own layers become; what they bring."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,31 @@ class Plain(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.rnn(x)[0][:, -1])
+
+
+class PlainGru(nn.Module):
+    """Torch's own GRU, converted as torch decomposes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.fc = nn.GRU(FEATURES, WIDTH, batch_first=True), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.rnn(x)[0][:, -1])
+
+
+class Highway(nn.Module):
+    """Layers that each go a gate's share of the way, as a GRU's steps do, but with weights of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.ModuleList(nn.Linear(FEATURES, FEATURES) for _ in range(3))
+        self.layers = nn.ModuleList(nn.Linear(FEATURES, FEATURES) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for gate, layer in zip(self.gates, self.layers, strict=True):
+            x = x + torch.sigmoid(gate(x)) * (torch.tanh(layer(x)) - x)
+        return x.mean(1)
 
 
 class Told(Plain):
@@ -99,7 +125,29 @@ def test_cells_of_torchs_own_layer_are_found(tmp_path: Path) -> None:
     assert len(found.layers) == 1
 
 
-@pytest.mark.parametrize("module", [gru(ENDS, WIDTH), Alone()], ids=["gru", "alone"])
+def test_states_of_the_built_in_gru_are_found(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, model, labels = converted(gru(ENDS, WIDTH, layers=2), tmp_path)
+    found = find_cells(model, labels)
+    assert found.layers == ("levels.0.step", "levels.1.step")
+    assert ops_of(model, found) == {"ADD": 2 * STEPS, "MUL": 2 * STEPS, "SUB": 2 * STEPS}
+    inside = {labels[k].split("#")[0].rsplit(".", 1)[0] for k in found.nodes}
+    assert {path.removeprefix("levels.0.step.").removeprefix("levels.1.step.") for path in inside} == {
+        "change", "state", "take",
+    }  # fmt: skip
+
+
+def test_states_of_torchs_own_gru_are_found(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, model, labels = converted(PlainGru(), tmp_path)
+    found = find_cells(model, labels)
+    assert len(found.layers) == 1
+    ops = ops_of(model, found)
+    assert set(ops) == {"ADD", "MUL", "SUB"}
+    assert STEPS - 1 <= ops["ADD"] == ops["MUL"] == ops["SUB"] <= STEPS  # the first one may begin from a constant
+
+
+@pytest.mark.parametrize("module", [Highway(), Alone()], ids=["highway", "alone"])
 def test_other_states_are_none(module: nn.Module, tmp_path: Path) -> None:
     _, model, labels = converted(module, tmp_path)
     assert find_cells(model, labels) == FloatPart(frozenset(), (), ())
@@ -143,8 +191,22 @@ def counting() -> nn.Module:
     return module
 
 
-def test_float_cells_are_nearer_and_every_runtime_computes_the_twin(tmp_path: Path) -> None:
-    module, x = counting(), torch.randn(64, STEPS, FEATURES, generator=torch.Generator().manual_seed(1))
+def slow() -> nn.Module:
+    """Returns a GRU most of whose states go a small share of the way in each step."""
+    torch.manual_seed(3)
+    module = gru(ENDS, WIDTH)
+    with torch.no_grad():
+        module.rnn.bias_ih_l0[WIDTH : 2 * WIDTH] = 4.0
+        module.rnn.bias_ih_l0[WIDTH] = -2.0  # one of them follows what comes in, so that the grid reaches far
+        module.rnn.weight_ih_l0[2 * WIDTH :] *= 3.0
+    return module
+
+
+@pytest.mark.parametrize("make", [counting, slow], ids=["lstm", "gru"])
+def test_float_states_are_nearer_and_every_runtime_computes_the_twin(
+    make: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    module, x = make(), torch.randn(64, STEPS, FEATURES, generator=torch.Generator().manual_seed(1))
     path, floating, labels = converted(module, tmp_path)
     with torch.no_grad():
         expected = module(x).numpy()
