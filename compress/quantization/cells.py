@@ -81,12 +81,11 @@ def hand_on_floats(model: schema.ModelT) -> int:
         readers = [op for op in graph.operators if before in map(int, op.inputs)]
         widened = [op for op in readers if op_name(model, op) == "DEQUANTIZE"]
         maker = next((op for op in graph.operators if after in map(int, op.outputs)), None)
-        if not widened or maker is None or op_name(model, maker) != "QUANTIZE":
+        if len(widened) != 1 or maker is None or op_name(model, maker) != "QUANTIZE":
             continue
         inside = int(widened[0].outputs[0]), int(maker.inputs[0])
-        _merge(graph, widened)
         graph.operators.remove(widened[0])
-        if len(readers) > len(widened):  # linear layers read it too: it is rounded on the way in, as behind each step
+        if len(readers) > 1:  # linear layers read it too: it is rounded on the way in, as behind each step
             rounding = copy.copy(maker)
             rounding.inputs, rounding.outputs = np.array([inside[0]], np.int32), np.array([before], np.int32)
             graph.operators.insert(0, rounding)
@@ -100,15 +99,6 @@ def hand_on_floats(model: schema.ModelT) -> int:
                         entry.tensorIndex = new
         changed += 1
     return changed
-
-
-def _merge(graph: schema.SubGraphT, same: Sequence[schema.OperatorT]) -> None:
-    """Takes out all but the first of operators that compute the same."""
-    kept = int(same[0].outputs[0])
-    others = {int(op.outputs[0]) for op in same[1:]}
-    graph.operators = [op for op in graph.operators if not any(op is one for one in same[1:])]
-    for op in graph.operators:
-        op.inputs = np.array([kept if int(n) in others else int(n) for n in op.inputs], np.int32)
 
 
 def _layer(labels: list[str]) -> str:

@@ -11,7 +11,7 @@ from compress.quantization.graph import Graph, Node, TensorSpec
 from compress.quantization.stepping import take_integers
 from compress.quantization.tying import share_biases, step_key, tied_groups
 
-FC, ADD = schema.BuiltinOperator.FULLY_CONNECTED, schema.BuiltinOperator.ADD
+FC, ADD, QUANTIZE = (getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "ADD", "QUANTIZE"))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,12 @@ def test_a_step_that_gets_something_else_is_told() -> None:
     whole, step = pair()
     with pytest.raises(ModelError, match="has ADD of other, which the whole sequence lacks"):
         take_integers(step, ["share", "add", "other"], whole, labels)
+    whole, _ = pair()
+    rounding = (QUANTIZE, [1], 6)
+    step = flatbuffer([1.0] * 7, {2: b"\x01"}, [rounding, (FC, [0, 2], 3), (ADD, [3, 1], 4), (ADD, [3, 4], 5)])
+    step.subgraphs[0].inputs, step.subgraphs[0].outputs = np.array([0, 1]), np.array([5, 4])
+    with pytest.raises(ModelError, match="rounds a state that the whole sequence does not round"):
+        take_integers(step, ["quantize", "share", "add", "step.state.add"], whole, labels)
 
 
 def gated(way: tuple[int, int], extra: tuple[int, int] | None = None) -> Graph:
