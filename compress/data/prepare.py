@@ -122,8 +122,10 @@ def _hold_out(
         return split.take(kept), split.take(held)
     if not names:
         if len(split) == 1:
-            key = "data.test_path, or more samples" if purpose == "test" else "more samples"
-            raise DataError(f"there is one sample only to hold out a {purpose} split from: give {key}.")
+            what = "text file" if recipe.data.source == "text-files" else "sample"
+            more = f"data.test_path, or more {what}s" if purpose == "test" else f"more {what}s"
+            where = f"{recipe.data.path}: " if recipe.data.path is not None else ""
+            raise DataError(f"{where}there is one {what} only to hold out a {purpose} split from: give {more}.")
         kept, held = undivided(len(split), share, seed)
         return split.take(kept), split.take(held)
     kept, held = stratified(split.labels, share, seed)

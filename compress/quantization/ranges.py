@@ -6,7 +6,7 @@ Scale and zero point follow Jacob et al. 2018 (arXiv 1712.05877): asymmetric INT
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import DivergedError, ModelError
-from compress.quantization.graph import Graph
-from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH
+from compress.quantization.graph import Graph, Node
+from compress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH, WEIGHTED
 
 INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
 QMIN, QMAX = -128, 127
@@ -27,8 +27,10 @@ LARGEST_STEPS = 2.0**30
 #: A range whose shorter side is less than this share of the longer one is never made symmetric: half of its steps would
 #: hold next to nothing.
 SKEWED = 0.25
-#: Operators whose output has a least scale that means anything.
-_FLOORED = frozenset({"MEAN", "MUL"})
+#: Operators that add up products.
+_SUMS = frozenset({"BATCH_MATMUL", *WEIGHTED})
+#: XNNPACK refuses sums of products whose steps are 256 times the output's, or more; training may still double them.
+LARGEST_RATIO = 128.0
 
 
 def scale_and_zero_point(low: float, high: float, dtype: np.dtype[Any] = INT8) -> tuple[float, int]:
@@ -196,31 +198,53 @@ def restore_ranges(graph: Graph, groups: list[RangeGroup], entries: list[dict[st
         group.restore(entry)
 
 
-def floor_scales(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, int]) -> None:
-    """Widens the ranges of means and products that are finer than what their inputs can make.
+def floor_scales(
+    graph: Graph,
+    groups: list[RangeGroup],
+    group_of: Mapping[int, int],
+    weight_step: Callable[[int], float | None] = lambda _n: None,
+) -> None:
+    """Widens the ranges of means, products and sums of products that are finer than what their inputs can make.
 
     The mean of n steps is a multiple of 1/n step and a product one of the product of both steps: a finer scale holds
     nothing but rounding, and its ratio to theirs overflows the kernels' arithmetic. It comes up where a layer norm
-    follows another one: the mean is zero but for the last bits of floating point. Outputs of a fused RELU6 are widened
-    where 6 would not fit INT32 (`no_integer_overflow_from_quantization`), which happens where all channels are dead.
+    follows another one: the mean is zero but for the last bits of floating point. Sums of products that are all but
+    zero come up where a layer reads what never changes: LARGEST_RATIO holds for them. Outputs of a fused RELU6 are
+    widened where 6 would not fit INT32 (`no_integer_overflow_from_quantization`): all channels are dead.
+
+    Args:
+        graph: The graph.
+        groups: Its range groups; changed in place.
+        group_of: Activation -> number of its group.
+        weight_step: Returns the largest scale of a tensor's, if it is a weight.
     """
+    floors: dict[int, float] = {}
     for node in graph.nodes:
-        if node.outputs[0] not in group_of:
-            continue
-        made = groups[group_of[node.outputs[0]]]
-        limit = _LIMITS.get(int(node.options.get("fusedActivationFunction") or 0))
-        if limit is not None:
-            made.least_scale = max(made.least_scale, float(np.float32(limit / LARGEST_STEPS)))
-            made.set_range(made.low, made.high)
-        if node.op not in _FLOORED:
-            continue
-        steps = [groups[group_of[n]].scale for n in node.inputs if n in group_of]
-        if node.op == "MEAN" and steps:
-            made.least_scale = steps[0] * math.prod(node.output_shapes[0]) / max(math.prod(node.input_shapes[0]), 1)
-        elif len(steps) == len(node.inputs):
-            made.least_scale = math.prod(steps)
-        made.least_scale = float(np.float32(made.least_scale))
-        made.set_range(made.low, made.high)
+        k = group_of.get(node.outputs[0])
+        least = _least_step(node, groups, group_of, weight_step) if k is not None else None
+        if k is not None and least is not None:
+            floors[k] = max(floors.get(k, 0.0), least)
+            groups[k].least_scale = float(np.float32(floors[k]))
+            groups[k].set_range(groups[k].low, groups[k].high)
+
+
+def _least_step(
+    node: Node, groups: list[RangeGroup], group_of: Mapping[int, int], weight_step: Callable[[int], float | None]
+) -> float | None:
+    """Returns the least scale of a node's output that means anything, None where any does."""
+    found = [_LIMITS[code] / LARGEST_STEPS] if (code := node.options.get("fusedActivationFunction")) in _LIMITS else []
+    inputs = [n for n in node.inputs if n >= 0]
+    steps = [groups[group_of[n]].scale if n in group_of else None for n in inputs]
+    if node.op in _SUMS and groups[group_of[node.outputs[0]]].dtype == INT8:
+        steps = [weight_step(n) if step is None else step for n, step in zip(inputs[:2], steps, strict=False)]
+    known = [step for step in steps if step is not None]
+    if node.op == "MEAN" and known:
+        found.append(known[0] * math.prod(node.output_shapes[0]) / max(math.prod(node.input_shapes[0]), 1))
+    elif node.op == "MUL" and len(known) == len(steps):
+        found.append(math.prod(known))
+    elif node.op in _SUMS and len(known) == len(steps) == 2:  # noqa: PLR2004 - values and weights, or both values
+        found.append(math.prod(known) / LARGEST_RATIO)
+    return max(found, default=None)
 
 
 def _join(graph: Graph) -> tuple[list[list[int]], set[int]]:

@@ -258,7 +258,11 @@ class Twin(WeightGrids):
             self.groups[k].set_range(low, high)
         if input_range is not None and self.graph.input in self.group_of:
             self.groups[self.group_of[self.graph.input]].set_range(*input_range)
-        floor_scales(self.graph, self.groups, self.group_of)
+        with self._remembering():
+            floor_scales(self.graph, self.groups, self.group_of, self._weight_step)
+
+    def _weight_step(self, n: int) -> float | None:
+        return float(self.weight_scale(n).max()) if str(n) in self.weights and n not in self.biases else None
 
     @contextlib.contextmanager
     def floating(self) -> Iterator[None]:

@@ -62,6 +62,11 @@ def _converted(bench: Workbench, work: Path) -> tuple[OneStep, schema.ModelT, li
             f"model {bench.recipe.compressed.model} cannot be streamed: export.streaming is for `gru` and `lstm` over "
             "series with one answer for all steps. Remove it, or choose such a student."
         )
+    if bench.dataset.input_shape[0] < 2:  # noqa: PLR2004 - a step behind another
+        raise ModelError(
+            "export.streaming: the series have one step, so there is nothing to hand on and model.tflite is the model "
+            "of one step already. Remove it, or give longer series."
+        )
     step, path = OneStep(unrolled), work / "step.tflite"
     convert_inputs(step, step.example(bench.dataset.input_shape[-1]), path)
     content = path.read_bytes()

@@ -13,7 +13,7 @@ import pytest
 from stand_ins import stand_in_bert, stand_in_texts
 
 from compress.artifact import Store
-from compress.errors import ExitCode
+from compress.errors import ExitCode, ModelError
 from compress.pipeline import run_pipeline
 from compress.recheck import recheck
 from compress.recipe import Recipe
@@ -198,3 +198,29 @@ def test_a_recurrent_network_is_int8_but_for_its_states_also_step_by_step(
     assert not whole["verification"]["census"]["allowed"]
     assert whole["streaming"]["equal"] == 100.0
     assert {one["stage"]: one["status"] for one in whole["stages"]}["distill"] == "cached"
+
+
+def test_texts_that_are_all_the_same_word_give_a_file_that_runs(tmp_path: Path, store: Store) -> None:
+    """The state never moves, so its range is next to nothing, and that of what is computed of it is nothing."""
+    rows = [f"same,{'ab'[number % 2]}" for number in range(120)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    report = carried_out(
+        tmp_path, store, task="text-classification",
+        data={"source": "csv", "path": "data.csv", "text": "text", "label": "label", "length": 4,
+              "tokenizer": {"kind": "word", "vocabulary": 50}},
+        student={"model": "gru", "args": {"width": 4, "embedding": 4},
+                 "train": {"epochs": 1, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.003}},
+    )  # fmt: skip
+    assert report["verification"]["twin_agreement"] == 100.0
+    assert report["models"][-1]["accuracy"] == 50.0
+
+
+def test_series_of_one_step_cannot_be_streamed(tmp_path: Path, store: Store) -> None:
+    x, y = np.random.default_rng(0).standard_normal((90, 1, 2)).astype(np.float32), np.arange(90) % 3
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y)
+    with pytest.raises(ModelError, match="the series have one step, so there is nothing to hand on"):
+        carried_out(
+            tmp_path, store, task="timeseries-classification", data={"source": "npz", "path": "data.npz"},
+            student={"model": "gru", "args": {"width": 4}, "train": {"epochs": 1, "batch_size": 32}},
+            export={"streaming": True},
+        )  # fmt: skip

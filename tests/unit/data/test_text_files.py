@@ -93,11 +93,15 @@ def test_empty_files_are_left_out_with_a_note(load, write) -> None:
         ({}, {"path": "texts/*.rst"}, "no text files there"),
         ({}, {"test_path": "texts/1.txt"}, "1 file in both data.path and data.test_path: .*1.txt"),
         ({}, {"test_path": "absent.txt"}, "data.test_path .*absent.txt: No such file"),
-        ({}, {"path": "texts/1.txt"}, "one sample only to hold out a test split from: give data.test_path"),
+        (
+            {},
+            {"path": "texts/1.txt"},
+            r"^texts/1.txt: .* one text file only to hold out a test split from: give data.test_path",
+        ),
         (
             {},
             {"path": "texts/1.txt", "test_path": "texts/2.txt"},
-            "one sample only to hold out a validation split from",
+            "one text file only to hold out a validation split from: give more text files",
         ),
         (
             {"test/a.txt": "short"},

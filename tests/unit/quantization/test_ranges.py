@@ -184,6 +184,26 @@ def test_useful_ranges_are_not_touched() -> None:
     assert [group.as_dict() for group in groups] == before
 
 
+def test_sums_of_products_that_are_next_to_zero_have_steps_the_kernels_can_make() -> None:
+    """XNNPACK cannot prepare a layer whose input's step times its weight's is 256 of its output's or more."""
+    weight = constant([[1, 2]], "int8", scale=(0.25,), zero_point=(0,))
+    tensors = [int8(1, 2, scale=0.5), weight, int8(1, 1), int8(1, 1, scale=0.2), int8(1, 1)]
+    ops = [Op("FULLY_CONNECTED", (0, 1, -1), (2,)), Op("TANH", (2,), (3,)), Op("BATCH_MATMUL", (2, 3), (4,))]
+    graph = read_graph(read_model(make_bytes(tensors, ops, outputs=(4,))), ["fc", "tanh", "product"])
+    groups = find_groups(graph)
+    group_of = {n: k for k, group in enumerate(groups) for n in group.tensors}
+    layer, product = groups[group_of[2]], groups[group_of[4]]
+    for group in (layer, product):
+        group.set_range(-1e-7, 1e-7)
+    floor_scales(graph, groups, group_of, {1: 0.25}.get)
+    assert layer.scale == np.float32(0.5 * 0.25 / 128)
+    assert product.scale == np.float32(layer.scale * groups[group_of[3]].scale / 128)
+    layer.set_range(-3.0, 3.0)
+    before = layer.as_dict()
+    floor_scales(graph, groups, group_of, {1: 0.25}.get)
+    assert layer.as_dict() == before
+
+
 @pytest.mark.parametrize(("low", "high"), [(float("nan"), 1.0), (0.0, float("inf"))])
 def test_a_range_that_is_not_finite_says_that_training_diverged(low: float, high: float) -> None:
     group = RangeGroup(tensors=(0,), observed=(0,), fixed=False, scale=1.0, zero_point=0)
