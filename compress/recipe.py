@@ -229,7 +229,7 @@ class Recipe(Block):
 
     @property
     def float_cells(self) -> bool:
-        """Whether LSTM cells and GRU states stay float32 in a model whose activations are integers."""
+        """Whether what LSTMs and GRUs compute between linear layers stays float32 where activations are integers."""
         model = self.compressed.model
         return self._stays_float("cells", model in ("gru", "lstm") or model.startswith("python:"))
 

@@ -211,10 +211,10 @@ class QuantizeSpec(Trains):
     )
     cells: Literal["int8", "float32"] | None = Field(
         default=None,
-        description="What a recurrent layer adds up, an LSTM's cell or a GRU's state, with its products, which "
-        "multiply by no weights: `int8` | `float32`. Rounded anew in each step, it is what INT8 costs such a layer "
-        "most; in float32 it takes a little longer. `null`: `float32` where activations are `int8` and the model that "
-        "is quantized is a `gru`, an `lstm` or your own, else as the activations.",
+        description="What a step of an LSTM or GRU computes between its linear layers, gates and cell or state, which "
+        "multiplies by no weights: `int8` | `float32`. Rounded anew in each step, it is what INT8 costs such networks "
+        "most; in float32 it takes hardly longer. `null`: `float32` where activations are `int8` and the model that is "
+        "quantized is a `gru`, an `lstm` or your own, else as the activations.",
     )
     portable: bool = Field(
         default=False,

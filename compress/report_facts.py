@@ -192,7 +192,7 @@ def allowed_table(report: Report) -> Table:
 
 
 def _cells_as_one(faults: Sequence[dict[str, Any]], cells: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns what is not INT8 with all tensors of LSTM cells and GRU states in one row, in the place of the first."""
+    """Returns what is not INT8 with all tensors of recurrent steps in one row, in the place of the first."""
     inside = [fault for fault in faults if fault["why"].startswith(CELLS)]
     rows = [fault for fault in faults if fault not in inside or fault is inside[0]]
     if inside:

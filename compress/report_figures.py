@@ -20,7 +20,7 @@ SMALL_TEST = 1000
 NOISE = 2.0
 #: Operators that only turn one type into another.
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
-#: How the census begins to tell why operators of LSTM cells and GRU states are not INT8.
+#: How the census begins to tell why operators between the linear layers of LSTMs and GRUs are not INT8.
 CELLS = "quantize.cells"
 TITLES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned"}
 
@@ -52,7 +52,7 @@ def title(row: ModelRow, *, result: bool, wider: Sequence[str] = ()) -> str:
 def wider_parts(inputs: ReportInputs) -> tuple[str, ...]:
     """Returns what of the result is wider than its activations are meant to be: how many layers, by type; and cells.
 
-    Those of an LSTM, and a GRU's states, are operators of every step, and no layers.
+    Those of LSTMs and GRUs are operators of every step, and no layers.
     """
     meant = (inputs.quantization or {}).get("activations")
     if inputs.verification is None or meant not in ("int8", "int16"):
@@ -64,7 +64,7 @@ def wider_parts(inputs: ReportInputs) -> tuple[str, ...]:
         if item["op"] not in CONVERSIONS and item["dtype"] != meant and not item["why"].startswith(CELLS)
     }
     counts = sorted(Counter(dtype for dtype, _ in found).items())
-    cells = ("recurrent states in float32",) if (inputs.quantization or {}).get("float_cells") else ()
+    cells = ("gates and states in float32",) if (inputs.quantization or {}).get("float_cells") else ()
     return (*cells, *(f"{counted(count, 'layer')} in {kind}" for kind, count in counts))
 
 

@@ -104,7 +104,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("rungs", "Repairs, and what was still lost", _rungs),
             ("parting", "The same integers on every runtime", _alike),
             ("float_norms", "Norms, and sums they read, in float32", few_named),
-            ("float_cells", "Recurrent states in float32", few_named),
+            ("float_cells", "Gates and states in float32", few_named),
             ("wide_layers", "Layers kept wider", ", ".join),
             ("wide_macs_share", "Their share of the multiplications", _share),
             ("validation_accuracy", "Validation accuracy of the result", percent),

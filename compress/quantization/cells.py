@@ -1,9 +1,10 @@
-"""What recurrent layers add up, the cells of LSTMs and the states of GRUs: which operators of a flatbuffer they are.
+"""What the steps of LSTMs and GRUs compute between their linear layers: which operators of a flatbuffer that is.
 
 Both add what comes in, step after step, and each step rounds the sum again. A cell's grid has to reach as far as the
 units that count furthest; TFLite's own integer LSTM has its cell in INT16 for that reason. A GRU's state stands still
-where a step adds less than half a grid's step to it. Here sums, products, differences and the cells' tanh are float32
-where activations are INT8: no weights are among them.
+where a step adds less than half a grid's step to it. And a gate on a grid of 256 steps forgets a 256th at least, or
+nothing: over a hundred words a third is gone. So sums, products, gates and candidates are float32 where activations are
+INT8; no weights are among them, and what linear layers read and make stays INT8.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from compress.tflite.views import GraphView, OpInfo, graph_views, op_name
 _CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 #: Operators that hand on what they got.
 _MOVING = frozenset({"RESHAPE", *_CONVERSIONS})
-#: What lies between a gate and the linear layers that it is made of.
-_OF_GATES = frozenset({"ADD", "LOGISTIC", "SLICE", "SPLIT", "STRIDED_SLICE", *_MOVING})
+#: What lies between linear layers and the state of a step.
+_BETWEEN = frozenset({"ADD", "LOGISTIC", "MUL", "RESHAPE", "SLICE", "SPLIT", "STRIDED_SLICE", "SUB", "TANH"})
 _NUMBER = re.compile(r"#\d+$")
 
 
 def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
-    """Returns the cells of LSTMs, c = f * c + i * g, and the states of GRUs, h + u * (n - h), in a flatbuffer.
+    """Returns what lies between the linear layers of LSTMs and GRUs in a flatbuffer.
 
-    Only a tanh and the next step's product read a cell. With its sum go its two products, the tanh, and what the first
-    step begins with; with a state's sum its product and the difference. A model of one step has its states as further
-    inputs and as many outputs: there the next step is the same one again.
+    They are known by what they add up: the cells of LSTMs, c = f * c + i * g, which only a tanh and the next step's
+    product read, and the states of GRUs, h + u * (n - h). A model of one step has its states as further inputs and as
+    many outputs: there the next step is the same one again.
 
     Args:
         model: The flatbuffer, unpacked: float32, or quantized with or without its cells.
@@ -44,9 +45,10 @@ def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
     kept += [(one.sum, list(one.parts), search.makers_of(one.ends)) for one in search.states()]
     for total, parts, makers in kept:
         before = next((found[k] for k in makers if k in found), None)
-        found |= dict.fromkeys(parts, before or _layer([labels[k] for k in (total.index, *parts)]))
+        layer = before or _layer([labels[k] for k in (total.index, *parts)])
+        found |= dict.fromkeys([*parts, *search.around(parts)], layer)
     view, order = search.view, sorted(found)
-    names = tuple(view.tensors[view.ops[k].outputs[0]].name for k in order)
+    names = tuple(";".join(view.tensors[n].name for n in view.ops[k].outputs) for k in order)
     return FloatPart(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
 
 
@@ -175,6 +177,22 @@ class _Search:
                     found += [self.maker[n], *(op for op in self.readers(n) if op.op == "TANH")]
         return sorted({op.index for op in found})
 
+    def around(self, parts: Sequence[int]) -> set[int]:
+        """Returns the positions of what else a step computes: gates, candidates and the product with a cell's tanh."""
+        ops = self.view.ops
+        tanhs = [ops[k] for k in parts if ops[k].op == "TANH"]
+        found = {op.index for tanh in tanhs for op in self.readers(tanh.outputs[0]) if op.op == "MUL"}
+        left = [n for k in (*parts, *found) for n in ops[k].inputs]
+        while left:
+            maker = self.maker.get(left.pop())
+            if maker is None or maker.index in found or maker.index in parts:
+                continue
+            if maker.op in _BETWEEN:
+                found.add(maker.index)
+            if maker.op in _BETWEEN or maker.op in _CONVERSIONS:
+                left += maker.inputs
+        return found
+
     def states(self) -> list[_State]:
         """Returns what GRUs add up: sums of which one leads to the next, by gates made with the same weights.
 
@@ -221,7 +239,7 @@ class _Search:
             seen.add(n)
             if maker.op == "FULLY_CONNECTED":
                 found.add(maker.inputs[1])
-            elif maker.op in _OF_GATES:
+            elif maker.op in _BETWEEN or maker.op in _CONVERSIONS:
                 left += maker.inputs
         return found
 

@@ -18,8 +18,8 @@ from compress.errors import ModelError
 from compress.tflite.views import op_name
 
 _NUMBER = re.compile(r"#\d+$")
-#: Operators that hand on what they got.
-_MOVING = frozenset({"RESHAPE", "SLICE", "STRIDED_SLICE"})
+#: Operators that only turn one type into another.
+_CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 
 
 def take_integers(step: schema.ModelT, labels: list[str], whole: schema.ModelT, whole_labels: list[str]) -> None:
@@ -64,33 +64,38 @@ def _pairs(
     step: schema.ModelT, labels: list[str], whole: schema.ModelT, whole_labels: list[str]
 ) -> list[tuple[schema.OperatorT, schema.OperatorT, tuple[str, ...]]]:
     """Returns each operator of the step with the one it is in the whole, and its name there."""
+    ours, theirs = step.subgraphs[0], whole.subgraphs[0]
     before, after = _states(step)
+    conversions = [op for op in ours.operators if op_name(step, op) in _CONVERSIONS]
+    # Named after the model's outputs: the states, and what is rounded to become one.
+    outputs = {*after, *(int(op.inputs[0]) for op in conversions if int(op.outputs[0]) in after)}
     # Of operators that are there once a step the last one counts: the first step begins from nothing.
     known = {name: operator for operator, *names in _named(whole, whole_labels) for name in names}
-    pairs, rounding = [], []
+    pairs = []
     for operator, by_layer, by_makers in _named(step, labels):
-        if by_layer[0] == "QUANTIZE" and int(operator.inputs[0]) in (*before, *after):
-            rounding.append(operator)
+        if by_layer[0] in _CONVERSIONS:
             continue
-        name = by_makers if int(operator.outputs[0]) in after else by_layer
+        name = by_makers if int(operator.outputs[0]) in outputs else by_layer
         if name not in known:
             raise ModelError(f"the model of one step has {' of '.join(name)}, which the whole sequence lacks")
         pairs.append((operator, known[name], name))
-    # Float32 states have the names of inputs and outputs, so what rounds them is known by what made them alone.
+    # A conversion is known by what it converts; a state that comes in is the one that goes out.
     made = {int(op.outputs[0]): int(model.outputs[0]) for op, model, _ in pairs}
-    for operator in rounding:
-        read = int(operator.inputs[0])
+    made[int(ours.inputs[0])] = int(theirs.inputs[0])
+    for operator in conversions:
+        read, kind = int(operator.inputs[0]), op_name(step, operator)
         read = after[before.index(read)] if read in before else read
-        pairs.append((operator, _rounded(whole, made[read]), ("QUANTIZE", "a state")))
+        model = _reader(whole, kind, made.get(read))
+        if model is None:
+            raise ModelError(f"the model of one step has a {kind} that the whole sequence lacks")
+        pairs.append((operator, model, (kind, "a state" if read in after else "an activation")))
     return pairs
 
 
-def _rounded(model: schema.ModelT, n: int) -> schema.OperatorT:
-    """Returns what rounds a float32 tensor for those that read it as integers."""
-    for operator in model.subgraphs[0].operators:
-        if op_name(model, operator) == "QUANTIZE" and int(operator.inputs[0]) == n:
-            return operator
-    raise ModelError("the model of one step rounds a state that the whole sequence does not round")
+def _reader(model: schema.ModelT, kind: str, n: int | None) -> schema.OperatorT | None:
+    """Returns the operator of some kind that reads a tensor, None where there is none."""
+    found = (op for op in model.subgraphs[0].operators if op_name(model, op) == kind and int(op.inputs[0]) == n)
+    return next(found, None)
 
 
 def _inputs(operator: schema.OperatorT, model: schema.OperatorT) -> Iterator[tuple[int, int]]:

@@ -187,8 +187,8 @@ def test_a_recurrent_network_is_int8_but_for_its_states_also_step_by_step(
     assert not census["not_int8"]
     assert {item["why"].split(":")[0] for item in census["allowed"]} == {"quantize.cells"}
     page = (tmp_path / "run" / "report.md").read_text()
-    assert "- Recurrent states in float32: levels.0.step" in page
-    assert "Result, INT8 with recurrent states in float32" in page
+    assert "- Gates and states in float32: levels.0.step" in page
+    assert "Result, INT8 with gates and states in float32" in page
     assert len([line for line in page.splitlines() if "quantize.cells |" in line]) == 1
     step = RUNTIMES["litert"].session(tmp_path / "run" / "model_step.tflite")
     assert [str(one.dtype) for one in (*step.inputs, *step.outputs)] == ["int8", *states] * 2

@@ -154,7 +154,7 @@ def test_lstm_cells_in_float_are_no_layers() -> None:
             verification=VerificationSummary(True, census),
             quantization={"mode": "ptq", "activations": "int8", "float_cells": ["step"]},
         )
-        assert report["models"][-1]["label"] == f"Result, INT8 with recurrent states in float32{expected}"
+        assert report["models"][-1]["label"] == f"Result, INT8 with gates and states in float32{expected}"
 
 
 def test_written_report_is_read_back(tmp_path: Path) -> None:

@@ -206,4 +206,4 @@ def test_lstm_cells_in_float_are_one_row() -> None:
     for page in (markdown_report(report), html_report(report)):
         assert page.count("3 tensors") == 1
         assert "dequantize#3" not in page
-        assert "ecurrent states in float32" in page
+        assert "ates and states in float32" in page

@@ -136,7 +136,7 @@ def test_a_step_that_gets_something_else_is_told() -> None:
     rounding = (QUANTIZE, [1], 6)
     step = flatbuffer([1.0] * 7, {2: b"\x01"}, [rounding, (FC, [0, 2], 3), (ADD, [3, 1], 4), (ADD, [3, 4], 5)])
     step.subgraphs[0].inputs, step.subgraphs[0].outputs = np.array([0, 1]), np.array([5, 4])
-    with pytest.raises(ModelError, match="rounds a state that the whole sequence does not round"):
+    with pytest.raises(ModelError, match="has a QUANTIZE that the whole sequence lacks"):
         take_integers(step, ["quantize", "share", "add", "step.state.add"], whole, labels)
 
 
