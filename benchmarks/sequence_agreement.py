@@ -67,7 +67,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "text-cnn": {"width": 48},
 }
 #: Networks that have not learnt their task by then train so many times as long (told by validation).
-SLOW = {("watch", "lstm"): 3, ("watch", "gru"): 2}
+SLOW = {("watch", "lstm"): 3, ("watch", "gru"): 2, ("reuters", "lstm"): 3}
 QUANTIZE: dict[str, dict[str, Any]] = {
     "ptq": {"mode": "ptq"},
     "qat": {"mode": "qat", "train": {"epochs": 2, "batch_size": 64}},

@@ -219,15 +219,12 @@ def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
     if spec is None:
         return {}
     trains = "qat" in (spec.mode, spec.escalate)
-    unused = {"cells", "norms"} | ({"train", "learn_from_teacher", "ranges"} if not trains else set())
+    unused = {"cells", "norms", "softmax"} | ({"train", "learn_from_teacher", "ranges"} if not trains else set())
     unused |= {key for key in ("max_drop_points", "escalate", "clusters") if getattr(spec, key) is None}
     unused |= set() if spec.portable else {"portable"}
     parts: dict[str, Any] = {"quantize": spec.model_dump(mode="json", exclude=unused)}
-    if recipe.float_norms:
-        parts["quantize"]["norms"] = "float32"
-    if recipe.float_cells:
-        parts["quantize"]["cells"] = "float32"
-    if recipe.float_norms or recipe.float_cells or (spec.allow and spec.max_drop_points is not None):
+    parts["quantize"] |= dict.fromkeys(recipe.float_parts, "float32")
+    if recipe.float_parts or (spec.allow and spec.max_drop_points is not None):
         parts["wide_output"] = recipe.io == "float32"  # the last layer may be among those that repairs keep wider
     if trains:
         parts["soft"] = _soft_parts(recipe, learn=spec.learn_from_teacher)

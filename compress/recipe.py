@@ -233,6 +233,18 @@ class Recipe(Block):
         model = self.compressed.model
         return self._stays_float("cells", model in ("gru", "lstm") or model.startswith("python:"))
 
+    @property
+    def float_softmax(self) -> bool:
+        """Whether attention is float32 from scores to probabilities where activations are integers."""
+        model = self.compressed.model
+        return self._stays_float("softmax", model == "transformer" or "/" in model or model.startswith("python:"))
+
+    @property
+    def float_parts(self) -> tuple[str, ...]:
+        """The keys of `quantize` by which parts of the network stay float32, where it has such parts."""
+        keys = {"norms": self.float_norms, "cells": self.float_cells, "softmax": self.float_softmax}
+        return tuple(key for key, stays in keys.items() if stays)
+
     def _stays_float(self, key: str, by_default: bool) -> bool:
         """Returns what a key of `quantize` says; by default with INT8, where its loss was measured to matter."""
         spec = self.quantize

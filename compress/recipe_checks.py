@@ -219,7 +219,7 @@ def _parts(data: dict[str, Any]) -> Iterator[Finding]:
     """Types of what may be wider than the other activations, never narrower."""
     given = _block(data, "quantize")
     activations = given.get("activations", "int8")
-    for key in ("norms", "cells"):
+    for key in ("norms", "cells", "softmax"):
         if _has(given, key) and activations in ("dynamic", "float32"):
             message = f"is not used: with `activations: {activations}` all activations are float32"
             yield ("quantize", key), message, "remove it"

@@ -216,6 +216,13 @@ class QuantizeSpec(Trains):
         "most; in float32 it takes hardly longer. `null`: `float32` where activations are `int8` and the model that is "
         "quantized is a `gru`, an `lstm` or your own, else as the activations.",
     )
+    softmax: Literal["int8", "float32"] | None = Field(
+        default=None,
+        description="What attention computes between its two products, from scores to probabilities, which multiplies "
+        "by no weights: `int8` | `float32`. LiteRT's INT8 softmax takes seven times as long as float32's. `null`: "
+        "`float32` where activations are `int8` and the model that is quantized is a `transformer`, not built in, or "
+        "your own, else as the activations.",
+    )
     portable: bool = Field(
         default=False,
         description="Weights and biases are written so that convolutions and linear layers give the same integers on "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compress.figures import Figure, answer_noun, figure_text, judged, main_figure, main_value
-from compress.report_figures import CELLS
+from compress.report_figures import KINDS
 from compress.report_format import duration, kib, milliseconds, number, percent, significant
 from compress.report_making import few_named
 from compress.report_tables import Report, Table, figure_of
@@ -187,16 +187,18 @@ def allowed_table(report: Report) -> Table:
     quantization = report["quantization"] or {}
     if quantization.get("activations") != "int8" or report["verification"] is None:
         return _faults_table([])
-    allowed = _cells_as_one(report["verification"]["census"]["allowed"], quantization.get("float_cells") or ())
+    allowed = report["verification"]["census"]["allowed"]
+    for why, (key, _) in KINDS.items():
+        allowed = _kind_as_one(allowed, why, quantization.get(key) or ())
     return _faults_table(_norms_as_one(allowed, quantization.get("float_norms")))
 
 
-def _cells_as_one(faults: Sequence[dict[str, Any]], cells: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns what is not INT8 with all tensors of recurrent steps in one row, in the place of the first."""
-    inside = [fault for fault in faults if fault["why"].startswith(CELLS)]
+def _kind_as_one(faults: Sequence[dict[str, Any]], why: str, layers: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns what is not INT8 with all tensors that are so for one key in one row, in the place of the first."""
+    inside = [fault for fault in faults if fault["why"].startswith(why)]
     rows = [fault for fault in faults if fault not in inside or fault is inside[0]]
     if inside:
-        one = {**inside[0], "op": counted(len(inside), "tensor"), "layer": few_named(cells), "why": CELLS}
+        one = {**inside[0], "op": counted(len(inside), "tensor"), "layer": few_named(layers), "why": why}
         rows[rows.index(inside[0])] = one
     return rows
 

@@ -20,8 +20,11 @@ SMALL_TEST = 1000
 NOISE = 2.0
 #: Operators that only turn one type into another.
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
-#: How the census begins to tell why operators between the linear layers of LSTMs and GRUs are not INT8.
-CELLS = "quantize.cells"
+#: How the census begins to tell why operators of a kind are not INT8 -> their key in `quantization`, and their name.
+KINDS = {
+    "quantize.cells": ("float_cells", "gates and states"),
+    "quantize.softmax": ("float_softmax", "softmax"),
+}
 TITLES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned"}
 
 
@@ -50,9 +53,9 @@ def title(row: ModelRow, *, result: bool, wider: Sequence[str] = ()) -> str:
 
 
 def wider_parts(inputs: ReportInputs) -> tuple[str, ...]:
-    """Returns what of the result is wider than its activations are meant to be: how many layers, by type; and cells.
+    """Returns what of the result is wider than its activations are meant to be: how many layers, by type; and parts.
 
-    Those of LSTMs and GRUs are operators of every step, and no layers.
+    Operators of every step, or of every attention, are no layers.
     """
     meant = (inputs.quantization or {}).get("activations")
     if inputs.verification is None or meant not in ("int8", "int16"):
@@ -61,11 +64,12 @@ def wider_parts(inputs: ReportInputs) -> tuple[str, ...]:
     found = {
         (item["dtype"], item["layer"])
         for item in (*census.get("allowed", ()), *census["not_int8"])
-        if item["op"] not in CONVERSIONS and item["dtype"] != meant and not item["why"].startswith(CELLS)
+        if item["op"] not in CONVERSIONS and item["dtype"] != meant and not item["why"].startswith(tuple(KINDS))
     }
     counts = sorted(Counter(dtype for dtype, _ in found).items())
-    cells = ("gates and states in float32",) if (inputs.quantization or {}).get("float_cells") else ()
-    return (*cells, *(f"{counted(count, 'layer')} in {kind}" for kind, count in counts))
+    kinds = [name for key, name in KINDS.values() if (inputs.quantization or {}).get(key)]
+    in_float = (f"{' and '.join(kinds)} in float32",) if kinds else ()
+    return (*in_float, *(f"{counted(count, 'layer')} in {kind}" for kind, count in counts))
 
 
 def base_row(models: Sequence[ModelRow], key: str) -> ModelRow | None:

@@ -105,6 +105,7 @@ MAKING: dict[str, tuple[str, tuple[tuple[str, str, Callable[[Any], str]], ...]]]
             ("parting", "The same integers on every runtime", _alike),
             ("float_norms", "Norms, and sums they read, in float32", few_named),
             ("float_cells", "Gates and states in float32", few_named),
+            ("float_softmax", "Attention's softmax in float32", few_named),
             ("wide_layers", "Layers kept wider", ", ".join),
             ("wide_macs_share", "Their share of the multiplications", _share),
             ("validation_accuracy", "Validation accuracy of the result", percent),

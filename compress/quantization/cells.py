@@ -59,14 +59,7 @@ def cell_operators(model: schema.ModelT, labels: Sequence[str]) -> frozenset[int
         model: The flatbuffer, unpacked.
         labels: A unique layer name per operator.
     """
-    kept = set(find_cells(model, labels).nodes)
-    view = graph_views(model)[0]
-    read = {n for k in kept for n in view.ops[k].inputs}
-    written = {n for k in kept for n in view.ops[k].outputs}
-    for op in view.ops:
-        if op.op in _CONVERSIONS and (op.outputs[0] in read or op.inputs[0] in written):
-            kept.add(op.index)
-    return frozenset(kept)
+    return find_cells(model, labels).with_conversions(graph_views(model)[0].ops)
 
 
 def hand_on_floats(model: schema.ModelT) -> int:

@@ -52,13 +52,7 @@ def norm_operators(model: schema.ModelT, labels: list[str]) -> frozenset[int]:
         ModelError: The flatbuffer has more than one subgraph, input or output.
     """
     graph = read_graph(model, labels)
-    kept = set(find_norms(graph).nodes)
-    read = {n for k in kept for n in graph.nodes[k].inputs}
-    written = {n for k in kept for n in graph.nodes[k].outputs}
-    for node in graph.nodes:
-        if node.op in _CONVERSIONS and (node.outputs[0] in read or node.inputs[0] in written):
-            kept.add(node.index)
-    return frozenset(kept)
+    return find_norms(graph).with_conversions(graph.nodes)
 
 
 def _twice_the_same(read: list[int]) -> bool:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from compress.quantization.graph import Node
+from compress.tflite.views import OpInfo
 
 Weights = Literal["int8", "int4"]
 Activations = Literal["int8", "int16", "dynamic", "float32"]
@@ -88,6 +92,13 @@ class FloatPart:
     nodes: frozenset[int]
     tensors: tuple[str, ...]
     layers: tuple[str, ...]
+
+    def with_conversions(self, ops: Sequence[Node] | Sequence[OpInfo]) -> frozenset[int]:
+        """Returns the positions of these in a quantized flatbuffer, and of the conversions right before and behind."""
+        read = {n for k in self.nodes for n in ops[k].inputs}
+        written = {n for k in self.nodes for n in ops[k].outputs}
+        around = (op for op in ops if op.op in ("DEQUANTIZE", "QUANTIZE"))
+        return self.nodes | {op.index for op in around if op.outputs[0] in read or op.inputs[0] in written}
 
     def scheme(self, scheme: Scheme) -> Scheme:
         """Returns a scheme with these in float32; `tensors` must be names of the float flatbuffer."""

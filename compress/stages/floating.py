@@ -1,4 +1,4 @@
-"""Parts of a network that stay float32 where all else is INT8 (`quantize.norms`, `quantize.cells`).
+"""Parts of a network that stay float32 where all else is INT8 (`quantize.norms`, `quantize.cells`, `quantize.softmax`).
 
 The report names them, and verification lets these be float32 and nothing else.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from compress.quantization.attention import find_softmax
 from compress.quantization.cells import cell_operators, find_cells
 from compress.quantization.graph import read_graph
 from compress.quantization.norms import find_norms, norm_operators
@@ -20,7 +21,7 @@ from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import operator_labels
 
 #: Key of `quantize` -> what a warning calls these parts.
-PARTS = {"norms": "layer norms", "cells": "LSTM cells or GRU states"}
+PARTS = {"norms": "layer norms", "cells": "LSTM cells or GRU states", "softmax": "attention"}
 
 
 def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -> dict[str, FloatPart]:
@@ -36,6 +37,8 @@ def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -
         parts["norms"] = find_norms(read_graph(floating, labels))
     if recipe.float_cells:
         parts["cells"] = find_cells(floating, labels)
+    if recipe.float_softmax:
+        parts["softmax"] = find_softmax(read_graph(floating, labels))
     return parts
 
 
@@ -48,7 +51,7 @@ def with_floats(scheme: Scheme, parts: Mapping[str, FloatPart]) -> Scheme:
 
 def parts_of(bench: Workbench) -> dict[str, FloatPart]:
     """Returns what stays float32 of the network that is quantized."""
-    if not (bench.recipe.float_norms or bench.recipe.float_cells):
+    if not bench.recipe.float_parts:
         return {}
     return floating_parts(bench.recipe, *_floating(bench))
 
@@ -80,7 +83,12 @@ def floating_operators(recipe: Recipe, model: schema.ModelT, labels: list[str]) 
     """
     norms = norm_operators(model, labels) if recipe.float_norms else ()
     cells = cell_operators(model, labels) if recipe.float_cells else ()
-    return dict.fromkeys(norms, "quantize.norms") | dict.fromkeys(cells, "quantize.cells")
+    softmax: frozenset[int] = frozenset()
+    if recipe.float_softmax:
+        graph = read_graph(model, labels)
+        softmax = find_softmax(graph).with_conversions(graph.nodes)
+    keys = {"norms": norms, "cells": cells, "softmax": softmax}
+    return {k: f"quantize.{key}" for key, positions in keys.items() for k in positions}
 
 
 def _floating(bench: Workbench) -> tuple[schema.ModelT, list[str]]:

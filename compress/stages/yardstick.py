@@ -147,7 +147,7 @@ class Yardstick:
         if quantize is not None:
             scheme = Scheme(quantize.weights, quantize.activations)
             recipe = self._bench.recipe
-            if recipe.float_norms or recipe.float_cells:
+            if recipe.float_parts:
                 floating = read_model(content)
                 labels = operator_labels(floating, copy.deepcopy(model).to("cpu", torch.float32))
                 scheme = with_floats(scheme, floating_parts(recipe, floating, labels))

@@ -237,6 +237,20 @@ def test_recurrent_states_count_where_the_network_may_have_some(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("model", "quantize", "kept"),
     [
+        ("transformer", {}, True), ("tcn", {}, False), ("torchvision/vit_b_16", {}, True), ("hf/dir", {}, True),
+        ("python:mod:fn", {}, True), ("tcn", {"softmax": "float32"}, True), ("transformer", {"softmax": "int8"}, False),
+        ("transformer", {"activations": "int16"}, False), ("transformer", None, False),
+    ],
+)  # fmt: skip
+def test_attention_stays_float_where_all_else_is_int8(
+    model: str, quantize: dict[str, str] | None, *, kept: bool
+) -> None:
+    assert recipe(teacher=None, distill=None, student={"model": model}, quantize=quantize).float_softmax is kept
+
+
+@pytest.mark.parametrize(
+    ("model", "quantize", "kept"),
+    [
         ("lstm", {}, True), ("gru", {}, True), ("tcn", {}, False), ("python:mod:fn", {}, True),
         ("tcn", {"cells": "float32"}, True),
         ("lstm", {"cells": "int8"}, False), ("lstm", {"activations": "int16"}, False),

@@ -153,7 +153,7 @@ def test_the_table_of_arguments_is_that_of_the_models() -> None:
         ("int8", "int16", True), ("float32", "dynamic", True), ("int8", "float32", True),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("key", ["norms", "cells"])
+@pytest.mark.parametrize("key", ["norms", "cells", "softmax"])
 def test_norms_and_cells_are_never_narrower_than_the_rest(key: str, kind: str, activations: str, wrong: bool) -> None:
     quantize = {key: kind, "activations": activations}
     assert (f"quantize.{key}" in blamed(teacher=TEACHER, quantize=quantize)) is wrong

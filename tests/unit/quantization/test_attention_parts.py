@@ -1,0 +1,125 @@
+"""What of attention stays float32: from scores to probabilities, and no other softmax."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.data.base import Ends
+from compress.models.transformer import transformer
+from compress.quantization.attention import find_softmax
+from compress.quantization.graph import Graph, read_graph
+from compress.quantization.scheme import Scheme
+from compress.quantization.structure import quantized_structure
+from compress.quantization.twin import Twin
+from compress.tflite.census import census
+from compress.tflite.convert import convert
+from compress.tflite.finish import finish
+from compress.tflite.flatbuffer import read_model, write_model
+from compress.tflite.labels import operator_labels
+from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.session import dequantize_output, quantize_input
+
+STEPS, FEATURES, WIDTH = 6, 4, 8
+ENDS = Ends((STEPS, FEATURES), (3,), "series")
+
+
+class Scaled(nn.Module):
+    """Torch's own attention, whose scores are divided by a root, and masked."""
+
+    def __init__(self, steps: int = STEPS) -> None:
+        super().__init__()
+        self.read, self.fc = nn.Linear(FEATURES, 3 * WIDTH), nn.Linear(WIDTH, 3)
+        self.register_buffer("mask", torch.triu(torch.full((steps, steps), -20.0), 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.read(x).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / WIDTH**0.5 + self.mask
+        return self.fc((torch.softmax(scores, -1) @ v).mean(1))
+
+
+class Answer(nn.Module):
+    """A softmax that is the answer, behind a product of activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(FEATURES, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(x)
+        return torch.softmax((y @ y.transpose(1, 2)).mean(1), -1)
+
+
+def graph_of(module: nn.Module, folder: Path) -> tuple[Path, Graph]:
+    path = folder / "float.tflite"
+    convert(module.eval(), ENDS.input_shape, path)
+    model = read_model(path)
+    return path, read_graph(model, operator_labels(model, module))
+
+
+def test_attention_of_the_built_in_transformer_is_found(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, graph = graph_of(transformer(ENDS, layers=2, heads=2, width=WIDTH), tmp_path)
+    found = find_softmax(graph)
+    assert len(found.layers) == 2
+    ops = Counter(graph.nodes[k].op for k in found.nodes)
+    assert ops["SOFTMAX"] == 2
+    assert set(ops) <= {"ADD", "MUL", "RESHAPE", "SOFTMAX"}
+    assert "BATCH_MATMUL" not in ops
+
+
+def test_scores_are_followed_back_to_their_product_and_masks_are_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, graph = graph_of(Scaled(), tmp_path)
+    found = find_softmax(graph)
+    # The converter writes the first product, of one head, as a linear layer.
+    assert [graph.nodes[k].op for k in sorted(found.nodes)] == ["MUL", "ADD", "SOFTMAX"]
+    first, last = min(found.nodes) - 1, max(found.nodes)
+    assert graph.nodes[first].op == "FULLY_CONNECTED"
+    assert any(node.op == "BATCH_MATMUL" for node in graph.nodes[last:])
+
+
+def test_a_large_mask_and_what_lies_in_front_of_it_stay_int8(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = Scaled(steps=24), tmp_path / "float.tflite"
+    convert(module.eval(), (24, FEATURES), path)
+    model = read_model(path)
+    graph = read_graph(model, operator_labels(model, module))
+    assert [graph.nodes[k].op for k in find_softmax(graph).nodes] == ["SOFTMAX"]
+
+
+def test_a_softmax_that_is_the_answer_is_none(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    _, graph = graph_of(Answer(), tmp_path)
+    assert not find_softmax(graph).nodes
+
+
+@pytest.mark.parametrize("module", ["built in", "scaled"])
+def test_all_else_is_int8_and_every_runtime_computes_the_twin(module: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = transformer(ENDS, layers=1, heads=2, width=WIDTH) if module == "built in" else Scaled()
+    path, graph = graph_of(network, tmp_path)
+    floating, x = read_model(path), torch.randn(64, STEPS, FEATURES, generator=torch.Generator().manual_seed(1))
+    model = read_model(quantized_structure(path.read_bytes(), find_softmax(graph).scheme(Scheme())))
+    labels = operator_labels(model, network)
+    twin = Twin(read_model(write_model(model)), floating, labels).eval()
+    twin.calibrate([x])
+    twin.write_into(model)
+    quantized = read_graph(model, labels)
+    positions = find_softmax(quantized).with_conversions(quantized.nodes)
+    found = census(model, labels=labels, floating=dict.fromkeys(positions, "quantize.softmax"))
+    assert not found.not_int8
+    assert found.ops["SOFTMAX"].dtypes == {"float32": 1}
+    assert set(found.ops["BATCH_MATMUL"].dtypes) == {"int8"}
+    shipped = tmp_path / "shipped.tflite"
+    shipped.write_bytes(finish(model, labels, "int8")[0])
+    answers = twin(x).detach().numpy()
+    for runtime in ("litert", "tensorflow", "tflite-micro"):
+        session = RUNTIMES[runtime].session(shipped)
+        outputs = dequantize_output(session.run(quantize_input(x.numpy(), session.input)), session.output)
+        assert np.abs(outputs - answers).max() < 2.5 * session.output.scale, runtime
