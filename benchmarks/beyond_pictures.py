@@ -3,7 +3,8 @@
     python benchmarks/beyond_pictures.py        # hours on two cores; finished rows are skipped
 
 `teacher`, `student` and `result` are the task's main figure on the test split: accuracy in percent, or bits per byte.
-The cases that end in "labels alone" train the same student without a teacher.
+The cases that end in "labels alone" train the same student without a teacher. Rows that end in "earlier" are of earlier
+versions, those in "INT8 softmax" of Transformers that were INT8 throughout (`quantize.softmax`).
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ in common; `clear_agreement` the same where the float32 network's two largest ou
 `clear_share`: how many that are. `twin_same`: INT8 file against its twin. `tensorflow_same`: LiteRT against the
 reference kernels of TensorFlow on the same file. `micro_same`: of networks that can be streamed, one step repeated on
 tflite-micro against LiteRT. Rows that end in "before" are of the version before `compress/quantization/readers.py`,
-those in "two grids" of GRUs in which what a step adds to the state had a grid of its own, those in "INT8 cells" of
-LSTMs whose cells were INT8 as all else (`quantize.cells`), and those in "no clip" of series whose values did not end at
-2.5 standard deviations (`data.clip`; chosen on validation, with GRU and Transformer, from 2.5 to 5), the LSTM trained
-no longer than the others.
+those in "two grids" of GRUs in which what a step adds to the state had a grid of its own, those in "INT8 cells" and
+"INT8 states" of networks that were INT8 throughout (`quantize.cells`; the latter, and all before, of GRUs whose update
+gates began half open), those in "alone" of such that had the cell or state in float32 and not the gates, those in "INT8
+softmax" of Transformers that were INT8 throughout (`quantize.softmax`), and those in "no clip" of series whose values
+did not end at 2.5 standard deviations (`data.clip`; chosen on validation, with GRU and Transformer, from 2.5 to 5), the
+LSTM trained no longer than the others.
 """
 
 from __future__ import annotations
