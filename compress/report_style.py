@@ -51,7 +51,8 @@ th { font-weight: 600; color: var(--soft); font-size: 12.5px; white-space: nowra
 tbody tr:last-child td { border-bottom: 0; }
 .right { text-align: right; white-space: nowrap; }
 .result td { font-weight: 650; }
-.models td:first-child { white-space: nowrap; } .models th { white-space: normal; min-width: 44px; }
+.models td:first-child { min-width: 150px; padding-left: 18px; text-indent: -18px; }
+.models th { white-space: normal; min-width: 44px; }
 .swatch { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 8px; }
 .kept { color: var(--good); font-weight: 600; } .missed { color: var(--bad); font-weight: 600; }
 ul { margin: 0; padding-left: 20px; } li { margin: 4px 0; overflow-wrap: anywhere; }
