@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from compress.quantization.graph import Graph, Node
 from compress.quantization.scheme import FloatPart
+from compress.tflite.views import CONVERSIONS
 
-_CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 #: What hands on values as they are.
-_MOVING = frozenset({"EXPAND_DIMS", "RESHAPE", "SLICE", "SQUEEZE", "TRANSPOSE", *_CONVERSIONS})
+_MOVING = frozenset({"EXPAND_DIMS", "RESHAPE", "SLICE", "SQUEEZE", "TRANSPOSE", *CONVERSIONS})
 #: What scores may go through on their way to the softmax: scaling, shifts, masks, cuts.
 _OF_SCORES = frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RESHAPE", "SUB", "TRANSPOSE"})
 #: Constants of more values, masks of all steps against all, would make the file larger by four times what they take
@@ -63,7 +63,7 @@ def _scores(graph: Graph, n: int, maker: dict[int, Node]) -> set[int] | None:
         return None
     if node.op in _PRODUCTS:
         return set()
-    if node.op not in _OF_SCORES and node.op not in _CONVERSIONS:
+    if node.op not in _OF_SCORES and node.op not in CONVERSIONS:
         return None
     ways = [way for m in node.inputs if (way := _scores(graph, m, maker)) is not None]
     if not ways:
@@ -71,4 +71,4 @@ def _scores(graph: Graph, n: int, maker: dict[int, Node]) -> set[int] | None:
     constants = [one for m in node.inputs if m >= 0 and (one := graph.tensors[m].constant) is not None]
     if any(one.size > MOST_VALUES for one in constants):
         return set()
-    return set().union(*ways, set() if node.op in _CONVERSIONS else {node.index})
+    return set().union(*ways, set() if node.op in CONVERSIONS else {node.index})

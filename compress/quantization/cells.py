@@ -18,11 +18,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.quantization.scheme import FloatPart
-from compress.tflite.views import GraphView, OpInfo, graph_views, op_name
+from compress.tflite.views import CONVERSIONS, GraphView, OpInfo, graph_views, op_name
 
-_CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 #: Operators that hand on what they got.
-_MOVING = frozenset({"RESHAPE", *_CONVERSIONS})
+_MOVING = frozenset({"RESHAPE", *CONVERSIONS})
 #: What lies between linear layers and the state of a step.
 _BETWEEN = frozenset({"ADD", "LOGISTIC", "MUL", "RESHAPE", "SLICE", "SPLIT", "STRIDED_SLICE", "SUB", "TANH"})
 _NUMBER = re.compile(r"#\d+$")
@@ -182,7 +181,7 @@ class _Search:
                 continue
             if maker.op in _BETWEEN:
                 found.add(maker.index)
-            if maker.op in _BETWEEN or maker.op in _CONVERSIONS:
+            if maker.op in _BETWEEN or maker.op in CONVERSIONS:
                 left += maker.inputs
         return found
 
@@ -232,7 +231,7 @@ class _Search:
             seen.add(n)
             if maker.op == "FULLY_CONNECTED":
                 found.add(maker.inputs[1])
-            elif maker.op in _BETWEEN or maker.op in _CONVERSIONS:
+            elif maker.op in _BETWEEN or maker.op in CONVERSIONS:
                 left += maker.inputs
         return found
 

@@ -11,12 +11,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from compress.quantization.graph import Graph, Node, read_graph
 from compress.quantization.scheme import FloatPart
+from compress.tflite.views import CONVERSIONS
 
 #: What a norm is made of between its input and its reciprocal root, and between that and its output.
 _INNER = frozenset({"ADD", "DIV", "MEAN", "MUL", "RESHAPE", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "SUM"})
 _OUTER = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SUB"})
 _MEANS = frozenset({"MEAN", "SUM"})
-_CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 
 
 def find_norms(graph: Graph) -> FloatPart:
@@ -73,7 +73,7 @@ class _Search:
 
     def origin(self, n: int) -> int:
         """Returns the activation that another one holds the values of, in another shape or type."""
-        while n in self.maker and self.maker[n].op in {"RESHAPE", *_CONVERSIONS}:
+        while n in self.maker and self.maker[n].op in {"RESHAPE", *CONVERSIONS}:
             n = self.maker[n].inputs[0]
         return n
 

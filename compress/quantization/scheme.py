@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from compress.quantization.graph import Node
-from compress.tflite.views import OpInfo
+from compress.tflite.views import CONVERSIONS, OpInfo
 
 Weights = Literal["int8", "int4"]
 Activations = Literal["int8", "int16", "dynamic", "float32"]
@@ -97,7 +97,7 @@ class FloatPart:
         """Returns the positions of these in a quantized flatbuffer, and of the conversions right before and behind."""
         read = {n for k in self.nodes for n in ops[k].inputs}
         written = {n for k in self.nodes for n in ops[k].outputs}
-        around = (op for op in ops if op.op in ("DEQUANTIZE", "QUANTIZE"))
+        around = (op for op in ops if op.op in CONVERSIONS)
         return self.nodes | {op.index for op in around if op.outputs[0] in read or op.inputs[0] in written}
 
     def scheme(self, scheme: Scheme) -> Scheme:

@@ -15,11 +15,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compress.errors import ModelError
-from compress.tflite.views import op_name
+from compress.tflite.views import CONVERSIONS, op_name
 
 _NUMBER = re.compile(r"#\d+$")
-#: Operators that only turn one type into another.
-_CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 
 
 def take_integers(step: schema.ModelT, labels: list[str], whole: schema.ModelT, whole_labels: list[str]) -> None:
@@ -66,14 +64,14 @@ def _pairs(
     """Returns each operator of the step with the one it is in the whole, and its name there."""
     ours, theirs = step.subgraphs[0], whole.subgraphs[0]
     before, after = _states(step)
-    conversions = [op for op in ours.operators if op_name(step, op) in _CONVERSIONS]
+    conversions = [op for op in ours.operators if op_name(step, op) in CONVERSIONS]
     # Named after the model's outputs: the states, and what is rounded to become one.
     outputs = {*after, *(int(op.inputs[0]) for op in conversions if int(op.outputs[0]) in after)}
     # Of operators that are there once a step the last one counts: the first step begins from nothing.
     known = {name: operator for operator, *names in _named(whole, whole_labels) for name in names}
     pairs = []
     for operator, by_layer, by_makers in _named(step, labels):
-        if by_layer[0] in _CONVERSIONS:
+        if by_layer[0] in CONVERSIONS:
             continue
         name = by_makers if int(operator.outputs[0]) in outputs else by_layer
         if name not in known:

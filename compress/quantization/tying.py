@@ -17,14 +17,14 @@ from compress.quantization.graph import Graph, Node
 from compress.quantization.ops import WEIGHTED
 from compress.quantization.ranges import INT8, RangeGroup, find_groups
 from compress.quantization.readers import mark_readers
-from compress.tflite.views import op_name
+from compress.tflite.views import CONVERSIONS, op_name
 
 #: A layer's name with such a part is called once for each step.
 _STEP = re.compile(r"(^|\.)step(_[a-z]+)?\.")
 #: What labels have behind the path of a module: the operator, and which one of several.
 _NUMBER = re.compile(r"#\d+$")
 #: Operators that hand on what they got: their outputs belong to whoever made it.
-_MOVING = frozenset({"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SLICE", "STRIDED_SLICE"})
+_MOVING = frozenset({"RESHAPE", "SLICE", "STRIDED_SLICE", *CONVERSIONS})
 
 
 def step_key(label: str, op: str) -> str | None:

@@ -28,12 +28,11 @@ from compress.stages.twins import LABELS, load_twin
 from compress.tflite.census import Census, NotInt8, census
 from compress.tflite.flatbuffer import read_model, weight_zeros
 from compress.tflite.runtimes import RUNTIMES
+from compress.tflite.views import CONVERSIONS
 from compress.tflite.weights import most_values
 from compress.training.evaluate import outputs_of
 from compress.wording import counted, verb
 
-#: Operators that only turn one type into another.
-CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 PLOTS = "plots.json"
 
 

@@ -28,6 +28,8 @@ WEIGHTED_OPS: dict[str, tuple[int, int | None]] = {
 
 #: Operators that turn stored weights into those that another operator reads.
 _EXPANDS = frozenset({"DEQUANTIZE", "DENSIFY"})
+#: Operators that only turn one type into another.
+CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 
 
 @dataclass(frozen=True)
