@@ -30,45 +30,55 @@ def find_softmax(graph: Graph) -> FloatPart:
     Args:
         graph: Of a float32 flatbuffer, or of a quantized one with or without these in float32.
     """
-    maker = {n: node for node in graph.nodes for n in node.outputs}
+    search = _Search(graph)
     found: dict[int, str] = {}
     for node in graph.nodes:
-        if node.op == "SOFTMAX" and _is_multiplied(graph, node.outputs[0]):
+        if node.op == "SOFTMAX" and search.is_multiplied(node.outputs[0]):
             path = node.label.rpartition(".")[0] or node.label
-            found |= dict.fromkeys({node.index, *(_scores(graph, node.inputs[0], maker) or ())}, path)
+            found |= dict.fromkeys({node.index, *(search.scores(node.inputs[0]) or ())}, path)
     order = sorted(found)
     names = tuple(graph.tensors[graph.nodes[k].outputs[0]].name for k in order)
     return FloatPart(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
 
 
-def _is_multiplied(graph: Graph, n: int) -> bool:
-    """Returns whether a product reads an activation, also in another shape or type."""
-    for node in graph.nodes:
-        if n not in node.inputs:
-            continue
-        if node.op in _PRODUCTS and all(graph.tensors[m].constant is None for m in node.inputs[:2]):
-            return True
-        if node.op in _MOVING and _is_multiplied(graph, node.outputs[0]):
-            return True
-    return False
+class _Search:
+    """A graph with what makes each of its activations, and what has been found out about them."""
 
+    def __init__(self, graph: Graph) -> None:
+        """Takes the graph."""
+        self.graph = graph
+        self.maker = {n: node for node in graph.nodes for n in node.outputs}
+        self._known: dict[int, frozenset[int] | None] = {}
 
-def _scores(graph: Graph, n: int, maker: dict[int, Node]) -> set[int] | None:
-    """Returns the operators between a product and an activation made of it, None where it is made of none.
+    def is_multiplied(self, n: int) -> bool:
+        """Returns whether a product reads an activation, also in another shape or type."""
+        for node in self.graph.nodes:
+            if n not in node.inputs:
+                continue
+            if node.op in _PRODUCTS and all(self.graph.tensors[m].constant is None for m in node.inputs[:2]):
+                return True
+            if node.op in _MOVING and self.is_multiplied(node.outputs[0]):
+                return True
+        return False
 
-    Those in front of a large constant, and what adds it, are not among them.
-    """
-    node = maker.get(n)
-    if node is None:
-        return None
-    if node.op in _PRODUCTS:
-        return set()
-    if node.op not in _OF_SCORES and node.op not in CONVERSIONS:
-        return None
-    ways = [way for m in node.inputs if (way := _scores(graph, m, maker)) is not None]
-    if not ways:
-        return None
-    constants = [one for m in node.inputs if m >= 0 and (one := graph.tensors[m].constant) is not None]
-    if any(one.size > MOST_VALUES for one in constants):
-        return set()
-    return set().union(*ways, set() if node.op in CONVERSIONS else {node.index})
+    def scores(self, n: int) -> frozenset[int] | None:
+        """Returns the operators between a product and an activation made of it, None where it is made of none.
+
+        Those in front of a large constant, and what adds it, are not among them.
+        """
+        if n not in self._known:
+            self._known[n] = self._scores(self.maker[n]) if n in self.maker else None
+        return self._known[n]
+
+    def _scores(self, node: Node) -> frozenset[int] | None:
+        if node.op in _PRODUCTS:
+            return frozenset()
+        if node.op not in _OF_SCORES and node.op not in CONVERSIONS:
+            return None
+        ways = [way for n in node.inputs if (way := self.scores(n)) is not None]
+        if not ways:
+            return None
+        constants = [one for n in node.inputs if n >= 0 and (one := self.graph.tensors[n].constant) is not None]
+        if any(one.size > MOST_VALUES for one in constants):
+            return frozenset()
+        return frozenset().union(*ways, () if node.op in CONVERSIONS else (node.index,))

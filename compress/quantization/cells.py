@@ -192,14 +192,14 @@ class _Search:
         each has its own weights.
         """
         found = {one.sum.index: one for op in self.view.ops if (one := self._state(op)) is not None}
+        owner = {k: one for one in found.values() for k in one.parts}
+        weights = {k: self._weights(one.gate) for k, one in found.items()}
         kept: set[int] = set()
-        for one in found.values():
-            read = self.readers(one.sum.outputs[0])
-            following = [other for other in found.values() if any(op.index in other.parts for op in read)]
-            weights = self._weights(one.gate)
+        for k, one in found.items():
+            following = {owner[op.index].sum.index for op in self.readers(one.sum.outputs[0]) if op.index in owner}
             for other in following:
-                if weights & self._weights(other.gate):
-                    kept |= {one.sum.index, other.sum.index}
+                if weights[k] & weights[other]:
+                    kept |= {k, other}
         return [found[k] for k in sorted(kept)]
 
     def _state(self, op: OpInfo) -> _State | None:
