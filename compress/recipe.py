@@ -246,7 +246,7 @@ class Recipe(Block):
         return tuple(key for key, stays in keys.items() if stays)
 
     def _stays_float(self, key: str, by_default: bool) -> bool:
-        """Returns what a key of `quantize` says; by default with INT8, where its loss was measured to matter."""
+        """Returns what a key of `quantize` says; by default with INT8, where loss or time was measured to matter."""
         spec = self.quantize
         if spec is None or spec.activations not in ("int8", "int16"):
             return False

@@ -219,9 +219,10 @@ class QuantizeSpec(Trains):
     softmax: Literal["int8", "float32"] | None = Field(
         default=None,
         description="What attention computes between its two products, from scores to probabilities, which multiplies "
-        "by no weights: `int8` | `float32`. LiteRT's INT8 softmax takes seven times as long as float32's. `null`: "
-        "`float32` where activations are `int8` and the model that is quantized is a `transformer`, not built in, or "
-        "your own, else as the activations.",
+        "by no weights: `int8` | `float32`. LiteRT's INT8 softmax takes seven times as long as float32's. In front of "
+        "masks of more than 256 values scores stay INT8, for the file's size. `null`: `float32` where activations are "
+        "`int8` and the model that is quantized is a `transformer`, not built in, or your own, else as the "
+        "activations.",
     )
     portable: bool = Field(
         default=False,

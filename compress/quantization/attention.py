@@ -1,11 +1,14 @@
 """What attention computes between its two products: which operators of a flatbuffer that is.
 
 XNNPACK has no softmax for INT8: it is left to TFLite's own kernel, which takes seven times as long as a float32 one.
-From scores to probabilities no weights are multiplied, so all of that is float32 where activations are INT8; what the
-products read and make stays INT8. Scores then keep what masks and shifts would round away.
+From scores to probabilities no weights are multiplied, so all of that is float32 where activations are INT8 (behind
+large masks the softmax alone, see MOST_VALUES); what the products read and make stays INT8. Scores then keep what masks
+and shifts would round away.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from compress.quantization.graph import Graph, Node
 from compress.quantization.scheme import FloatPart
@@ -18,6 +21,9 @@ _OF_SCORES = frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RESH
 #: Constants of more values, masks of all steps against all, would make the file larger by four times what they take
 #: in INT8: what adds them stays INT8, and so does what lies in front.
 MOST_VALUES = 256
+#: The converter writes a mask's minus infinity as the least float32 there is, whose scores no range holds: LiteRT ends
+#: the process at such a file.
+BEYOND = 1e30
 #: Products of activations; the converter writes those of one head as a linear layer.
 _PRODUCTS = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED"})
 
@@ -35,20 +41,24 @@ def find_softmax(graph: Graph) -> FloatPart:
     for node in graph.nodes:
         if node.op == "SOFTMAX" and search.is_multiplied(node.outputs[0]):
             path = node.label.rpartition(".")[0] or node.label
-            found |= dict.fromkeys({node.index, *(search.scores(node.inputs[0]) or ())}, path)
+            found |= dict.fromkeys({node.index, *search.scores(node.inputs[0])}, path)
     order = sorted(found)
     names = tuple(graph.tensors[graph.nodes[k].outputs[0]].name for k in order)
     return FloatPart(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
 
 
 class _Search:
-    """A graph with what makes each of its activations, and what has been found out about them."""
+    """A graph with what makes each of its activations, and which of them are scores: made of a product."""
 
     def __init__(self, graph: Graph) -> None:
         """Takes the graph."""
         self.graph = graph
         self.maker = {n: node for node in graph.nodes for n in node.outputs}
-        self._known: dict[int, frozenset[int] | None] = {}
+        self._made: set[int] = set()
+        for node in graph.nodes:  # in the order of execution
+            passes = node.op in _OF_SCORES or node.op in CONVERSIONS
+            if node.op in _PRODUCTS or (passes and not self._made.isdisjoint(node.inputs)):
+                self._made.update(node.outputs)
 
     def is_multiplied(self, n: int) -> bool:
         """Returns whether a product reads an activation, also in another shape or type."""
@@ -61,24 +71,26 @@ class _Search:
                 return True
         return False
 
-    def scores(self, n: int) -> frozenset[int] | None:
-        """Returns the operators between a product and an activation made of it, None where it is made of none.
+    def scores(self, n: int) -> set[int]:
+        """Returns the operators between a product and an activation made of it; none where it is made of none.
 
         Those in front of a large constant, and what adds it, are not among them.
         """
-        if n not in self._known:
-            self._known[n] = self._scores(self.maker[n]) if n in self.maker else None
-        return self._known[n]
+        found: set[int] = set()
+        seen: set[int] = set()
+        left = [n]
+        while left:
+            n = left.pop()
+            node = self.maker.get(n)
+            if node is None or n in seen or n not in self._made or node.op in _PRODUCTS or self._reads_much(node):
+                continue
+            seen.add(n)
+            left += node.inputs
+            if node.op not in CONVERSIONS:
+                found.add(node.index)
+        return found
 
-    def _scores(self, node: Node) -> frozenset[int] | None:
-        if node.op in _PRODUCTS:
-            return frozenset()
-        if node.op not in _OF_SCORES and node.op not in CONVERSIONS:
-            return None
-        ways = [way for n in node.inputs if (way := self.scores(n)) is not None]
-        if not ways:
-            return None
-        constants = [one for n in node.inputs if n >= 0 and (one := self.graph.tensors[n].constant) is not None]
-        if any(one.size > MOST_VALUES for one in constants):
-            return frozenset()
-        return frozenset().union(*ways, () if node.op in CONVERSIONS else (node.index,))
+    def _reads_much(self, node: Node) -> bool:
+        """Returns whether a constant would make the file larger in float32; beyond BEYOND it has no INT8 form."""
+        constants = (self.graph.tensors[n].constant for n in node.inputs if n >= 0)
+        return any(one is not None and one.size > MOST_VALUES and np.abs(one).max() < BEYOND for one in constants)

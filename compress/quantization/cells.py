@@ -44,7 +44,7 @@ def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
     kept += [(one.sum, list(one.parts), search.makers_of(one.ends)) for one in search.states()]
     for total, parts, makers in kept:
         before = next((found[k] for k in makers if k in found), None)
-        layer = before or _layer([labels[k] for k in (total.index, *parts)])
+        layer = before or _layer([labels[k] for k in (total.index, *parts)]) or _numbered(found)
         found |= dict.fromkeys([*parts, *search.around(parts)], layer)
     view, order = search.view, sorted(found)
     names = tuple(";".join(view.tensors[n].name for n in view.ops[k].outputs) for k in order)
@@ -96,27 +96,31 @@ def hand_on_floats(model: schema.ModelT) -> int:
 
 
 def _layer(labels: list[str]) -> str:
-    """Returns the path that operators have in common, or the first one's name where they have none."""
+    """Returns the path that operators have in common, "" where they have none, as in torch's own layers."""
     common: list[str] = []
     for parts in zip(*(_NUMBER.sub("", label).split(".")[:-1] for label in labels), strict=False):
         if len(set(parts)) > 1:
             break
         common.append(parts[0])
-    return ".".join(common) or labels[0]
+    return ".".join(common)
+
+
+def _numbered(found: dict[int, str]) -> str:
+    return f"recurrent layer {len(set(found.values())) + 1}"
 
 
 class _State(NamedTuple):
-    """A step of a recurrence, a + gate * (b - a).
+    """A step of a recurrence, a + gate * (b - a) or (1 - gate) * a + gate * b.
 
     Attributes:
         sum: The addition.
-        parts: Positions of difference, product and sum.
+        parts: Positions of difference, product or products, and sum.
         ends: The activations a and b, one of which is the state before.
         gate: The activation that tells how far it goes from a to b.
     """
 
     sum: OpInfo
-    parts: tuple[int, int, int]
+    parts: tuple[int, ...]
     ends: tuple[int, int]
     gate: int
 
@@ -203,9 +207,11 @@ class _Search:
         return [found[k] for k in sorted(kept)]
 
     def _state(self, op: OpInfo) -> _State | None:
-        """Returns what an addition is a step of: of a and a product with b - a that nothing else reads."""
+        """Returns what an addition is a step of: of a and a product with b - a that nothing else reads, or of two."""
         if op.op != "ADD":
             return None
+        if products := self._products(op):
+            return self._weighed(op, products)
         for a, share in (op.inputs, op.inputs[::-1]):
             product = self.maker.get(self.origin(share))
             if product is None or product.op != "MUL":
@@ -217,6 +223,20 @@ class _Search:
                 if self.readers(product.outputs[0]) == [op] and self.readers(change.outputs[0]) == [product]:
                     b = change.inputs[0]
                     return _State(op, (change.index, product.index, op.index), (self.origin(a), self.origin(b)), gate)
+        return None
+
+    def _weighed(self, op: OpInfo, products: list[OpInfo]) -> _State | None:
+        """Returns what the sum of two products is a step of: of (1 - gate) * a and gate * b."""
+        for one, other in (products, products[::-1]):
+            for rest, a in (one.inputs, one.inputs[::-1]):
+                left = self.maker.get(self.origin(rest))
+                if left is None or left.op != "SUB":
+                    continue
+                gates = [n for n in other.inputs if self.origin(n) == self.origin(left.inputs[1])]
+                if gates and left.inputs[0] not in self.maker:
+                    b = next(n for n in other.inputs if n != gates[0])
+                    parts = (left.index, one.index, other.index, op.index)
+                    return _State(op, parts, (self.origin(a), self.origin(b)), gates[0])
         return None
 
     def _weights(self, gate: int) -> set[int]:

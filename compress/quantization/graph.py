@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from compress.errors import ModelError
+from compress.tflite.sparse_reader import expand
 from compress.wording import counted
 
 #: Schema type number -> NumPy type, for the types the twin works with.
@@ -92,7 +93,7 @@ class Graph:
 
 
 def tensor_values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[Any] | None:
-    """Returns a constant tensor's values, None for an activation."""
+    """Returns a constant tensor's values, without its zeros left out, None for an activation."""
     data = model.buffers[tensor.buffer].data
     if data is None or len(data) == 0:
         return None
@@ -103,6 +104,8 @@ def tensor_values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[Any] 
     values = np.frombuffer(bytes(data), dtype=dtype)
     if tensor.type == schema.TensorType.INT4:
         values = unpack_int4(values)[: math.prod(shape)]
+    if tensor.sparsity is not None:
+        return expand(tensor.sparsity, values, tuple(shape))
     return values.reshape(shape)
 
 

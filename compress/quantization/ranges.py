@@ -202,7 +202,7 @@ def floor_scales(
     graph: Graph,
     groups: list[RangeGroup],
     group_of: Mapping[int, int],
-    weight_step: Callable[[int], float | None] = lambda _n: None,
+    weight_step: Callable[[int], float | None],
 ) -> None:
     """Widens the ranges of means, products and sums of products that are finer than what their inputs can make.
 

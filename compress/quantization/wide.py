@@ -43,8 +43,8 @@ class WideSet:
         return WideSet(tuple(dict.fromkeys(names)), tuple(dict.fromkeys(layers)), self.macs_share + other.macs_share)
 
     def scheme(self, scheme: Scheme, kind: Wide) -> Scheme:
-        """Returns a scheme with these layers in a wider type."""
-        return replace(scheme, wide={**scheme.wide, **dict.fromkeys(self.names, kind)})
+        """Returns a scheme with these layers in a wider type; what has one already keeps it."""
+        return replace(scheme, wide={**dict.fromkeys(self.names, kind), **scheme.wide})
 
 
 def wide_sets(twin: Twin, gains: Mapping[int, Gain], floating: schema.ModelT, limit: float) -> Iterator[WideSet]:

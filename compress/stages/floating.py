@@ -21,7 +21,11 @@ from compress.tflite.flatbuffer import read_model
 from compress.tflite.labels import operator_labels
 
 #: Key of `quantize` -> what a warning calls these parts.
-PARTS = {"norms": "layer norms", "cells": "LSTM cells or GRU states", "softmax": "attention"}
+PARTS = {
+    "norms": "layer norms",
+    "cells": "LSTM cells or GRU states",
+    "softmax": "softmax over the last axis that a product reads",
+}
 
 
 def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -> dict[str, FloatPart]:

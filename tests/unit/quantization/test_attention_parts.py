@@ -25,6 +25,8 @@ from compress.tflite.labels import operator_labels
 from compress.tflite.runtimes import RUNTIMES
 from compress.tflite.session import dequantize_output, quantize_input
 
+from ..made_flatbuffer import Made, Op, constant, make_bytes
+
 STEPS, FEATURES, WIDTH = 6, 4, 8
 ENDS = Ends((STEPS, FEATURES), (3,), "series")
 
@@ -91,6 +93,35 @@ def test_a_large_mask_and_what_lies_in_front_of_it_stay_int8(tmp_path: Path) -> 
     model = read_model(path)
     graph = read_graph(model, operator_labels(model, module))
     assert [graph.nodes[k].op for k in find_softmax(graph).nodes] == ["SOFTMAX"]
+
+
+def test_infinite_masks_of_any_size_stay_float(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = Scaled(steps=24), tmp_path / "float.tflite"
+    module.mask = torch.triu(torch.full((24, 24), float("-inf")), 1)
+    convert(module.eval(), (24, FEATURES), path)
+    graph = read_graph(read_model(path), operator_labels(read_model(path), module))
+    assert "ADD" in {graph.nodes[k].op for k in find_softmax(graph).nodes}
+    model = read_model(quantized_structure(path.read_bytes(), find_softmax(graph).scheme(Scheme())))
+    labels = operator_labels(model, module)
+    twin = Twin(read_model(write_model(model)), read_model(path), labels).eval()
+    twin.calibrate([torch.randn(8, 24, FEATURES)])
+    twin.write_into(model)
+    path.write_bytes(finish(model, labels, "int8")[0])
+    session = RUNTIMES["litert"].session(path)
+    assert len(np.unique(session.run(quantize_input(np.ones((1, 24, FEATURES), np.float32), session.input)))) > 1
+
+
+def test_long_chains_of_sums_are_followed_once(tmp_path: Path) -> None:
+    """Each sum reads the one before twice: ways from end to beginning double with every one of them."""
+    length = 1500
+    weight = constant(np.ones((4, 4)), "float32")
+    tensors = [Made((4, 4), "float32"), weight, *(Made((4, 4), "float32") for _ in range(length + 3))]
+    ops = [Op("FULLY_CONNECTED", (0, 1, -1), (2,))]
+    ops += [Op("ADD", (k, k), (k + 1,)) for k in range(2, length + 2)]
+    ops += [Op("SOFTMAX", (length + 2,), (length + 3,)), Op("BATCH_MATMUL", (length + 3, 0), (length + 4,))]
+    graph = read_graph(read_model(make_bytes(tensors, ops)), [f"op{k}" for k in range(len(ops))])
+    assert len(find_softmax(graph).nodes) == length + 1
 
 
 def test_a_softmax_that_is_the_answer_is_none(tmp_path: Path) -> None:

@@ -54,6 +54,23 @@ class PlainGru(nn.Module):
         return self.fc(self.rnn(x)[0][:, -1])
 
 
+class ByHand(nn.Module):
+    """A GRU as textbooks write it, (1 - z) * n + z * h."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.keep, self.fc = nn.Linear(FEATURES, 3 * WIDTH), nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(x.shape[0], WIDTH)
+        for step in range(STEPS):
+            (r, z, n), (a, b, c) = self.read(x[:, step]).chunk(3, -1), self.keep(h).chunk(3, -1)
+            r, z = torch.sigmoid(r + a), torch.sigmoid(z + b)
+            n = torch.tanh(n + r * c)
+            h = (1 - z) * n + z * h
+        return self.fc(h)
+
+
 class Highway(nn.Module):
     """Layers that each go a gate's share of the way, as a GRU's steps do, but with weights of their own."""
 
@@ -121,12 +138,12 @@ def test_all_between_the_linear_layers_of_the_built_in_networks_is_found(
     assert ops["TANH"] == 2 * STEPS + (2 * (STEPS + 1) if make is lstm else 0)
 
 
-@pytest.mark.parametrize("make", [Plain, PlainGru], ids=["lstm", "gru"])
+@pytest.mark.parametrize("make", [Plain, PlainGru, ByHand], ids=["lstm", "gru", "by hand"])
 def test_those_of_torchs_own_layers_are_found(make: type[nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(0)
     _, model, labels = converted(make(), tmp_path)
     found = find_cells(model, labels)
-    assert len(found.layers) == 1
+    assert found.layers == ("recurrent layer 1",)
     ops = ops_of(model, found)
     every = Counter(op.op for op in graph_views(model)[0].ops)
     assert {op: ops.get(op) for op in ("LOGISTIC", "TANH", "MUL")} == {

@@ -25,7 +25,7 @@ from compress.quantization.ranges import RangeGroup
 from compress.quantization.scheme import Scheme, Wide
 from compress.quantization.structure import quantized_structure
 from compress.quantization.twin import Twin
-from compress.quantization.wide import wide_sets
+from compress.quantization.wide import WideSet, wide_sets
 from compress.tflite.census import census
 from compress.tflite.convert import convert
 from compress.tflite.finish import finish
@@ -401,3 +401,9 @@ def test_layers_laid_out_as_products_of_matrices_compute_the_same(tmp_path: Path
                 seen.append((layer.node.op, rows.inputs.shape[1]))
     assert [op for op, _ in seen].count("CONV_2D") >= 2
     assert {groups for _, groups in seen} == {1, 4, 12}
+
+
+def test_what_is_wider_already_stays_as_it_is() -> None:
+    """Else repairs would make INT16 of a softmax that the report calls float32."""
+    scheme = WideSet(("a;", "b;"), ("a", "b"), 0.1).scheme(Scheme(wide={"b;": "float32"}), "int16")
+    assert scheme.wide == {"a;": "int16", "b;": "float32"}

@@ -167,7 +167,7 @@ def test_means_and_products_are_no_finer_than_what_they_are_made_of() -> None:
     mean.set_range(-1e-7, 3e-7)
     product.set_range(-2e-6, 0.0)
     zero_points = mean.zero_point, product.zero_point
-    floor_scales(graph, groups, group_of)
+    floor_scales(graph, groups, group_of, {}.get)
     assert mean.scale == 0.5 / 8
     assert product.scale == np.float32(0.5 / 8 * 0.1)
     assert (mean.zero_point, product.zero_point) == zero_points
@@ -180,7 +180,7 @@ def test_useful_ranges_are_not_touched() -> None:
     for group in groups:
         group.set_range(-20.0, 50.0)
     before = [group.as_dict() for group in groups]
-    floor_scales(graph, groups, group_of)
+    floor_scales(graph, groups, group_of, {}.get)
     assert [group.as_dict() for group in groups] == before
 
 

@@ -12,7 +12,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from compress.errors import ResourceError
+from compress.quantization.graph import read_graph
+from compress.recipe import Recipe
 from compress.stages.encoding import difference
+from compress.stages.floating import floating_operators
 from compress.tflite.accounting import breakdown
 from compress.tflite.census import census
 from compress.tflite.child import call
@@ -155,6 +158,18 @@ def test_the_dense_model_has_the_same_weights_and_numbers() -> None:
     assert np.array_equal(tensor_array(dense, number), sparse_values((64, 3, 3, 64), 0.9))
     assert len(model.subgraphs[0].operators) == 5
     assert len(model.buffers[model.subgraphs[0].tensors[number].buffer].data or ()) == 0
+
+
+def test_parts_that_stay_float_are_looked_for_in_sparse_files_too() -> None:
+    dense, model = (read_model(shipped(net(), sparse=sparse)) for sparse in (False, True))
+    labels = [f"op{k}" for k in range(len(model.subgraphs[0].operators))]
+    recipe = Recipe.model_validate({"version": 1, "name": "own", "student": {"model": "python:m:net"}, "quantize": {}})
+    assert recipe.float_parts == ("cells", "softmax")
+    assert floating_operators(recipe, model, labels) == {}
+    weights = [one.constant for one in read_graph(model, labels).tensors if one.constant is not None]
+    expected = [tensor.constant for tensor in read_graph(dense, labels[:3]).tensors if tensor.constant is not None]
+    for values in expected:
+        assert any(values.shape == one.shape and np.array_equal(values, one) for one in weights)
 
 
 def test_other_axes_orders_and_blocks_are_read_as_the_format_says() -> None:
