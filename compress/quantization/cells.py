@@ -31,8 +31,8 @@ def find_cells(model: schema.ModelT, labels: Sequence[str]) -> FloatPart:
     """Returns what lies between the linear layers of LSTMs and GRUs in a flatbuffer.
 
     They are known by what they add up: the cells of LSTMs, c = f * c + i * g, which only a tanh and the next step's
-    product read, and the states of GRUs, h + u * (n - h). A model of one step has its states as further inputs and as
-    many outputs: there the next step is the same one again.
+    product read, and the states of GRUs, h + u * (n - h) or (1 - z) * n + z * h. A model of one step has its states as
+    further inputs and as many outputs: there the next step is the same one again.
 
     Args:
         model: The flatbuffer, unpacked: float32, or quantized with or without its cells.

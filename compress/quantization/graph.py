@@ -93,7 +93,7 @@ class Graph:
 
 
 def tensor_values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[Any] | None:
-    """Returns a constant tensor's values, without its zeros left out, None for an activation."""
+    """Returns a constant tensor's values, those of a sparse one with its zeros, None for an activation."""
     data = model.buffers[tensor.buffer].data
     if data is None or len(data) == 0:
         return None

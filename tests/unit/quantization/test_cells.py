@@ -35,23 +35,20 @@ ENDS = Ends((STEPS, FEATURES), (3,), "series")
 class Plain(nn.Module):
     """Torch's own layer, converted as torch decomposes it."""
 
+    kind: type[nn.LSTM | nn.GRU] = nn.LSTM
+
     def __init__(self) -> None:
         super().__init__()
-        self.rnn, self.fc = nn.LSTM(FEATURES, WIDTH, batch_first=True), nn.Linear(WIDTH, 3)
+        self.rnn, self.fc = self.kind(FEATURES, WIDTH, batch_first=True), nn.Linear(WIDTH, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.rnn(x)[0][:, -1])
 
 
-class PlainGru(nn.Module):
-    """Torch's own GRU, converted as torch decomposes it."""
+class PlainGru(Plain):
+    """The same with gated recurrent units."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn, self.fc = nn.GRU(FEATURES, WIDTH, batch_first=True), nn.Linear(WIDTH, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.rnn(x)[0][:, -1])
+    kind = nn.GRU
 
 
 class ByHand(nn.Module):
