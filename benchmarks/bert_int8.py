@@ -12,11 +12,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from edgecompress.artifact import Store
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe import Recipe
 from table import Table, mean_and_spread
-
-from compress.artifact import Store
-from compress.pipeline import run_pipeline
-from compress.recipe import Recipe
 
 HERE = Path(__file__).parent
 #: Case -> its quantize block.

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from edgecompress.artifact import Store
+from edgecompress.diagnosis import machine
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe_yaml import load_recipe
 from table import Table, mean_and_spread
-
-from compress.artifact import Store
-from compress.diagnosis import machine
-from compress.pipeline import run_pipeline
-from compress.recipe_yaml import load_recipe
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"

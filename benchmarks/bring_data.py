@@ -24,10 +24,9 @@ from pathlib import Path
 
 import bring_sequences
 import numpy as np
+from edgecompress.models.torchvision_import import import_torchvision
 from packages import unpack
 from PIL import Image
-
-from compress.models.torchvision_import import import_torchvision
 
 DATA = Path("data")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")

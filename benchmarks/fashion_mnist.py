@@ -13,13 +13,12 @@ import resource
 from pathlib import Path
 
 import numpy as np
+from edgecompress.artifact import Store
+from edgecompress.diagnosis import machine
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress.tflite.flatbuffer import read_model
 from table import Table, mean_and_spread
-
-from compress.artifact import Store
-from compress.diagnosis import machine
-from compress.pipeline import run_pipeline
-from compress.recipe_yaml import load_recipe
-from compress.tflite.flatbuffer import read_model
 
 HERE = Path(__file__).parent
 #: A schedule for processors without bf16.

@@ -43,7 +43,7 @@ def command(recipe: Path, folder: Path, shim: Path | None = None, **fault: str) 
     if shim is not None:
         environment |= {"LD_PRELOAD": str(shim), "FAULT_FOLDER": str(folder), **fault}
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "cli.main", "run", str(recipe), "--output", str(folder / "run"), "--quiet"],
+        [sys.executable, "-m", "edgecompress", "run", str(recipe), "--output", str(folder / "run"), "--quiet"],
         env=environment, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, cwd=HERE.parent,
         check=False,
     )  # fmt: skip

@@ -29,19 +29,20 @@ from table import Table
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from cli.main import invoke  # noqa: E402
-from compress.artifact import sealed  # noqa: E402
+from edgecompress.artifact import sealed  # noqa: E402
+from edgecompress_cli.main import invoke  # noqa: E402
+
 from tests.e2e.conftest import small_recipe, stripes  # noqa: E402
 from tests.shared.flatbuffer_mutations import mutated  # noqa: E402
 
 COLUMNS = ("files", "exit_0", "exit_4", "exit_5", "other", "signals", "tracebacks", "interpreter_died", "slowest_s")
 FILES, PER_ROW = 500, 25
 IMPORTED = (
-    "compress.stages",
-    "compress.stages.twins",
-    "compress.recheck",
-    "compress.tflite.inspection",
-    "compress.data",
+    "edgecompress.stages",
+    "edgecompress.stages.twins",
+    "edgecompress.recheck",
+    "edgecompress.tflite.inspection",
+    "edgecompress.data",
 )
 #: A command that takes longer than this hangs: the interpreter may take 60 s in each of two processes.
 LIMIT_S = 180.0

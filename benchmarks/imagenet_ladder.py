@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgecompress.artifact import Store
+from edgecompress.context import Context
+from edgecompress.pipeline import run_pipeline
+from edgecompress.plan import make_plan
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress.stages.base import Workbench
+from edgecompress.stages.gate import score
+from edgecompress.training.evaluate import outputs_of
 from numpy.typing import NDArray
 from table import Table
-
-from compress.artifact import Store
-from compress.context import Context
-from compress.pipeline import run_pipeline
-from compress.plan import make_plan
-from compress.recipe_yaml import load_recipe
-from compress.stages.base import Workbench
-from compress.stages.gate import score
-from compress.training.evaluate import outputs_of
 
 HERE = Path(__file__).parent
 COLUMNS = ("exit_code", "same_of_20", "mean_cosine", "int8_right", "float_right", "rungs", "size_bytes", "minutes")

@@ -33,9 +33,9 @@ RECIPE = HERE.parent / "recipes" / "digits.yaml"
 #: The command, with checkpoints more often.
 PROGRAM = """
 import sys
-from compress.training import checkpoint
+from edgecompress.training import checkpoint
 checkpoint.INTERVAL_S = 2.0
-from cli.main import main
+from edgecompress_cli.main import main
 sys.exit(main())
 """
 

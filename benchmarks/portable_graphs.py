@@ -17,18 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgecompress.quantization.pooling import pool_means
+from edgecompress.quantization.settling import parting_layers, settle
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.labels import operator_labels
 from random_graphs import CALIBRATION_SAMPLES, random_net
 from requantization import KERNELS, answers_alone, outputs_of
 from table import Table
-
-from compress.quantization.pooling import pool_means
-from compress.quantization.settling import parting_layers, settle
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.labels import operator_labels
 
 HERE = Path(__file__).parent
 COLUMNS = ("operators", "named", "part", "unnamed", "equal_outputs")

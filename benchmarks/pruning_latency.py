@@ -15,13 +15,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from edgecompress.artifact import Store
+from edgecompress.machine import cpu_name
+from edgecompress.pipeline import MODEL, run_pipeline
+from edgecompress.recipe import Recipe
+from edgecompress.tflite.latency import measure
 from table import Table
-
-from compress.artifact import Store
-from compress.machine import cpu_name
-from compress.pipeline import MODEL, run_pipeline
-from compress.recipe import Recipe
-from compress.tflite.latency import measure
 
 HERE = Path(__file__).parent
 COLUMNS = (

@@ -23,18 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.models.attention import HeadAttention
+from edgecompress.models.count import count
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.models.weights import save_weights
+from edgecompress.models.window_attention import WindowAttention
+from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
 from safetensors.torch import load_file
 from sweep_modules import MODULES
 from table import Table
 from torch import nn
-
-from compress.errors import ModelError
-from compress.models.attention import HeadAttention
-from compress.models.count import count
-from compress.models.torchvision_import import import_torchvision
-from compress.models.weights import save_weights
-from compress.models.window_attention import WindowAttention
-from compress.pruning import StructuredPruner, architecture_of, load_pruned
 
 HERE = Path(__file__).parent
 CLASSES = 10

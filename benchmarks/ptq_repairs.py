@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from edgecompress.artifact import Store
+from edgecompress.context import Context
+from edgecompress.pipeline import run_pipeline
+from edgecompress.plan import make_plan
+from edgecompress.recipe import Recipe
+from edgecompress.stages.base import Workbench
 from qat_parity import BATCH, recipe_of
 from safetensors.torch import save_file
 from table import Table
 from torch import nn
-
-from compress.artifact import Store
-from compress.context import Context
-from compress.pipeline import run_pipeline
-from compress.plan import make_plan
-from compress.recipe import Recipe
-from compress.stages.base import Workbench
 
 HERE = Path(__file__).parent
 COLUMNS = (

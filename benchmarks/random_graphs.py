@@ -19,19 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgecompress.quantization.compare import compare_answers
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import finish
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.session import dequantize_output, quantize_input
 from table import Table
 from torch import nn
-
-from compress.quantization.compare import compare_answers
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.labels import operator_labels
-from compress.tflite.runtimes import RUNTIMES
-from compress.tflite.session import dequantize_output, quantize_input
 
 HERE = Path(__file__).parent
 COLUMNS = ("operators", "same", "mean_steps", "p999_steps", "max_steps", "all_int8", "kinds")

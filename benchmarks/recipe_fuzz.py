@@ -25,7 +25,8 @@ from table import Table
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from cli.main import invoke  # noqa: E402
+from edgecompress_cli.main import invoke  # noqa: E402
+
 from tests.shared.recipe_mutations import hostile, mutated  # noqa: E402
 
 COLUMNS = ("recipes", "exit_0", "exit_2", "other", "tracebacks", "slowest_cpu_s", "slowest", "peak_mb")
@@ -34,7 +35,7 @@ BY_COMMAND, PER_COMMAND_ROW = 300, 50
 #: Tells the peak memory of a command from within: what a parent is told holds its own memory from the fork.
 COMMAND = """
 import re, sys
-from cli.main import invoke
+from edgecompress_cli.main import invoke
 code = invoke(sys.argv[1:])
 print("PEAK", re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
 sys.exit(code)

@@ -18,18 +18,17 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from edgecompress.data import load_dataset
+from edgecompress.quantization.exchange import replace_values, set_quantization
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress.tasks import make_task
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.views import WEIGHTED_OPS, op_name, tensor_array
 from numpy.typing import NDArray
 from table import Table
-
-from compress.data import load_dataset
-from compress.quantization.exchange import replace_values, set_quantization
-from compress.recipe_yaml import load_recipe
-from compress.tasks import make_task
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.runtimes import RUNTIMES
-from compress.tflite.session import dequantize_output, quantize_input
-from compress.tflite.views import WEIGHTED_OPS, op_name, tensor_array
 
 HERE = Path(__file__).parent
 #: Way of storing -> whether multipliers lie just below powers of two, and what weights are multiples of.

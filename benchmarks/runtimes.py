@@ -14,11 +14,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from edgecompress.artifact import Store
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe_yaml import load_recipe
 from table import Table
-
-from compress.artifact import Store
-from compress.pipeline import run_pipeline
-from compress.recipe_yaml import load_recipe
 
 HERE = Path(__file__).parent
 PROOF = ("runs", "reason", "samples", "same_answer", "bit_exact", "max_steps", "arena_bytes", "flash_bytes")

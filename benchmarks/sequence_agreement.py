@@ -8,7 +8,7 @@ float32 flatbuffer's outputs and torch's. `agreement`: share of answers that the
 in common; `clear_agreement` the same where the float32 network's two largest outputs lie more than one INT8 step apart;
 `clear_share`: how many that are. `twin_same`: INT8 file against its twin. `tensorflow_same`: LiteRT against the
 reference kernels of TensorFlow on the same file. `micro_same`: of networks that can be streamed, one step repeated on
-tflite-micro against LiteRT. Rows that end in "before" are of the version before `compress/quantization/readers.py`,
+tflite-micro against LiteRT. Rows that end in "before" are of the version before `quantization/readers.py`,
 those in "two grids" of GRUs in which what a step adds to the state had a grid of its own, those in "INT8 cells" and
 "INT8 states" of networks that were INT8 throughout (`quantize.cells`; the latter, and all before, of GRUs whose update
 gates began half open), those in "alone" of such that had the cell or state in float32 and not the gates, those in "INT8
@@ -25,19 +25,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgecompress.artifact import Store
+from edgecompress.context import Context
+from edgecompress.pipeline import STEP, run_pipeline
+from edgecompress.plan import make_plan
+from edgecompress.recipe import Recipe
+from edgecompress.stages.base import Workbench, final_stage
+from edgecompress.stages.gate import outputs_of_flatbuffer
+from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.session import quantize_input, run_steps
+from edgecompress.training.evaluate import outputs_of
 from numpy.typing import NDArray
 from table import Table, mean_and_spread
-
-from compress.artifact import Store
-from compress.context import Context
-from compress.pipeline import STEP, run_pipeline
-from compress.plan import make_plan
-from compress.recipe import Recipe
-from compress.stages.base import Workbench, final_stage
-from compress.stages.gate import outputs_of_flatbuffer
-from compress.tflite.runtimes import RUNTIMES
-from compress.tflite.session import quantize_input, run_steps
-from compress.training.evaluate import outputs_of
 
 HERE = Path(__file__).parent
 TRAIN = {"optimizer": "adamw", "learning_rate": 0.003, "batch_size": 64}

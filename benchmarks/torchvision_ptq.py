@@ -12,12 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from edgecompress.artifact import Store
+from edgecompress.errors import EdgecompressError
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe import Recipe
 from table import Table
-
-from compress.artifact import Store
-from compress.errors import EdgecompressError
-from compress.pipeline import run_pipeline
-from compress.recipe import Recipe
 
 HERE = Path(__file__).parent
 MODELS = (

@@ -36,7 +36,16 @@ SEEDS = (1, 2)
 def command(folder: Path, output: Path, seed: int) -> list[str]:
     """Returns the command of a run."""
     settings = ["--set", f"seed={seed}", "--quiet"]
-    return [sys.executable, "-m", "cli.main", "run", str(folder / "small.yaml"), "--output", str(output), *settings]
+    return [
+        sys.executable,
+        "-m",
+        "edgecompress",
+        "run",
+        str(folder / "small.yaml"),
+        "--output",
+        str(output),
+        *settings,
+    ]
 
 
 def environment(store: Path) -> dict[str, str]:
@@ -60,7 +69,7 @@ def race(folder: Path, store: Path, expected: dict[str, int]) -> dict[str, objec
         for seed in SEEDS
     ]
     said = " ".join(" ".join(run.communicate()[1].split()) for run in runs)
-    check = [sys.executable, "-m", "cli.main", "verify", str(output), "--json"]
+    check = [sys.executable, "-m", "edgecompress", "verify", str(output), "--json"]
     verified = subprocess.run(check, env=environment(store), capture_output=True, cwd=HERE.parent, check=False)  # noqa: S603
     row = {
         "exit_first": runs[0].returncode,

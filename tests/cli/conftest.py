@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgecompress.report import write_report
 
-from compress.report import write_report
-
-from ..unit import report_sample as sample
+from tests.unit import report_sample as sample
 
 
 class Terminal(io.StringIO):

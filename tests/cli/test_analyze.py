@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from edgecompress.context import Event
+from edgecompress.report_analysis import conclusion
+from edgecompress_cli.main import invoke
 
-from cli.main import invoke
-from compress.context import Event
-from compress.report_analysis import conclusion
-
-from ..unit import report_sample as sample
-from .conftest import Terminal
+from tests.cli.conftest import Terminal
+from tests.unit import report_sample as sample
 
 Capture = pytest.CaptureFixture[str]
 FOUND = {**sample.ANALYSIS, "conclusion": conclusion(sample.ANALYSIS, {"mode": "qat"})}
@@ -35,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
     monkeypatch.delenv("EDGECOMPRESS_TRUST", raising=False)
-    monkeypatch.setattr("compress.recheck_layers.analyse_layers", analyse)
+    monkeypatch.setattr("edgecompress.recheck_layers.analyse_layers", analyse)
     return holder
 
 

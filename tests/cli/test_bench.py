@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-
-from cli.main import invoke
-from compress.tflite.probe import build
+from edgecompress.tflite.probe import build
+from edgecompress_cli.main import invoke
 
 Capture = pytest.CaptureFixture[str]
 

@@ -6,10 +6,9 @@ import io
 from typing import Any
 
 import pytest
+from edgecompress.context import Event
+from edgecompress_cli.display import LiveDisplay, PlainDisplay, SilentDisplay, figures_line, make_display
 from rich.console import Console
-
-from cli.display import LiveDisplay, PlainDisplay, SilentDisplay, figures_line, make_display
-from compress.context import Event
 
 EVENTS = [
     Event("run-start", "", {"stages": ["teacher"], "cached": []}),

@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-
-from cli.commands import inspect as command
-from cli.main import invoke
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.metadata import (
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.metadata import (
     AssociatedFile,
     ModelNotes,
     TensorNotes,
@@ -19,9 +16,11 @@ from compress.tflite.metadata import (
     attach_notes,
     label_lines,
 )
-from compress.tflite.probe import build
+from edgecompress.tflite.probe import build
+from edgecompress_cli.commands import inspect as command
+from edgecompress_cli.main import invoke
 
-from ..unit.made_flatbuffer import Made, Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 NOTES = ModelNotes(
     "a net", "identity", "1a",
@@ -151,7 +150,7 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
         "arena": {"arena_bytes": None, "reason": "tflite-micro is not installed"}, "not_int8": [fault] * 12,
         "tflite_metadata": {"problem": "it was cut short"}, "overhead_bytes": 9000, "overhead_allowance_bytes": 8408,
     }  # fmt: skip
-    monkeypatch.setattr("compress.tflite.inspection.inspect_flatbuffer", lambda path, *, run: found)
+    monkeypatch.setattr("edgecompress.tflite.inspection.inspect_flatbuffer", lambda path, *, run: found)
     assert invoke(["inspect", "x.tflite"]) == 0
     out = capsys.readouterr().out
     cut = "..." + "a_very_long_name/of/a/layer/that/does/not/fit/here/conv"[3 - command.NAME_WIDTH :]

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cli import crash, main
-from compress import __version__
-from compress.errors import (
+from edgecompress import __version__
+from edgecompress.errors import (
     DataError,
     EdgecompressError,
     ExitCode,
@@ -28,6 +26,7 @@ from compress.errors import (
     UsageError,
     VerificationError,
 )
+from edgecompress_cli import crash, main
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "numpy", "tensorflow", "ai_edge_litert", "litert_torch", "torchvision", "sklearn", "matplotlib")
@@ -43,14 +42,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[BaseEx
         def load(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("compress.recipe_yaml.load_recipe", load)
+        monkeypatch.setattr("edgecompress.recipe_yaml.load_recipe", load)
 
     return fail_with
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
+        [sys.executable, "-m", "edgecompress", *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **options,
     )  # fmt: skip
 
@@ -194,7 +193,7 @@ def test_help_and_validate_import_nothing_heavy(tmp_path: Path) -> None:
     recipe.write_text("version: 1\nteacher: {model: resnet9}\n")
     for arguments in (["--help"], ["validate", "--help"], ["validate", str(recipe)], ["schema"]):
         program = (
-            f"import sys\nfrom cli.main import invoke\ncode = invoke({arguments!r})\n"
+            f"import sys\nfrom edgecompress_cli.main import invoke\ncode = invoke({arguments!r})\n"
             f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)"
         )
         done = subprocess.run(
@@ -210,7 +209,10 @@ def test_module_runs_as_a_program() -> None:
 
 def test_reader_that_stops_reading_is_no_error() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "schema"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "edgecompress", "schema"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -223,7 +225,7 @@ def test_reader_that_stops_reading_is_no_error() -> None:
 def test_full_disk_behind_stdout_is_a_resource_error() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "cli.main", "validate", "--help"],
+            [sys.executable, "-m", "edgecompress", "validate", "--help"],
             cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert done.returncode == ExitCode.RESOURCE

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cli.main import invoke
-from compress.artifact import Store
-from compress.plan import make_plan
-from compress.recipe_yaml import load_recipe
+from edgecompress.artifact import Store
+from edgecompress.plan import make_plan
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress_cli.main import invoke
 
 Capture = pytest.CaptureFixture[str]
 RECIPE = "version: 1\nteacher: {model: resnet9}\nstudent: {model: resnet8}\ndistill: {}\nquantize: {mode: ptq}\n"
@@ -23,7 +22,7 @@ RECIPE = "version: 1\nteacher: {model: resnet9}\nstudent: {model: resnet8}\ndist
 def _recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
-    monkeypatch.setattr("compress.data.fingerprint", lambda recipe, *, trust: "ab" * 32)
+    monkeypatch.setattr("edgecompress.data.fingerprint", lambda recipe, *, trust: "ab" * 32)
     Path("r.yaml").write_text(RECIPE)
 
 
@@ -77,7 +76,7 @@ def test_predicted_sizes(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
         seen.append((ctx.trust, store.root))
         return [row]
 
-    monkeypatch.setattr("compress.stages.sizes.predict_sizes", predict)
+    monkeypatch.setattr("edgecompress.stages.sizes.predict_sizes", predict)
     assert invoke(["plan", "r.yaml", "--sizes", "--trust"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "Predicted sizes (flatbuffers, before anything is trained)" in lines
@@ -104,7 +103,7 @@ def test_what_user_code_prints_does_not_get_into_the_json(
         os.write(1, b"native code\n")
         return "ab" * 32
 
-    monkeypatch.setattr("compress.data.fingerprint", chatty)
+    monkeypatch.setattr("edgecompress.data.fingerprint", chatty)
     assert invoke(["plan", "r.yaml", "--json"]) == 0
     out, err = capfd.readouterr()
     assert json.loads(out)["ok"] is True

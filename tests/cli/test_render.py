@@ -8,11 +8,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from edgecompress.errors import Problem
+from edgecompress_cli import render
 
-from cli import render
-from compress.errors import Problem
-
-from .conftest import Terminal
+from tests.cli.conftest import Terminal
 
 
 def test_plain_table_has_aligned_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgecompress.artifact import sealed
+from edgecompress.report_schema import VerificationSummary
+from edgecompress_cli.main import invoke
 
-from cli.main import invoke
-from compress.artifact import sealed
-from compress.report_schema import VerificationSummary
-
-from ..unit import report_sample as sample
-from .conftest import Terminal
+from tests.cli.conftest import Terminal
+from tests.unit import report_sample as sample
 
 Write = Callable[..., Path]
 

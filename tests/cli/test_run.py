@@ -9,16 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from edgecompress.artifact import StageResult
+from edgecompress.context import Event
+from edgecompress.errors import DataError, ExitCode
+from edgecompress.pipeline import Outcome
+from edgecompress.plan import Plan, Step
+from edgecompress_cli import crash
+from edgecompress_cli.main import invoke
 
-from cli import crash
-from cli.main import invoke
-from compress.artifact import StageResult
-from compress.context import Event
-from compress.errors import DataError, ExitCode
-from compress.pipeline import Outcome
-from compress.plan import Plan, Step
-
-from ..unit import report_sample as sample
+from tests.unit import report_sample as sample
 
 Capture = pytest.CaptureFixture[str]
 STAGES = ("teacher", "distill", "export", "verify", "benchmark")
@@ -54,7 +53,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
         monkeypatch.delenv(name, raising=False)
     Path("r.yaml").write_text("version: 1\nname: mine\nteacher: {model: resnet9}\n")
     standing = Pipeline(code=ExitCode.DONE, report=sample.report(), messages=(), cached=False, error=None)
-    monkeypatch.setattr("compress.pipeline.run_pipeline", standing)
+    monkeypatch.setattr("edgecompress.pipeline.run_pipeline", standing)
     return standing
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from cli.main import invoke
-from compress.recipe_docs import json_schema, reference_markdown
+from edgecompress.recipe_docs import json_schema, reference_markdown
+from edgecompress_cli.main import invoke
 
 
 @pytest.mark.parametrize("arguments", [["schema"], ["schema", "--json"]])

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cli import main, supervise
+from edgecompress_cli import main, supervise
 
 ROOT = Path(__file__).parents[2]
 #: A work that notes its own process and cannot be interrupted: signals wait while native code runs.
 STUBBORN = """
 import os, signal, sys, time
-from cli import main, supervise
+from edgecompress_cli import main, supervise
 
 def work():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -37,7 +36,7 @@ sys.exit(main.main())
 #: A work that goes on until it is interrupted.
 BACKGROUND = """
 import sys, time
-from cli import main
+from edgecompress_cli import main
 def work():
     print("begun", flush=True)
     time.sleep(60)

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from cli.main import invoke
+from edgecompress_cli.main import invoke
 
 GOOD = "version: 1\nteacher: {model: resnet9}\n"
 BAD = GOOD + "prune: {rato: 0.5, steps: 0}\n"

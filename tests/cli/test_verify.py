@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cli.main import invoke
-from compress.context import Event
-from compress.errors import ResourceError
+from edgecompress.context import Event
+from edgecompress.errors import ResourceError
+from edgecompress_cli.main import invoke
 
 Capture = pytest.CaptureFixture[str]
 
@@ -38,7 +37,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
     monkeypatch.delenv("EDGECOMPRESS_TRUST", raising=False)
-    monkeypatch.setattr("compress.recheck.recheck", recheck)
+    monkeypatch.setattr("edgecompress.recheck.recheck", recheck)
     return holder
 
 

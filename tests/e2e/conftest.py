@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-
-from compress.artifact import Store
-from compress.pipeline import Outcome, run_pipeline
-from compress.recipe import BenchmarkSpec
-from compress.recipe_yaml import load_recipe
-
-sys.path.append(str(Path(__file__).parent))  # for stand_ins: with --import-mode=importlib a test's folder is not on it
+from edgecompress.artifact import Store
+from edgecompress.pipeline import Outcome, run_pipeline
+from edgecompress.recipe import BenchmarkSpec
+from edgecompress.recipe_yaml import load_recipe
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 
@@ -69,7 +65,7 @@ def _latencies_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
         first = next(iter(sizes.values()))
         return {label: (1e-6 * size, size / first) for label, size in sizes.items()}
 
-    monkeypatch.setattr("compress.stages.yardstick.timed", timed)
+    monkeypatch.setattr("edgecompress.stages.yardstick.timed", timed)
 
 
 @pytest.fixture(scope="session")

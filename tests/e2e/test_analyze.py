@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from compress.artifact import Store
-from compress.context import Event
-from compress.errors import ResourceError
-from compress.pipeline import Outcome
-from compress.recheck_layers import analyse_layers
+from edgecompress.artifact import Store
+from edgecompress.context import Event
+from edgecompress.errors import ResourceError
+from edgecompress.pipeline import Outcome
+from edgecompress.recheck_layers import analyse_layers
 
 
 def test_a_run_s_layers_are_in_its_report_and_found_again(

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import zstandard
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from edgecompress.artifact import Store
+from edgecompress.errors import ExitCode
+from edgecompress.pipeline import Outcome
+from edgecompress.recheck import recheck
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-
-from compress.artifact import Store
-from compress.errors import ExitCode
-from compress.pipeline import Outcome
-from compress.recheck import recheck
 
 UNPRUNED = "prune=null"
 

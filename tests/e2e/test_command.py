@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from compress.artifact import sha256_file
+from edgecompress.artifact import sha256_file
 
 OWN_NET = '''
 """A plain module: no base class of edgecompress, global pooling by a mean, a functional ReLU."""
@@ -49,7 +48,7 @@ def command(kitchen: Path, *arguments: str) -> list[str]:
         "benchmark": {"runs": 10},
     }
     (kitchen / "own.yaml").write_text(yaml.safe_dump(recipe))
-    return [sys.executable, "-m", "cli.main", "run", "own.yaml", *arguments]
+    return [sys.executable, "-m", "edgecompress", "run", "own.yaml", *arguments]
 
 
 def environment() -> dict[str, str]:

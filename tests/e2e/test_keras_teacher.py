@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from edgecompress.artifact import Store
+from edgecompress.context import Context
+from edgecompress.data import load_dataset
+from edgecompress.errors import ExitCode, ModelError, UsageError
+from edgecompress.models.keras_loading import require_tensorflow
+from edgecompress.pipeline import Outcome, run_pipeline
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress.stages import Workbench
+from edgecompress.stages.sizes import predict_sizes
+from edgecompress.tflite.runtimes import RUNTIMES
 from sklearn.datasets import load_digits
-
-from compress.artifact import Store
-from compress.context import Context
-from compress.data import load_dataset
-from compress.errors import ExitCode, ModelError, UsageError
-from compress.models.keras_loading import require_tensorflow
-from compress.pipeline import Outcome, run_pipeline
-from compress.recipe_yaml import load_recipe
-from compress.stages import Workbench
-from compress.stages.sizes import predict_sizes
-from compress.tflite.runtimes import RUNTIMES
 
 TRAIN = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05}
 RECIPE: dict[str, Any] = {

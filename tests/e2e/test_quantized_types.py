@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-
-from compress.errors import ExitCode
-from compress.pipeline import Outcome
+from edgecompress.errors import ExitCode
+from edgecompress.pipeline import Outcome
 
 WIDTHS = {"int8": np.int8, "int16": np.int16, "dynamic": np.float32, "float32": np.float32}
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from stand_ins import stand_in
+from edgecompress.artifact import Store
+from edgecompress.errors import ExitCode
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe import Recipe
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress.tflite.inspection import inspect_flatbuffer
 
-from compress.artifact import Store
-from compress.errors import ExitCode
-from compress.pipeline import run_pipeline
-from compress.recipe import Recipe
-from compress.recipe_yaml import load_recipe
-from compress.tflite.inspection import inspect_flatbuffer
+from tests.e2e.stand_ins import stand_in
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

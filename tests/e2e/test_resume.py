@@ -12,16 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edgecompress.artifact import Store, sha256_file
+from edgecompress.context import Event
+from edgecompress.errors import DataError, ExitCode, ResourceError
+from edgecompress.file_lock import exclusive
+from edgecompress.pipeline import Outcome
+from edgecompress.training import checkpoint
 
-from compress.artifact import Store, sha256_file
-from compress.context import Event
-from compress.errors import DataError, ExitCode, ResourceError
-from compress.file_lock import exclusive
-from compress.pipeline import Outcome
-from compress.training import checkpoint
-
-from ..shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
-from .conftest import stripes
+from tests.e2e.conftest import stripes
+from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 
 #: Runs a recipe and ends its own process (SIGKILL) at the n-th event of a kind in a stage. A new process: one forked
 #: from the tests would have the converter's locks without the threads that release them.
@@ -29,11 +28,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 
-import compress.stages.yardstick
-from compress.artifact import Store
-from compress.pipeline import run_pipeline
-from compress.recipe_yaml import load_recipe
-from compress.training import checkpoint
+import edgecompress.stages.yardstick
+from edgecompress.artifact import Store
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recipe_yaml import load_recipe
+from edgecompress.training import checkpoint
 
 recipe, store, output, stage, kind, count = sys.argv[1:]
 seen = 0
@@ -48,7 +47,7 @@ def timed(paths, _spec, _runs):  # as in the tests: a nanosecond a byte
     sizes = {label: path.stat().st_size for label, path in paths.items()}
     return {label: (1e-6 * size, size / next(iter(sizes.values()))) for label, size in sizes.items()}
 
-compress.stages.yardstick.timed = timed
+edgecompress.stages.yardstick.timed = timed
 checkpoint.INTERVAL_S = 0.0
 run_pipeline(load_recipe(Path(recipe), ()), output=Path(output), store=Store(Path(store)), listeners=(listen,))
 """

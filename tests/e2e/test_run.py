@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-
-from compress.artifact import Store, sha256_file
-from compress.context import Event
-from compress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
-from compress.models.resnet import resnet8
-from compress.models.weights import save_weights
-from compress.pipeline import Outcome
-from compress.pruning import load_pruned
-from compress.quantization.compare import match_tensors
-from compress.quantization.twin import Twin
-from compress.recheck import recheck
-from compress.stages import STAGES as STAGE_TABLE
-from compress.tflite.flatbuffer import read_model
+from edgecompress.artifact import Store, sha256_file
+from edgecompress.context import Event
+from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
+from edgecompress.models.resnet import resnet8
+from edgecompress.models.weights import save_weights
+from edgecompress.pipeline import Outcome
+from edgecompress.pruning import load_pruned
+from edgecompress.quantization.compare import match_tensors
+from edgecompress.quantization.twin import Twin
+from edgecompress.recheck import recheck
+from edgecompress.stages import STAGES as STAGE_TABLE
+from edgecompress.tflite.flatbuffer import read_model
 
 STAGES = ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]
 

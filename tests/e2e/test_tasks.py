@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_ins import stand_in_bert, stand_in_texts
+from edgecompress.artifact import Store
+from edgecompress.errors import ExitCode, ModelError
+from edgecompress.pipeline import run_pipeline
+from edgecompress.recheck import recheck
+from edgecompress.recipe import Recipe
+from edgecompress.tflite.metadata_reader import read_files
+from edgecompress.tflite.runtimes import RUNTIMES
 
-from compress.artifact import Store
-from compress.errors import ExitCode, ModelError
-from compress.pipeline import run_pipeline
-from compress.recheck import recheck
-from compress.recipe import Recipe
-from compress.tflite.metadata_reader import read_files
-from compress.tflite.runtimes import RUNTIMES
+from tests.e2e.stand_ins import stand_in_bert, stand_in_texts
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "house", "red", "big")
 

@@ -95,10 +95,10 @@ def count_changes(shim: Path, recipe: Path, store: Path) -> int:
 
 def _stub_stages(store: Path, recipe: Path) -> None:
     """Puts stages in the place of the real ones that write, a file at a time, what those left in a store."""
-    from compress import report
-    from compress.artifact import Store, write_bytes
-    from compress.plan import STAGE_ORDER, make_plan
-    from compress.recipe_yaml import load_recipe
+    from edgecompress import report
+    from edgecompress.artifact import Store, write_bytes
+    from edgecompress.plan import STAGE_ORDER, make_plan
+    from edgecompress.recipe_yaml import load_recipe
 
     finished = {step.stage: step.result for step in make_plan(load_recipe(recipe), Store(store)).steps}
     assert all(finished.values()), "run the recipe first"
@@ -122,16 +122,16 @@ def _stub_stages(store: Path, recipe: Path) -> None:
         def __init__(self, ctx: Any, _store: Any) -> None:
             self.ctx, self.recipe, self.results = ctx, ctx.recipe, {}
 
-    stages, preflight = ModuleType("compress.stages"), ModuleType("compress.stages.preflight")
+    stages, preflight = ModuleType("edgecompress.stages"), ModuleType("edgecompress.stages.preflight")
     stages.Workbench = Workbench  # type: ignore[attr-defined]
     stages.STAGES = {stage: stub(stage) for stage in STAGE_ORDER if stage in finished}  # type: ignore[attr-defined]
     preflight.preflight = lambda _bench, _todo: None  # type: ignore[attr-defined]
-    sys.modules |= {"compress.stages": stages, "compress.stages.preflight": preflight}
+    sys.modules |= {"edgecompress.stages": stages, "edgecompress.stages.preflight": preflight}
     report.picture = lambda _report: b"\x89PNG"  # drawing takes longer than all the rest
 
 
 def _run(folder: Path, recipe: Path) -> int:
-    from cli.main import invoke
+    from edgecompress_cli.main import invoke
 
     os.environ["EDGECOMPRESS_STORE"] = str(folder / "store")
     return invoke(["run", str(recipe), "--output", str(folder / "run"), "--quiet"])
@@ -159,7 +159,7 @@ def _forked(folder: Path, recipe: Path, shim: ctypes.CDLL, case: Case | None) ->
 
 def _broken(folder: Path, expected: bytes) -> list[str]:
     """Returns what a run that was refused something left in disorder."""
-    from compress.artifact import MANIFEST, Store
+    from edgecompress.artifact import MANIFEST, Store
 
     found = []
     store = Store(folder / "store")

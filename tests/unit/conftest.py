@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from .converted_net import INPUT_SHAPE, Converted, every_kind, images, shipped
+from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images, shipped
 
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """The network, converted and quantized."""
-    from compress.quantization.structure import quantized_structure
-    from compress.tflite.convert import convert
+    from edgecompress.quantization.structure import quantized_structure
+    from edgecompress.tflite.convert import convert
 
     module = every_kind()
     path = tmp_path_factory.mktemp("converted") / "float.tflite"

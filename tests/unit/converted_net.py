@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.finish import finish
+from edgecompress.tflite.flatbuffer import read_model
 from torch import nn
-
-from compress.quantization.twin import Twin
-from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model
 
 #: Of one sample, as the network takes it.
 INPUT_SHAPE = (3, 12, 12)

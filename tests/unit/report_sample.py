@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from compress.recipe import Recipe
-from compress.report import build_report
-from compress.report_schema import (
+from edgecompress.recipe import Recipe
+from edgecompress.report import build_report
+from edgecompress.report_schema import (
     BenchmarkSummary,
     DataSummary,
     FlatbufferSummary,

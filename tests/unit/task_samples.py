@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from compress.data.front_end import describe
-from compress.recipe import AudioSpec
-from compress.report_schema import TensorSummary
+from edgecompress.data.front_end import describe
+from edgecompress.recipe import AudioSpec
+from edgecompress.report_schema import TensorSummary
 
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 TASKS = ("regression", "anomaly-detection", "language-modeling")
 #: Task -> figures of teacher, student, pruned model and result.

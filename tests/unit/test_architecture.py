@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("cli", "compress")
-FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-#: From the bottom up: a module may import its own layer and those below. The first part of a name under `compress`.
+#: Import name -> its source root.
+PACKAGES = {"edgecompress": ROOT / "compress", "edgecompress_cli": ROOT / "cli"}
+LIBRARY = PACKAGES["edgecompress"] / "edgecompress"
+FILES = sorted(path for package, root in PACKAGES.items() for path in (root / package).rglob("*.py"))
+#: From the bottom up: a module may import its own layer and those below. The first part of a name under `edgecompress`.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
@@ -42,12 +44,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 STAGES = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
 #: Modules that import nothing heavy, so that `--help` and `validate` answer at once.
 LIGHT = (
-    "compress.errors",
-    "compress.recipe",
-    "compress.recipe_yaml",
-    "compress.recipe_docs",
-    "compress.plan",
-    "cli.main",
+    "edgecompress.errors",
+    "edgecompress.recipe",
+    "edgecompress.recipe_yaml",
+    "edgecompress.recipe_docs",
+    "edgecompress.plan",
+    "edgecompress_cli.main",
 )
 HEAVY = ("torch", "numpy", "tensorflow", "ai_edge_litert", "litert_torch", "torchvision", "sklearn", "matplotlib")
 LONGEST = 350
@@ -59,7 +61,8 @@ TOP_LEVEL = {
 
 
 def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    root = next(root for root in PACKAGES.values() if path.is_relative_to(root))
+    parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -73,19 +76,22 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module or ""
             if (node.module or "").split(".")[
                 0
-            ] in PACKAGES:  # `from compress.stages import verify` imports a module too
+            ] in PACKAGES:  # `from edgecompress.stages import verify` imports a module too
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def is_module(name: str) -> bool:
     """Returns whether a dotted name is a module or a package of ours, not something in one."""
-    place = ROOT / name.replace(".", "/")
+    top = name.split(".", maxsplit=1)[0]
+    if top not in PACKAGES:
+        return False
+    place = PACKAGES[top] / name.replace(".", "/")
     return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
 def layer(module: str) -> int | None:
-    """Returns the layer of a module of `compress`, None for the package itself."""
-    if module == "compress":
+    """Returns the layer of a module of the library, None for the package itself."""
+    if module == "edgecompress":
         return None
     part = module.split(".")[1]
     for number, names in enumerate(LAYERS):
@@ -99,9 +105,9 @@ def test_imports_go_down_only(path: Path) -> None:
     mine = module_name(path)
     for used in imports(path):
         top = used.split(".")[0]
-        if mine.startswith("compress"):
-            assert top not in ("cli", "typer"), f"{mine} imports {used}"
-            if top == "compress" and used != "compress" and is_module(used):
+        if mine.startswith("edgecompress.") and mine != "edgecompress.__main__":
+            assert top not in ("edgecompress_cli", "typer"), f"{mine} imports {used}"
+            if top == "edgecompress" and used != "edgecompress" and is_module(used):
                 above, own = layer(used), layer(mine)
                 assert above is None or (own is not None and above <= own), (
                     f"{mine} (layer {own}) imports {used} (layer {above})"
@@ -110,17 +116,17 @@ def test_imports_go_down_only(path: Path) -> None:
 
 def test_stages_do_not_import_each_other() -> None:
     for stage in STAGES:
-        others = {f"compress.stages.{other}" for other in STAGES if other != stage}
-        found = set(imports(ROOT / "compress" / "stages" / f"{stage}.py")) & others
+        others = {f"edgecompress.stages.{other}" for other in STAGES if other != stage}
+        found = set(imports(LIBRARY / "stages" / f"{stage}.py")) & others
         assert not found, f"{stage} imports {found}"
-    for helper in (ROOT / "compress" / "stages").glob("*.py"):
+    for helper in (LIBRARY / "stages").glob("*.py"):
         if helper.stem not in (*STAGES, "__init__"):
-            found = set(imports(helper)) & {f"compress.stages.{stage}" for stage in STAGES}
+            found = set(imports(helper)) & {f"edgecompress.stages.{stage}" for stage in STAGES}
             assert not found, f"{helper.name} imports {found}"
 
 
 def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
-    from compress import plan, stages
+    from edgecompress import plan, stages
 
     assert tuple(stages.STAGES) == STAGES == plan.STAGE_ORDER
 
@@ -138,7 +144,9 @@ def test_only_render_prints() -> None:
     for path in FILES:
         calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
         printing = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
-        assert not printing or path == ROOT / "cli" / "render.py", f"{path}:{printing[0].lineno} prints"
+        assert not printing or path == ROOT / "cli" / "edgecompress_cli" / "render.py", (
+            f"{path}:{printing[0].lineno} prints"
+        )
 
 
 def test_files_stay_small() -> None:

@@ -7,8 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-
-from compress.artifact import (
+from edgecompress.artifact import (
     MANIFEST,
     StageResult,
     Store,
@@ -18,7 +17,7 @@ from compress.artifact import (
     write_bytes,
     write_json,
 )
-from compress.errors import ResourceError
+from edgecompress.errors import ResourceError
 
 PRINT = "ab" * 32
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from compress.budget import BudgetFigures, evaluate_budget
-from compress.recipe import BudgetSpec
+from edgecompress.budget import BudgetFigures, evaluate_budget
+from edgecompress.recipe import BudgetSpec
 
 FIGURES = BudgetFigures(
     metrics={"accuracy": 97.3, "macro_f1": 97.1},

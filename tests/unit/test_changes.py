@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from compress.changes import changed
+from edgecompress.changes import changed
 
 PARTS: dict[str, Any] = {
     "stage": "prune",

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from compress import diagnosis
-from compress.tflite import private_env
+from edgecompress import diagnosis
+from edgecompress.tflite import private_env
 
 
 @pytest.fixture
@@ -22,9 +21,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, str]]:
     real = subprocess.run
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if "compress.tflite.probe" not in command:  # the platform module asks `uname`
+        if "edgecompress.tflite.probe" not in command:  # the platform module asks `uname`
             return real(command, **options)
-        task = command[command.index("compress.tflite.probe") + 1]
+        task = command[command.index("edgecompress.tflite.probe") + 1]
         if answers.get(task) == (0, "hangs"):
             raise subprocess.TimeoutExpired(command, 1)
         code, stderr = answers.get(task, (0, ""))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from compress.figures import (
+from edgecompress.figures import (
     ACCURACY,
     AGREEMENT,
     AUC,
@@ -22,7 +21,7 @@ from compress.figures import (
     named,
     told,
 )
-from compress.recipe import TASKS
+from edgecompress.recipe import TASKS
 
 
 def test_every_task_has_figures() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from compress.artifact import sha256_file
-from compress.python_imports import sources_sha256
+from edgecompress.artifact import sha256_file
+from edgecompress.python_imports import sources_sha256
 
 FILES = {
     "net.py": "import torch, json\nfrom blocks import Block\nimport parts.heads as heads\nraise SystemExit('it ran')\n",

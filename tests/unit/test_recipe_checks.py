@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from compress.recipe_checks import check
-from compress.recipe_names import MODEL_ARGUMENTS
+from edgecompress.recipe_checks import check
+from edgecompress.recipe_names import MODEL_ARGUMENTS
 
 TEACHER = {"model": "resnet9"}
 STUDENT = {"model": "resnet8"}
@@ -136,7 +135,7 @@ def test_blocks_of_the_wrong_type_do_not_stop_the_checks() -> None:
 def test_the_table_of_arguments_is_that_of_the_models() -> None:
     from inspect import signature
 
-    from compress.models import BUILT_IN
+    from edgecompress.models import BUILT_IN
 
     for name, build in BUILT_IN.items():
         taken = [

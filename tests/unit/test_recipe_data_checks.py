@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from compress.recipe import SOURCES, DataSpec
-from compress.recipe_data_checks import NEED_PATH, USED_BY_SOURCE, USED_BY_TASK, check_data
+from edgecompress.recipe import SOURCES, DataSpec
+from edgecompress.recipe_data_checks import NEED_PATH, USED_BY_SOURCE, USED_BY_TASK, check_data
 
 TEXT, SERIES, AUDIO, LANGUAGE = (
     "text-classification", "timeseries-classification", "audio-classification", "language-modeling",

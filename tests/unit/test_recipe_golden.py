@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from compress.errors import RecipeError
-from compress.recipe_yaml import load_recipe
+from edgecompress.errors import RecipeError
+from edgecompress.recipe_yaml import load_recipe
 
 FOLDER = Path(__file__).parents[1] / "golden" / "recipe_errors"
 MISTAKES = sorted(FOLDER.glob("*.yaml"))

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from edgecompress_cli.main import invoke
 
-from cli.main import invoke
-
-from ..shared.recipe_mutations import hostile, mutated
+from tests.shared.recipe_mutations import hostile, mutated
 
 #: Nothing may hang or take time that grows with what is nested; the second that a command may take is measured by
 #: benchmarks/recipe_fuzz.py, not here, where coverage counts lines beside it.
@@ -22,7 +21,7 @@ MUTATED = 400
 #: Validates and tells exit code and peak memory; what a parent is told of a child holds its own memory from the fork.
 PEAK = """
 import re, sys
-from cli.main import invoke
+from edgecompress_cli.main import invoke
 code = invoke(["validate", "--json", *sys.argv[1:]])
 print(code, re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
 """

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edgecompress.errors import ExitCode, RecipeError
+from edgecompress.recipe import Recipe
+from edgecompress.recipe_yaml import load_recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from compress.errors import ExitCode, RecipeError
-from compress.recipe import Recipe
-from compress.recipe_yaml import load_recipe
 
 SMALL = "version: 1\nteacher: {model: resnet9}\n"
 Write = Callable[[str], Path]

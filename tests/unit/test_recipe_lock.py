@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-
-from compress import __version__
-from compress.errors import DataError, RecipeError
-from compress.lock import differences, lock_file
-from compress.machine import cores, cpu_name
-from compress.plan import Plan, Step
-from compress.recipe import Recipe
-from compress.recipe_lock import written
-from compress.recipe_yaml import load_recipe
+from edgecompress import __version__
+from edgecompress.errors import DataError, RecipeError
+from edgecompress.lock import differences, lock_file
+from edgecompress.machine import cores, cpu_name
+from edgecompress.plan import Plan, Step
+from edgecompress.recipe import Recipe
+from edgecompress.recipe_lock import written
+from edgecompress.recipe_yaml import load_recipe
 
 #: Every default below is filled in by the dump; with rules that a filled-in key would break if it counted as written.
 RECIPES: dict[str, dict[str, Any]] = {

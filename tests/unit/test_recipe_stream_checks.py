@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from compress.recipe_stream_checks import check_streaming
+from edgecompress.recipe_stream_checks import check_streaming
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.artifact import sha256_file
+from edgecompress.errors import ResourceError
+from edgecompress.report import load_report, write_report
+from edgecompress.report_figures import standard_error
+from edgecompress.report_html import html_report
+from edgecompress.report_markdown import markdown_report
+from edgecompress.report_schema import LatencySummary, VerificationSummary
 
-from compress.artifact import sha256_file
-from compress.errors import ResourceError
-from compress.report import load_report, write_report
-from compress.report_figures import standard_error
-from compress.report_html import html_report
-from compress.report_markdown import markdown_report
-from compress.report_schema import LatencySummary, VerificationSummary
-
-from . import report_sample as sample
-from . import task_samples
+from tests.unit import report_sample as sample
+from tests.unit import task_samples
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 #: Blocks of a report whose keys depend on the run, not on the format.

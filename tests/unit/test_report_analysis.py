@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from edgecompress.report_analysis import COLUMNS, analysis_sentence, analysis_table, conclusion
+from edgecompress.report_html import html_report
+from edgecompress.report_markdown import markdown_report
 
-from compress.report_analysis import COLUMNS, analysis_sentence, analysis_table, conclusion
-from compress.report_html import html_report
-from compress.report_markdown import markdown_report
-
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 PTQ = {"mode": "ptq", "weights": "int8", "activations": "int8", "max_drop_points": None, "escalate": None, "allow": []}
 

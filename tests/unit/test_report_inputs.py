@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgecompress.artifact import Artifact, StageResult
+from edgecompress.plan import Plan, Step
+from edgecompress.recipe import Recipe
+from edgecompress.report import build_report
+from edgecompress.report_inputs import environment, report_inputs
+from edgecompress.report_schema import ReportInputs
 
-from compress.artifact import Artifact, StageResult
-from compress.plan import Plan, Step
-from compress.recipe import Recipe
-from compress.report import build_report
-from compress.report_inputs import environment, report_inputs
-from compress.report_schema import ReportInputs
-
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 LATENCY = {"p50_ms": 1.0, "p95_ms": 2.0, "mean_ms": 1.1, "min_ms": 0.9, "runs": 200, "ratio_to_first": 1.0}
 CURVE = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "validation_accuracy": 80.0}]

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.report_html import html_report
+from edgecompress.report_markdown import code_block, escaped, markdown_report
+from edgecompress.report_plots import confusion_matrix, latency_bars
+from edgecompress.report_tables import verdict
 
-from compress.report_html import html_report
-from compress.report_markdown import code_block, escaped, markdown_report
-from compress.report_plots import confusion_matrix, latency_bars
-from compress.report_tables import verdict
-
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},

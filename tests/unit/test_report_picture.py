@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.report import write_report
+from edgecompress.report_picture import COLOURS, picture
 from PIL import Image
 
-from compress.report import write_report
-from compress.report_picture import COLOURS, picture
-
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 
 @pytest.fixture(scope="module")

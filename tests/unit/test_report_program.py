@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.artifact import write_json
+from edgecompress.data import front_end
+from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.recipe import AudioSpec, TokenizerSpec
+from edgecompress.report_program import snippet
+from edgecompress.report_schema import DataSummary, TensorSummary
+from edgecompress.stages.text_notes import vocabulary_summary
+from edgecompress.tflite.probe import build
 
-from compress.artifact import write_json
-from compress.data import front_end
-from compress.data.tokenizer import make_vocabulary
-from compress.recipe import AudioSpec, TokenizerSpec
-from compress.report_program import snippet
-from compress.report_schema import DataSummary, TensorSummary
-from compress.stages.text_notes import vocabulary_summary
-from compress.tflite.probe import build
-
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 DATA = replace(
     sample.inputs().data, classes=(), input_shape=(4,), value_scale=1.0, mean=(0.0,), std=(1.0,), kind="features"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from compress.report_compare import compare
-from compress.report_facts import (
+from edgecompress.report_compare import compare
+from edgecompress.report_facts import (
     allowed_table,
     bytes_table,
     confusion_table,
@@ -17,14 +16,14 @@ from compress.report_facts import (
     runtimes_table,
     training_table,
 )
-from compress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
-from compress.report_html import html_report
-from compress.report_making import making
-from compress.report_markdown import markdown_report
-from compress.report_schema import VerificationSummary
-from compress.report_tables import headlines, models_table
+from edgecompress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
+from edgecompress.report_html import html_report
+from edgecompress.report_making import making
+from edgecompress.report_markdown import markdown_report
+from edgecompress.report_schema import VerificationSummary
+from edgecompress.report_tables import headlines, models_table
 
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 
 def test_headlines_name_their_denominators() -> None:

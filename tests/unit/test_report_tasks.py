@@ -6,20 +6,19 @@ import re
 from typing import Any
 
 import pytest
+from edgecompress.report_compare import compare
+from edgecompress.report_data import data_facts
+from edgecompress.report_facts import training_table, verification_facts
+from edgecompress.report_html import html_report
+from edgecompress.report_making import making
+from edgecompress.report_markdown import markdown_report
+from edgecompress.report_outcome import hits_table, outcome_html, predictions_table, sample_sentence, shown_prompt
+from edgecompress.report_picture import picture
+from edgecompress.report_tables import headlines, models_table, ratios_table
 
-from compress.report_compare import compare
-from compress.report_data import data_facts
-from compress.report_facts import training_table, verification_facts
-from compress.report_html import html_report
-from compress.report_making import making
-from compress.report_markdown import markdown_report
-from compress.report_outcome import hits_table, outcome_html, predictions_table, sample_sentence, shown_prompt
-from compress.report_picture import picture
-from compress.report_tables import headlines, models_table, ratios_table
-
-from . import report_sample as sample
-from . import task_samples
-from .test_report_pages import parsed
+from tests.unit import report_sample as sample
+from tests.unit import task_samples
+from tests.unit.test_report_pages import parsed
 
 REPORTS = {task: task_samples.report(task) for task in task_samples.TASKS}
 

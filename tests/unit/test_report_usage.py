@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.report_html import html_report
+from edgecompress.report_schema import DataSummary, TensorSummary
+from edgecompress.tflite.probe import build
 from PIL import Image
 
-from compress.report_html import html_report
-from compress.report_schema import DataSummary, TensorSummary
-from compress.tflite.probe import build
-
-from . import report_sample as sample
+from tests.unit import report_sample as sample
 
 
 def used(data: DataSummary, given: TensorSummary, answer: TensorSummary) -> dict[str, Any]:

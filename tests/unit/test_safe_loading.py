@@ -14,20 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress import archives
+from edgecompress.archives import check_unpacked
+from edgecompress.data import load_dataset
+from edgecompress.data.download import download
+from edgecompress.data.fashion_mnist import read_idx
+from edgecompress.errors import DataError, ModelError, ResourceError, UsageError
+from edgecompress.machine import memory_bytes
+from edgecompress.models.weight_files import read_state
+from edgecompress.pipeline import LOCK, REPORT
+from edgecompress.recheck import read_run
+from edgecompress.recipe import Recipe
 
-from compress import archives
-from compress.archives import check_unpacked
-from compress.data import load_dataset
-from compress.data.download import download
-from compress.data.fashion_mnist import read_idx
-from compress.errors import DataError, ModelError, ResourceError, UsageError
-from compress.machine import memory_bytes
-from compress.models.weight_files import read_state
-from compress.pipeline import LOCK, REPORT
-from compress.recheck import read_run
-from compress.recipe import Recipe
-
-from ..shared.recipe_mutations import hostile
+from tests.shared.recipe_mutations import hostile
 
 
 def npy(array: np.ndarray) -> bytes:

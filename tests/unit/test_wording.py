@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from compress.wording import counted, printable, verb
+from edgecompress.wording import counted, printable, verb
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.recipe import Recipe
 from PIL import Image
-
-from compress.recipe import Recipe
 
 RecipeOf = Callable[..., Recipe]
 

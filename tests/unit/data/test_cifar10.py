@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from compress.data import fingerprint, load_dataset
-from compress.errors import DataError
+from edgecompress.data import fingerprint, load_dataset
+from edgecompress.errors import DataError
 
 NAMES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 

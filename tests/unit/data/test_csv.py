@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from compress.data import fingerprint, load_dataset
-from compress.data.delimited import parse, read_delimited
-from compress.errors import DataError
+from edgecompress.data import fingerprint, load_dataset
+from edgecompress.data.delimited import parse, read_delimited
+from edgecompress.errors import DataError
 
 TEXTS = ["text,label", *(f'"text {n}, with a comma",{"good" if n % 2 else "bad"}' for n in range(20))]
 NUMBERS = ["a,b,label", *(f"{n},{n * 0.5},{n * 2}" for n in range(20))]

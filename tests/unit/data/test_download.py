@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import edgecompress.models.torchvision_import
 import pytest
-
-import compress.models.torchvision_import
-from compress.data.download import download
-from compress.errors import DataError
+from edgecompress.data.download import download
+from edgecompress.errors import DataError
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def datasets(monkeypatch) -> ModuleType:
     parent.datasets = module  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchvision", parent)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
-    monkeypatch.setattr(compress.models.torchvision_import, "import_torchvision", lambda: parent)
+    monkeypatch.setattr(edgecompress.models.torchvision_import, "import_torchvision", lambda: parent)
     return module
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from compress.data import fashion_mnist, fingerprint, load_dataset
-from compress.errors import DataError
+from edgecompress.data import fashion_mnist, fingerprint, load_dataset
+from edgecompress.errors import DataError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SIZES = {"train": 40, "t10k": 20}
@@ -128,7 +127,7 @@ def test_a_download_is_made_only_when_asked_for(recipe_of, tmp_path: Path, monke
 
     module = fashion_mnist
     if source == "cifar10":
-        from compress.data import cifar10 as module
+        from edgecompress.data import cifar10 as module
     monkeypatch.setattr(module, "download", pretend)
     with pytest.raises(DataError):
         load_dataset(recipe_of(source, path="new"), trust=False)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import scipy.fft
 import scipy.signal
-
-from compress.data.front_end import dct, describe, features, fitted, mel_filters, shape
-from compress.errors import DataError
-from compress.recipe import AudioSpec
+from edgecompress.data.front_end import dct, describe, features, fitted, mel_filters, shape
+from edgecompress.errors import DataError
+from edgecompress.recipe import AudioSpec
 
 
 def waveforms(samples: int, count: int = 3) -> np.ndarray:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgecompress.data import fingerprint, load_dataset
+from edgecompress.errors import DataError
 from PIL import Image
-
-from compress.data import fingerprint, load_dataset
-from compress.errors import DataError
 
 
 @pytest.fixture

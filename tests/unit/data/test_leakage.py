@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
-from compress.data.base import Dataset, Normalization, Split
-from compress.data.leakage import leaked
+from edgecompress.data.base import Dataset, Normalization, Split
+from edgecompress.data.leakage import leaked
 
 
 def dataset(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Dataset:

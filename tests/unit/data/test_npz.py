@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from compress.data import load_dataset
-from compress.errors import DataError
+from edgecompress.data import load_dataset
+from edgecompress.errors import DataError
 
 
 @pytest.fixture

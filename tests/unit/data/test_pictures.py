@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from edgecompress.data.pictures import fitted, to_grey
+from edgecompress.errors import DataError
 from PIL import Image
-
-from compress.data.pictures import fitted, to_grey
-from compress.errors import DataError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (3, 8, 6, 3)).astype(np.uint8)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from compress.data import fingerprint, load_dataset
-from compress.errors import DataError
+from edgecompress.data import fingerprint, load_dataset
+from edgecompress.errors import DataError
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io.wavfile
-
-from compress.data import fingerprint, load_dataset
-from compress.data.front_end import describe, features
-from compress.data.wav_files import read_wav
-from compress.errors import DataError
-from compress.recipe import AudioSpec
+from edgecompress.data import fingerprint, load_dataset
+from edgecompress.data.front_end import describe, features
+from edgecompress.data.wav_files import read_wav
+from edgecompress.errors import DataError
+from edgecompress.recipe import AudioSpec
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (1600, 2))

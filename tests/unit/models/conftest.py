@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecompress.models import build_model
+from edgecompress.recipe import ModelSpec
 from torch import nn
-
-from compress.models import build_model
-from compress.recipe import ModelSpec
 
 Build = Callable[..., nn.Module]
 

@@ -7,18 +7,17 @@ import math
 
 import pytest
 import torch
-from torch import nn
-
-from compress.errors import ModelError
-from compress.models.attention import (
+from edgecompress.errors import ModelError
+from edgecompress.models.attention import (
     HeadAttention,
     close_attention,
     open_attention,
     replace_attention,
     replaced,
 )
-from compress.models.torchvision_import import import_torchvision
-from compress.models.window_attention import WindowAttention
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.models.window_attention import WindowAttention
+from torch import nn
 
 
 class Around(nn.Module):

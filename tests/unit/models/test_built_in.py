@@ -6,19 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.models import BUILT_IN, SEQUENCES
+from edgecompress.models.blocks import halvings, rounded, strides
+from edgecompress.models.count import count
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.recipe_names import MODELS
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
 from torch import nn
 
-from compress.errors import ModelError
-from compress.models import BUILT_IN, SEQUENCES
-from compress.models.blocks import halvings, rounded, strides
-from compress.models.count import count
-from compress.quantization.structure import quantized_structure
-from compress.recipe_names import MODELS
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-
-from .conftest import Build
+from tests.unit.models.conftest import Build
 
 PICTURES = [name for name in MODELS if name not in SEQUENCES]
 SHAPES = [(1, 1, 1), (1, 8, 8), (2, 5, 9), (1, 28, 28), (3, 33, 32), (1, 49, 10), (3, 96, 96), (3, 224, 200)]

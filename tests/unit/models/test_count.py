@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from edgecompress.models.count import count
 from torch import nn
-
-from compress.models.count import count
 
 
 class Recurrent(nn.Module):

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgecompress.data.base import Dataset, Ends, Split
+from edgecompress.data.forms import NO_NORMALIZATION, with_tokens_of
+from edgecompress.data.hf_tokens import hf_tokens
+from edgecompress.data.tokenizer import vocabulary_from
+from edgecompress.errors import ModelError
+from edgecompress.hf_source import hf_sha256
+from edgecompress.models import build_model
+from edgecompress.models.hf_models import Hidden
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.recipe import ModelSpec, Recipe
 from torch import nn
-
-from compress.data.base import Dataset, Ends, Split
-from compress.data.forms import NO_NORMALIZATION, with_tokens_of
-from compress.data.hf_tokens import hf_tokens
-from compress.data.tokenizer import vocabulary_from
-from compress.errors import ModelError
-from compress.hf_source import hf_sha256
-from compress.models import build_model
-from compress.models.hf_models import Hidden
-from compress.models.torchvision_import import import_torchvision
-from compress.recipe import ModelSpec, Recipe
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sat", "on", "mat", "##s"]
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from compress.data.base import Normalization
-from compress.errors import ExitCode, ModelError, UsageError
-from compress.models import build_model, keras_loading
-from compress.models.keras_models import KerasTeacher
-from compress.recipe import ModelSpec
-from compress.tflite.runtimes import RUNTIMES
+from edgecompress.data.base import Normalization
+from edgecompress.errors import ExitCode, ModelError, UsageError
+from edgecompress.models import build_model, keras_loading
+from edgecompress.models.keras_models import KerasTeacher
+from edgecompress.recipe import ModelSpec
+from edgecompress.tflite.runtimes import RUNTIMES
 
 SHAPE, CLASSES = (3, 8, 6), 4
 SCALE = Normalization(1 / 255, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "made up")
@@ -386,7 +385,7 @@ def test_a_tensorflow_that_does_not_start_is_reported(monkeypatch: pytest.Monkey
 
 def test_keras_is_started_on_tensorflow_and_quietly() -> None:
     program = (
-        "from compress.models.keras_loading import require_tensorflow as start; start('keras/test'); "
+        "from edgecompress.models.keras_loading import require_tensorflow as start; start('keras/test'); "
         "import keras; print(keras.backend.backend())"
     )
     environment = {**os.environ, "KERAS_BACKEND": "torch"}

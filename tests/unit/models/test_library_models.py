@@ -7,15 +7,14 @@ import sys
 
 import pytest
 import torch
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.models import published_normalization, torchvision_import
+from edgecompress.models.construction import find_head, first_convolution, kernels_for_channels
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.recipe import ModelSpec
 from torch import nn
 
-from compress.errors import ModelError, ResourceError
-from compress.models import published_normalization, torchvision_import
-from compress.models.construction import find_head, first_convolution, kernels_for_channels
-from compress.models.torchvision_import import import_torchvision
-from compress.recipe import ModelSpec
-
-from .conftest import Build
+from tests.unit.models.conftest import Build
 
 HEADS = {
     "resnet18": "fc",

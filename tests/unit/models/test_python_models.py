@@ -8,13 +8,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from edgecompress.errors import DataError, ExitCode, ModelError, UsageError
+from edgecompress.models.python_source import python_source_file
+from edgecompress.python_source import call_function, load_function
 from torch import nn
 
-from compress.errors import DataError, ExitCode, ModelError, UsageError
-from compress.models.python_source import python_source_file
-from compress.python_source import call_function, load_function
-
-from .conftest import Build
+from tests.unit.models.conftest import Build
 
 NET = """
 from dataclasses import dataclass

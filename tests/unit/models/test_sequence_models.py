@@ -7,27 +7,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgecompress.data.base import Ends
+from edgecompress.errors import ModelError
+from edgecompress.models import build_model
+from edgecompress.models.conversion import converted_form
+from edgecompress.models.recurrent import OneStep
+from edgecompress.quantization.cells import find_cells, hand_on_floats
+from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.stepping import take_integers
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.tying import share_biases
+from edgecompress.recipe import ModelSpec
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert, convert_inputs
+from edgecompress.tflite.finish import finish
+from edgecompress.tflite.flatbuffer import read_model, write_model
+from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.session import dequantize_output, quantize_input, run_steps
 from torch import nn
-
-from compress.data.base import Ends
-from compress.errors import ModelError
-from compress.models import build_model
-from compress.models.conversion import converted_form
-from compress.models.recurrent import OneStep
-from compress.quantization.cells import find_cells, hand_on_floats
-from compress.quantization.scheme import Scheme
-from compress.quantization.stepping import take_integers
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.quantization.tying import share_biases
-from compress.recipe import ModelSpec
-from compress.tflite.census import census
-from compress.tflite.convert import convert, convert_inputs
-from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model, write_model
-from compress.tflite.labels import operator_labels
-from compress.tflite.runtimes import RUNTIMES
-from compress.tflite.session import dequantize_output, quantize_input, run_steps
 
 STEPS, WORDS, CLASSES = 5, 20, 4
 TEXT = Ends((STEPS,), (CLASSES,), "tokens", WORDS)

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.models.weights import load_foreign_weights, load_weights, save_weights
 from safetensors.torch import save_file
 from torch import nn
 
-from compress.errors import ModelError
-from compress.models.weights import load_foreign_weights, load_weights, save_weights
-
-from .conftest import Build
+from tests.unit.models.conftest import Build
 
 
 class Tied(nn.Module):

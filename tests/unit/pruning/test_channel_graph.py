@@ -6,13 +6,13 @@ import re
 
 import pytest
 import torch
-from pruning_nets import conv, example, make
+from edgecompress.errors import ModelError
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.widths import Segment, allowed_atoms, segments_of
 from torch import nn
 
-from compress.errors import ModelError
-from compress.pruning import StructuredPruner
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.widths import Segment, allowed_atoms, segments_of
+from tests.unit.pruning.pruning_nets import conv, example, make
 
 
 class Chain(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch_pruning
-from pruning_nets import example, make
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.importance import GroupMagnitude
 from torch import nn
 
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.importance import GroupMagnitude
+from tests.unit.pruning.pruning_nets import example, make
 
 
 @pytest.mark.parametrize("p", [1, 2])

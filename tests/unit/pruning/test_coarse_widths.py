@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from compress.models.resnet import resnet8
-from compress.pruning import StructuredPruner
-from compress.pruning.channels import Root
+from edgecompress.models.resnet import resnet8
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.channels import Root
 
 
 class Tempting:

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from pruning_nets import NETS, example, make, params_of
+from edgecompress.errors import ModelError
+from edgecompress.pruning.fixed_widths import WidthPruner
 
-from compress.errors import ModelError
-from compress.pruning.fixed_widths import WidthPruner
+from tests.unit.pruning.pruning_nets import NETS, example, make, params_of
 
 
 def shapes(model):

@@ -7,18 +7,18 @@ import json
 
 import pytest
 import torch
-from attention_nets import CASES, HEADS, SIZE, WHOLE, WIDTH, Net, example, make
-from pruning_nets import params_of
+from edgecompress.errors import ModelError
+from edgecompress.models.attention import open_attention
+from edgecompress.models.count import count
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.heads import heads_of
+from edgecompress.pruning.widths import CostModel, Segment, allowed_atoms, item_macs, segments_of
 from torch import nn
 
-from compress.errors import ModelError
-from compress.models.attention import open_attention
-from compress.models.count import count
-from compress.models.torchvision_import import import_torchvision
-from compress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.heads import heads_of
-from compress.pruning.widths import CostModel, Segment, allowed_atoms, item_macs, segments_of
+from tests.unit.pruning.attention_nets import CASES, HEADS, SIZE, WHOLE, WIDTH, Net, example, make
+from tests.unit.pruning.pruning_nets import params_of
 
 
 def opened(case: str) -> Net:

@@ -6,15 +6,15 @@ import copy
 
 import pytest
 import torch
-from pruning_nets import Plain, conv, example, make, params_of
+from edgecompress.errors import ModelError
+from edgecompress.pruning import BatchNormScale, GroupMagnitude, StructuredPruner, Taylor
+from edgecompress.pruning.channels import Root, is_depthwise
+from edgecompress.pruning.graph import ChannelGraph, undisturbed
+from edgecompress.pruning.importance import IMPORTANCES, Importance
 from torch import nn
 from torch.func import functional_call
 
-from compress.errors import ModelError
-from compress.pruning import BatchNormScale, GroupMagnitude, StructuredPruner, Taylor
-from compress.pruning.channels import Root, is_depthwise
-from compress.pruning.graph import ChannelGraph, undisturbed
-from compress.pruning.importance import IMPORTANCES, Importance
+from tests.unit.pruning.pruning_nets import Plain, conv, example, make, params_of
 
 PLANTED = [3, 8, 17, 30]
 LABELS = torch.tensor([1, 7])

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from attention_nets import CASES
-from attention_nets import make as make_attention
-from pruning_nets import NETS, conv, example, make
+from edgecompress.errors import ModelError
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.pruning import StructuredPruner, architecture_of
+from edgecompress.pruning.channels import Coupled, Root
+from edgecompress.pruning.cut import compose, cut
+from edgecompress.pruning.graph import ChannelGraph
 from torch import nn
 
-from compress.errors import ModelError
-from compress.models.torchvision_import import import_torchvision
-from compress.pruning import StructuredPruner, architecture_of
-from compress.pruning.channels import Coupled, Root
-from compress.pruning.cut import compose, cut
-from compress.pruning.graph import ChannelGraph
+from tests.unit.pruning.attention_nets import CASES
+from tests.unit.pruning.attention_nets import make as make_attention
+from tests.unit.pruning.pruning_nets import NETS, conv, example, make
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
@@ -89,7 +89,7 @@ def test_the_kept_channels_of_the_base_are_the_pruned_model(name):
 @pytest.mark.parametrize("case", ["torch", "packed by heads"])
 def test_kept_heads_too(case):
     base = make_attention(CASES[case].build)
-    from attention_nets import example as positions
+    from tests.unit.pruning.attention_nets import example as positions
 
     check(base, positions(), ratio=0.4)
 
@@ -175,8 +175,8 @@ def test_what_cannot_be_cut_is_named(layer, axis, gone, message):
 
 
 def test_the_package_has_no_other_names():
-    import compress.pruning
+    import edgecompress.pruning
 
-    assert all(getattr(compress.pruning, name) is not None for name in compress.pruning.__all__)
+    assert all(getattr(edgecompress.pruning, name) is not None for name in edgecompress.pruning.__all__)
     with pytest.raises(AttributeError, match=r"compress\.pruning has no attribute load_prune"):
-        compress.pruning.load_prune  # noqa: B018
+        edgecompress.pruning.load_prune  # noqa: B018

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from pruning_nets import example, make
+from edgecompress.artifact import Store
+from edgecompress.errors import ModelError
+from edgecompress.models.weights import save_weights
+from edgecompress.pipeline import run_pipeline
+from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
+from edgecompress.recipe import Recipe
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from compress.artifact import Store
-from compress.errors import ModelError
-from compress.models.weights import save_weights
-from compress.pipeline import run_pipeline
-from compress.pruning import StructuredPruner, architecture_of, load_pruned
-from compress.recipe import Recipe
+from tests.unit.pruning.pruning_nets import example, make
 
 ROOT = Path(__file__).parents[3]
 MODULE = textwrap.dedent('''
@@ -59,7 +59,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe.model_validate(document, context={"base_dir": folder}).model_copy(update={"base_dir": str(folder)})
     store = Store(folder / "store")
     with pytest.MonkeyPatch.context() as patch:  # it is not timed whether the pruned model is faster
-        patch.setattr("compress.stages.yardstick.timed", lambda paths, *_: dict.fromkeys(paths, (1.0, 0.5)))
+        patch.setattr("edgecompress.stages.yardstick.timed", lambda paths, *_: dict.fromkeys(paths, (1.0, 0.5)))
         run_pipeline(recipe, output=folder / "run", store=store, trust=True, until="prune")
     (found,) = (folder / "store").rglob("architecture.json")
     (found.parent / "my_net.py").write_text(MODULE)
@@ -103,8 +103,8 @@ def test_it_comes_back_where_there_is_neither_pruning_library_nor_pickle(stage, 
         def refuse(*args, **more):
             raise RuntimeError("pickle was used")
         from my_net import MyNet
-        from compress.pruning import load_pruned
-        from compress.pruning.architecture import apply_architecture
+        from edgecompress.pruning import load_pruned
+        from edgecompress.pruning.architecture import apply_architecture
         from safetensors.torch import load_file
         pickle.load = pickle.loads = pickle.Unpickler = torch.load = refuse
         model = load_pruned(MyNet(10, 24), {str(stage / "architecture.json")!r}, {str(stage / "weights.safetensors")!r})

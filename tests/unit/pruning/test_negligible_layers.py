@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pruning_nets import conv
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.negligible import NEGLIGIBLE, NEGLIGIBLE_TOGETHER, negligible
+from edgecompress.pruning.widths import Segment
 from torch import nn
 
-from compress.pruning import StructuredPruner
-from compress.pruning.negligible import NEGLIGIBLE, NEGLIGIBLE_TOGETHER, negligible
-from compress.pruning.widths import Segment
+from tests.unit.pruning.pruning_nets import conv
 
 
 class Gated(nn.Module):

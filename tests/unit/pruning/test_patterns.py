@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.pruning import MagnitudeMasks
+from edgecompress.pruning.patterns import Pattern
+from edgecompress.pruning.unstructured import cubic_share
 from torch import nn
-
-from compress.errors import ModelError
-from compress.pruning import MagnitudeMasks
-from compress.pruning.patterns import Pattern
-from compress.pruning.unstructured import cubic_share
 
 
 def net() -> nn.Sequential:

@@ -7,12 +7,12 @@ import json
 
 import pytest
 import torch
-from pruning_nets import NETS, example, make
+from edgecompress.errors import ModelError
+from edgecompress.pruning import StructuredPruner, apply_architecture, architecture_of
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from compress.errors import ModelError
-from compress.pruning import StructuredPruner, apply_architecture, architecture_of
+from tests.unit.pruning.pruning_nets import NETS, example, make
 
 
 def pruned_from(base: nn.Module, inputs: torch.Tensor) -> nn.Module:
@@ -54,7 +54,7 @@ def test_a_rebuilt_model_gives_equal_outputs(name, tmp_path):
 
 
 def test_a_rebuilt_torchvision_model_gives_equal_outputs(tmp_path):
-    from compress.models.torchvision_import import import_torchvision
+    from edgecompress.models.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
 

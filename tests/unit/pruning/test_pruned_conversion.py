@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.pruning import StructuredPruner
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
 from torch import nn
 
-from compress.pruning import StructuredPruner
-from compress.quantization.structure import quantized_structure
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-
-from ..converted_net import INPUT_SHAPE, Converted, images, run_flatbuffer, shipped
+from tests.unit.converted_net import INPUT_SHAPE, Converted, images, run_flatbuffer, shipped
 
 
 class Patches(nn.Module):

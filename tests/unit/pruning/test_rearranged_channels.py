@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch_pruning
-from pruning_nets import NETS, conv, example, make
+from edgecompress.errors import ModelError
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.tracing import Graph
 from torch import nn
 
-from compress.errors import ModelError
-from compress.pruning import StructuredPruner
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.tracing import Graph
+from tests.unit.pruning.pruning_nets import NETS, conv, example, make
 
 
 class Flattened(nn.Module):

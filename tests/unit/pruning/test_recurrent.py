@@ -7,16 +7,16 @@ import json
 
 import pytest
 import torch
-from pruning_nets import params_of
+from edgecompress.models.count import count
+from edgecompress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.importance import GroupMagnitude
+from edgecompress.pruning.recurrent import per_unit
+from edgecompress.pruning.widths import CostModel, item_macs, segments_of
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from compress.models.count import count
-from compress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.importance import GroupMagnitude
-from compress.pruning.recurrent import per_unit
-from compress.pruning.widths import CostModel, item_macs, segments_of
+from tests.unit.pruning.pruning_nets import params_of
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 UNITS, FEATURES = 16, 12

@@ -6,13 +6,13 @@ import copy
 
 import pytest
 import torch
-from pruning_nets import conv, example
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.probe import _silence
+from edgecompress.pruning.widths import segments_of
 from torch import nn
 
-from compress.pruning import StructuredPruner
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.probe import _silence
-from compress.pruning.widths import segments_of
+from tests.unit.pruning.pruning_nets import conv, example
 
 
 class Parts(nn.Module):

@@ -6,14 +6,14 @@ import copy
 
 import pytest
 import torch
-from pruning_nets import NETS, Plain, Shuffle, conv, example, macs_of, make, params_of
+from edgecompress.errors import ModelError
+from edgecompress.models.attention import open_attention
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.probe import _silence
 from torch import nn
 
-from compress.errors import ModelError
-from compress.models.attention import open_attention
-from compress.pruning import StructuredPruner
-from compress.pruning.graph import ChannelGraph
-from compress.pruning.probe import _silence
+from tests.unit.pruning.pruning_nets import NETS, Plain, Shuffle, conv, example, macs_of, make, params_of
 
 
 def prune(model: nn.Module, of: str = "macs", ratio: float = 0.5, steps: int = 1, **more: object) -> StructuredPruner:
@@ -276,7 +276,7 @@ def test_an_untraceable_model_is_a_clear_error():
 
 
 def test_shufflenet_is_pruned_where_its_channels_are_not_shuffled():
-    from compress.models.torchvision_import import import_torchvision
+    from edgecompress.models.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
 
@@ -334,7 +334,7 @@ def test_another_importance_decides():
 
 
 def test_torchvision_models_reach_half_the_macs():
-    from compress.models.torchvision_import import import_torchvision
+    from edgecompress.models.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
 

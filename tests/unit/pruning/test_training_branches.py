@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from pruning_nets import conv, example
+from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.branches import outputs_and_branches
 from torch import nn
 
-from compress.models.torchvision_import import import_torchvision
-from compress.pruning import StructuredPruner
-from compress.pruning.branches import outputs_and_branches
+from tests.unit.pruning.pruning_nets import conv, example
 
 
 class Auxiliary(nn.Module):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
+from edgecompress.pruning.structured import StructuredPruner
 from torch import nn
-
-from compress.pruning.structured import StructuredPruner
 
 
 class Quarrelling(nn.Module):

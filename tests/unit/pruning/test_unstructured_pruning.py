@@ -7,14 +7,14 @@ import math
 
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.pruning import MagnitudeMasks, cubic_share, prunable_weights
+from edgecompress.pruning.unstructured import lamp_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pruning_nets import example, make
 from torch import nn
 
-from compress.errors import ModelError
-from compress.pruning import MagnitudeMasks, cubic_share, prunable_weights
-from compress.pruning.unstructured import lamp_scores
+from tests.unit.pruning.pruning_nets import example, make
 
 
 def zeros_in(model: nn.Module) -> int:

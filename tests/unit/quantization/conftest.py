@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from edgecompress.quantization.twin import Twin
 
-from compress.quantization.twin import Twin
-
-from ..converted_net import Converted, images
+from tests.unit.converted_net import Converted, images
 
 
 @pytest.fixture

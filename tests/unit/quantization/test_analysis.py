@@ -8,11 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import nn
-
-from compress.errors import ModelError
-from compress.quantization.analysis import (
+from edgecompress.errors import ModelError
+from edgecompress.quantization.analysis import (
     MOST_DB,
     LayerAnalysis,
     adding,
@@ -25,19 +22,21 @@ from compress.quantization.analysis import (
     weight_ratio,
     with_gains,
 )
-from compress.quantization.batches import Way
-from compress.quantization.effort import node_macs
-from compress.quantization.graph import Node
-from compress.quantization.layers import outputs_sparing, sharing, walk, walkable
-from compress.quantization.scheme import Activations, Scheme
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
+from edgecompress.quantization.batches import Way
+from edgecompress.quantization.effort import node_macs
+from edgecompress.quantization.graph import Node
+from edgecompress.quantization.layers import outputs_sparing, sharing, walk, walkable
+from edgecompress.quantization.scheme import Activations, Scheme
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
+from numpy.typing import NDArray
+from torch import nn
 
-from ..converted_net import Converted, images
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
-from .test_batches import attention, samples
+from tests.unit.converted_net import Converted, images
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.quantization.test_batches import attention, samples
 
 
 class Line(nn.Module):

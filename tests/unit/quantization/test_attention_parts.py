@@ -8,24 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgecompress.data.base import Ends
+from edgecompress.models.transformer import transformer
+from edgecompress.quantization.attention import find_softmax
+from edgecompress.quantization.graph import Graph, read_graph
+from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import finish
+from edgecompress.tflite.flatbuffer import read_model, write_model
+from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.session import dequantize_output, quantize_input
 from torch import nn
 
-from compress.data.base import Ends
-from compress.models.transformer import transformer
-from compress.quantization.attention import find_softmax
-from compress.quantization.graph import Graph, read_graph
-from compress.quantization.scheme import Scheme
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model, write_model
-from compress.tflite.labels import operator_labels
-from compress.tflite.runtimes import RUNTIMES
-from compress.tflite.session import dequantize_output, quantize_input
-
-from ..made_flatbuffer import Made, Op, constant, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
 STEPS, FEATURES, WIDTH = 6, 4, 8
 ENDS = Ends((STEPS, FEATURES), (3,), "series")

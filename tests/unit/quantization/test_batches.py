@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from edgecompress.quantization.batches import Way, find_way, run_batch
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.flatbuffer import read_model
 
-from compress.quantization.batches import Way, find_way, run_batch
-from compress.quantization.twin import Twin
-from compress.tflite.flatbuffer import read_model
-
-from ..converted_net import Converted, images
-from ..made_flatbuffer import Made, Op, constant, make_bytes
+from tests.unit.converted_net import Converted, images
+from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
 
 def attention(rows: int = 4) -> Twin:

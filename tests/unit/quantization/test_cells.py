@@ -10,23 +10,22 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.data.base import Ends
+from edgecompress.models.recurrent import gru, lstm
+from edgecompress.quantization.cells import cell_operators, find_cells
+from edgecompress.quantization.scheme import FloatPart, Scheme
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.tying import share_biases
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import finish
+from edgecompress.tflite.flatbuffer import read_model, write_model
+from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.views import graph_views
 from torch import nn
-
-from compress.data.base import Ends
-from compress.models.recurrent import gru, lstm
-from compress.quantization.cells import cell_operators, find_cells
-from compress.quantization.scheme import FloatPart, Scheme
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.quantization.tying import share_biases
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model, write_model
-from compress.tflite.labels import operator_labels
-from compress.tflite.runtimes import RUNTIMES
-from compress.tflite.session import dequantize_output, quantize_input
-from compress.tflite.views import graph_views
 
 STEPS, FEATURES, WIDTH = 6, 3, 4
 ENDS = Ends((STEPS, FEATURES), (3,), "series")

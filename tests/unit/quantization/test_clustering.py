@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from edgecompress.quantization.clustering import (
+    CodebookSchedule,
+    best_codes,
+    clusterable,
+    fake_clustered,
+    fit_codebooks,
+)
+from edgecompress.quantization.compare import compare_layers, first_difference
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.weights import most_values
 
-from compress.quantization.clustering import CodebookSchedule, best_codes, clusterable, fake_clustered, fit_codebooks
-from compress.quantization.compare import compare_layers, first_difference
-from compress.quantization.twin import Twin
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.weights import most_values
-
-from ..converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 
 
 def error(codes: np.ndarray, book: np.ndarray) -> int:

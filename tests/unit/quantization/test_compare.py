@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-
-from compress.quantization import compare
-from compress.quantization.compare import (
+from edgecompress.quantization import compare
+from edgecompress.quantization.compare import (
     Agreement,
     LayerDifference,
     compare_answers,
@@ -18,11 +17,11 @@ from compress.quantization.compare import (
     first_difference,
     match_tensors,
 )
-from compress.quantization.twin import Twin
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
 
-from ..converted_net import Converted, images, shipped
+from tests.unit.converted_net import Converted, images, shipped
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecompress.quantization.even_channels import LARGEST_GROWTH, MARGIN, even_out
+from edgecompress.quantization.layers import walk
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.convert import convert
 from torch import nn
 
-from compress.quantization.even_channels import LARGEST_GROWTH, MARGIN, even_out
-from compress.quantization.layers import walk
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-
-from ..converted_net import Converted, images
+from tests.unit.converted_net import Converted, images
 
 
 class Expanded(nn.Module):

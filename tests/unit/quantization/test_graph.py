@@ -6,15 +6,14 @@ import copy
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError
+from edgecompress.quantization.graph import read_graph, tensor_values
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import tensor_array
+from edgecompress.wording import counted
 
-from compress.errors import ModelError
-from compress.quantization.graph import read_graph, tensor_values
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import tensor_array
-from compress.wording import counted
-
-from ..converted_net import Converted
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
+from tests.unit.converted_net import Converted
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 
 LABELS = ["conv", "depthwise", "mean", "head"]
 

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.quantization.compare import compare_answers
+from edgecompress.quantization.islands import FIXED_GRID, OWN_SCALE, remove_islands
+from edgecompress.quantization.scheme import Activations, Scheme
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import op_name
 from torch import nn
 
-from compress.quantization.compare import compare_answers
-from compress.quantization.islands import FIXED_GRID, OWN_SCALE, remove_islands
-from compress.quantization.scheme import Activations, Scheme
-from compress.quantization.structure import quantized_structure
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import op_name
-
-from ..converted_net import Converted, images, run_flatbuffer, shipped
-from ..made_flatbuffer import Made, Op, int8, make_bytes, make_model
+from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes, make_model
 
 
 class Leaky(nn.Module):
@@ -170,7 +169,7 @@ def test_inputs_with_different_scales_cannot_share_one() -> None:
 
 
 def test_unused_tensors_and_codes_are_not_shipped() -> None:
-    from compress.tflite.finish import finish
+    from edgecompress.tflite.finish import finish
 
     tensors = [int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), int8(1, 4, scale=0.25)]
     model = make_model(tensors, island("LEAKY_RELU"))

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.quantization.graph import Node
+from edgecompress.quantization.integer_sums import integer_sums
+from edgecompress.quantization.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
+from edgecompress.quantization.ops import WEIGHTED
+from edgecompress.quantization.ranges import RangeGroup
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.quantization.graph import Node
-from compress.quantization.integer_sums import integer_sums
-from compress.quantization.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
-from compress.quantization.ops import WEIGHTED
-from compress.quantization.ranges import RangeGroup
-from compress.quantization.twin import Twin
-from compress.tflite.flatbuffer import read_model
-
-from ..converted_net import Converted, images, run_flatbuffer, shipped
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 EVERY_VALUE = np.arange(-128, 128, dtype=np.int8)
 
@@ -210,7 +209,7 @@ def test_layers_sum_integers_where_nothing_is_learned(
         labels.append(node.label)
         return integer_sums(twin, node, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("compress.quantization.twin.integer_sums", counted)
+    monkeypatch.setattr("edgecompress.quantization.twin.integer_sums", counted)
     weighted = [node for node in twin.graph.nodes if node.op in WEIGHTED]
     x = images(4)
     with torch.set_grad_enabled(training):

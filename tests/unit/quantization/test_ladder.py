@@ -10,29 +10,28 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.quantization.adaround import lay_out, learn_rounding
+from edgecompress.quantization.analysis import Gain
+from edgecompress.quantization.bias_correction import correct_biases
+from edgecompress.quantization.compare import compare_answers
+from edgecompress.quantization.equalize import equalize, find_pairs
+from edgecompress.quantization.estimation import ESTIMATORS, Seen, estimate, look
+from edgecompress.quantization.ladder import Built, Ladder, Widening
+from edgecompress.quantization.layers import walk
+from edgecompress.quantization.ops import WEIGHTED
+from edgecompress.quantization.ranges import RangeGroup
+from edgecompress.quantization.scheme import Scheme, Wide
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.wide import WideSet, wide_sets
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import finish
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import dtype_name
 from torch import nn
 
-from compress.quantization.adaround import lay_out, learn_rounding
-from compress.quantization.analysis import Gain
-from compress.quantization.bias_correction import correct_biases
-from compress.quantization.compare import compare_answers
-from compress.quantization.equalize import equalize, find_pairs
-from compress.quantization.estimation import ESTIMATORS, Seen, estimate, look
-from compress.quantization.ladder import Built, Ladder, Widening
-from compress.quantization.layers import walk
-from compress.quantization.ops import WEIGHTED
-from compress.quantization.ranges import RangeGroup
-from compress.quantization.scheme import Scheme, Wide
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.quantization.wide import WideSet, wide_sets
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.finish import finish
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import dtype_name
-
-from ..converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 
 
 class Chain(nn.Module):

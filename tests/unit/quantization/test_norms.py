@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecompress.quantization.analysis import analyse
+from edgecompress.quantization.graph import Graph, read_graph
+from edgecompress.quantization.ladder import Built, Ladder, Widening
+from edgecompress.quantization.norms import find_norms, norm_operators
+from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.census import census
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.labels import operator_labels
 from torch import nn
-
-from compress.quantization.analysis import analyse
-from compress.quantization.graph import Graph, read_graph
-from compress.quantization.ladder import Built, Ladder, Widening
-from compress.quantization.norms import find_norms, norm_operators
-from compress.quantization.scheme import Scheme
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.census import census
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.labels import operator_labels
 
 WIDTH, STEPS = 8, 6
 

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.quantization.graph import read_graph
+from edgecompress.quantization.ops import OPS
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
 
-from compress.errors import ModelError
-from compress.quantization.graph import read_graph
-from compress.quantization.ops import OPS
-from compress.quantization.twin import Twin
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
-
-from ..made_flatbuffer import Made, Op, constant, make_model
+from tests.unit.made_flatbuffer import Made, Op, constant, make_model
 
 RNG = np.random.default_rng(7)
 

@@ -9,27 +9,26 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from edgecompress.quantization.adaround import learn_rounding
+from edgecompress.quantization.graph import Node
+from edgecompress.quantization.kernels import as_the_kernel
+from edgecompress.quantization.pooling import pool_means
+from edgecompress.quantization.portable import BELOW, below_powers
+from edgecompress.quantization.ranges import RangeGroup
+from edgecompress.quantization.settling import FARTHEST, count_parting, parting_layers, reference_sum, settle
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.sparse import densified
+from edgecompress.tflite.views import op_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress.quantization.adaround import learn_rounding
-from compress.quantization.graph import Node
-from compress.quantization.kernels import as_the_kernel
-from compress.quantization.pooling import pool_means
-from compress.quantization.portable import BELOW, below_powers
-from compress.quantization.ranges import RangeGroup
-from compress.quantization.settling import FARTHEST, count_parting, parting_layers, reference_sum, settle
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.sparse import densified
-from compress.tflite.views import op_name
-
-from ..converted_net import Converted, images
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.converted_net import Converted, images
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 SHAPE = (3, 12, 12)
 PAIRS = np.stack(np.meshgrid(np.arange(-128, 128), np.arange(-128, 128), indexing="ij")).reshape(2, 1, -1)

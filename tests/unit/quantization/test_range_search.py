@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from edgecompress.quantization import range_search
+from edgecompress.quantization.batches import Way
+from edgecompress.quantization.effort import pass_cost
+from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, look
+from edgecompress.quantization.ladder import Built, Ladder
+from edgecompress.quantization.layers import outputs_by_range
+from edgecompress.quantization.range_search import search_estimators
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.convert import convert
 from torch import nn
 
-from compress.quantization import range_search
-from compress.quantization.batches import Way
-from compress.quantization.effort import pass_cost
-from compress.quantization.estimation import ESTIMATORS, Range, estimate, look
-from compress.quantization.ladder import Built, Ladder
-from compress.quantization.layers import outputs_by_range
-from compress.quantization.range_search import search_estimators
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-
-from ..converted_net import Converted, images
+from tests.unit.converted_net import Converted, images
 
 LARGEST = 3.0
 

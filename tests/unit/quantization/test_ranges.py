@@ -6,15 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError
+from edgecompress.quantization.graph import Graph, read_graph
+from edgecompress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales, scale_and_zero_point
+from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.errors import ModelError
-from compress.quantization.graph import Graph, read_graph
-from compress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales, scale_and_zero_point
-from compress.tflite.flatbuffer import read_model
-
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 #: A range as calibration sees it; anything but infinite.
 ENDS = st.floats(-1e6, 1e6, allow_nan=False)

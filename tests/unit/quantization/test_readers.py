@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from compress.quantization.graph import read_graph
-from compress.quantization.ranges import QMAX, RangeGroup, scale_and_zero_point
-from compress.quantization.readers import (
+from edgecompress.quantization.graph import read_graph
+from edgecompress.quantization.ranges import QMAX, RangeGroup, scale_and_zero_point
+from edgecompress.quantization.readers import (
     ADDED_SHARE,
     CELL,
     FEW_CLASSES,
@@ -20,10 +19,10 @@ from compress.quantization.readers import (
     mark_readers,
     output_floor,
 )
-from compress.quantization.twin import Twin
-from compress.tflite.flatbuffer import read_model
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.flatbuffer import read_model
 
-from ..made_flatbuffer import Made, Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 
 def marked(tensors: list[Made], ops: list[Op]) -> Twin:

@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.quantization.compare import compare_answers, compare_layers
+from edgecompress.quantization.fake import fake_dynamic
+from edgecompress.quantization.graph import pack_int4, unpack_int4
+from edgecompress.quantization.ranges import INT16, scale_and_zero_point
+from edgecompress.quantization.scheme import Activations, Scheme, Weights, Wide
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import dtype_name, op_name
 from torch import nn
 
-from compress.quantization.compare import compare_answers, compare_layers
-from compress.quantization.fake import fake_dynamic
-from compress.quantization.graph import pack_int4, unpack_int4
-from compress.quantization.ranges import INT16, scale_and_zero_point
-from compress.quantization.scheme import Activations, Scheme, Weights, Wide
-from compress.quantization.structure import quantized_structure
-from compress.quantization.twin import Twin
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import dtype_name, op_name
-
-from ..converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 
 
 def with_scheme(converted: Converted, scheme: Scheme) -> Converted:

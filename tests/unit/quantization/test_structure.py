@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.tflite.census import census
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import graph_views
 
-from compress.errors import ModelError
-from compress.quantization.structure import quantized_structure
-from compress.tflite.census import census
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import graph_views
-
-from ..converted_net import Converted
+from tests.unit.converted_net import Converted
 
 
 def test_every_operator_is_int8(converted: Converted) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from compress.quantization.support import becomes_integer, integer_operators
-from compress.report_analysis import WITHOUT_INT16
+from edgecompress.quantization.support import becomes_integer, integer_operators
+from edgecompress.report_analysis import WITHOUT_INT16
 
 
 @pytest.mark.parametrize(

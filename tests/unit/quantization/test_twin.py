@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.errors import ModelError, VerificationError
+from edgecompress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
+from edgecompress.quantization.graph import tensor_values
+from edgecompress.quantization.ops import OPS, same_padding
+from edgecompress.quantization.ranges import scale_and_zero_point
+from edgecompress.quantization.twin import Twin
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.errors import ModelError, VerificationError
-from compress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
-from compress.quantization.graph import tensor_values
-from compress.quantization.ops import OPS, same_padding
-from compress.quantization.ranges import scale_and_zero_point
-from compress.quantization.twin import Twin
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_model
-
-from ..converted_net import Converted, images, run_flatbuffer, shipped
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
+from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 def test_float_twin_equals_the_torch_module(converted: Converted, twin: Twin) -> None:

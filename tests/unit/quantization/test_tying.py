@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-
-from compress.errors import ModelError
-from compress.quantization.graph import Graph, Node, TensorSpec
-from compress.quantization.stepping import take_integers
-from compress.quantization.tying import share_biases, step_key, tied_groups
+from edgecompress.errors import ModelError
+from edgecompress.quantization.graph import Graph, Node, TensorSpec
+from edgecompress.quantization.stepping import take_integers
+from edgecompress.quantization.tying import share_biases, step_key, tied_groups
 
 FC, ADD, QUANTIZE = (getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "ADD", "QUANTIZE"))
 

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgecompress.data.base import Split
+from edgecompress.quantization.analysis import adding, analyse
+from edgecompress.quantization.effort import pass_cost
+from edgecompress.quantization.twin import Twin
+from edgecompress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
 from numpy.typing import NDArray
 
-from compress.data.base import Split
-from compress.quantization.analysis import adding, analyse
-from compress.quantization.effort import pass_cost
-from compress.quantization.twin import Twin
-from compress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
-
-from ..converted_net import Converted, images
+from tests.unit.converted_net import Converted, images
 
 NONE = Split(np.zeros((0, 12, 12, 3), np.float32), np.zeros(0, np.int64))
 

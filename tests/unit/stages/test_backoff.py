@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgecompress.errors import ModelError
+from edgecompress.models.count import count
+from edgecompress.stages.backoff import back_off
+from edgecompress.stages.backoff import settle as settled
+from edgecompress.stages.prune import check_reached
+from edgecompress.stages.targets import find_aim, pruner_for
+from edgecompress.stages.yardstick import SLOWER, Timing, Yardstick
 from torch import nn
 
-from compress.errors import ModelError
-from compress.models.count import count
-from compress.stages.backoff import back_off
-from compress.stages.backoff import settle as settled
-from compress.stages.prune import check_reached
-from compress.stages.targets import find_aim, pruner_for
-from compress.stages.yardstick import SLOWER, Timing, Yardstick
-
-from .test_targets import SHAPE, Scales, bench, net
+from tests.unit.stages.test_targets import SHAPE, Scales, bench, net
 
 
 class Clock(Scales):

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from compress.stages import benchmark
-from compress.tflite.proof import RuntimeProof
+from edgecompress.stages import benchmark
+from edgecompress.tflite.proof import RuntimeProof
 
 
 @pytest.mark.parametrize(

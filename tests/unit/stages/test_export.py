@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.data.base import Dataset, Normalization, Split
+from edgecompress.recipe import Recipe
+from edgecompress.stages import export
+from edgecompress.stages.notes import ends_in_probabilities, model_notes, raw_pixel_steps
+from edgecompress.tflite.finish import finish, pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.metadata import ModelNotes, TensorNotes
+from edgecompress.tflite.metadata_reader import labels_of, read_files, read_notes
 
-from compress.data.base import Dataset, Normalization, Split
-from compress.recipe import Recipe
-from compress.stages import export
-from compress.stages.notes import ends_in_probabilities, model_notes, raw_pixel_steps
-from compress.tflite.finish import finish, pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.metadata import ModelNotes, TensorNotes
-from compress.tflite.metadata_reader import labels_of, read_files, read_notes
-
-from ..converted_net import INPUT_SHAPE, Converted
-from ..made_flatbuffer import Op, int8, int8_classifier, make_model
+from tests.unit.converted_net import INPUT_SHAPE, Converted
+from tests.unit.made_flatbuffer import Op, int8, int8_classifier, make_model
 
 EMPTY = Split(np.zeros((0, 6, 6, 2), np.uint8), np.zeros(0, np.int64))
 NAMES = ("a", "b", "c", "d", "e")

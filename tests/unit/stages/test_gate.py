@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError
+from edgecompress.quantization.compare import Agreement, LayerDifference
+from edgecompress.recipe import QuantizeSpec
+from edgecompress.stages import gate
+from edgecompress.stages.gate import _judge
+from edgecompress.stages.verify import census_reasons, way_out
+from edgecompress.tflite.census import NotInt8, census
+from edgecompress.tflite.flatbuffer import read_model
 
-from compress.errors import ModelError
-from compress.quantization.compare import Agreement, LayerDifference
-from compress.recipe import QuantizeSpec
-from compress.stages import gate
-from compress.stages.gate import _judge
-from compress.stages.verify import census_reasons, way_out
-from compress.tflite.census import NotInt8, census
-from compress.tflite.flatbuffer import read_model
-
-from ..made_flatbuffer import Made, Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 NUMBERS = ("regression", "anomaly-detection")
 

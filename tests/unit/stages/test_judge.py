@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.data.base import Split
+from edgecompress.figures import ACCURACY, AGREEMENT, MAE, RECONSTRUCTION
+from edgecompress.quantization.ladder import Rung
+from edgecompress.stages.judge import judge_by_answers, judge_of
+from edgecompress.stages.quantize import rung_document
 
-from compress.data.base import Split
-from compress.figures import ACCURACY, AGREEMENT, MAE, RECONSTRUCTION
-from compress.quantization.ladder import Rung
-from compress.stages.judge import judge_by_answers, judge_of
-from compress.stages.quantize import rung_document
-
-from ..tasks.test_numbers import LABELS, X, anomaly, numbers, regression
+from tests.unit.tasks.test_numbers import LABELS, X, anomaly, numbers, regression
 
 NONE = Split(np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32))
 

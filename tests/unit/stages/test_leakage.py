@@ -6,12 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from edgecompress.data.base import Split
+from edgecompress.figures import ACCURACY
+from edgecompress.stages.leakage import warn_of_leakage
 
-from compress.data.base import Split
-from compress.figures import ACCURACY
-from compress.stages.leakage import warn_of_leakage
-
-from ..training.training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 
 def told(shared: int, figures: str = "accuracy") -> tuple[int, list[str]]:

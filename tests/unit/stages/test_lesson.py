@@ -6,16 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from edgecompress.artifact import Store
+from edgecompress.context import Context
+from edgecompress.recipe import Recipe
+from edgecompress.stages import base
+from edgecompress.stages.base import Workbench
+from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
 from torch import nn
 
-from compress.artifact import Store
-from compress.context import Context
-from compress.recipe import Recipe
-from compress.stages import base
-from compress.stages.base import Workbench
-from compress.training.soft_targets import OnlineTeacher, StoredTargets
-
-from ..tasks.test_language import task_of
+from tests.unit.tasks.test_language import task_of
 
 
 def bench(tmp_path: Any, notes: list[str], views: int = 8) -> Workbench:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.recipe import Recipe
+from edgecompress.stages.preflight import _check_size
 from torch import nn
-
-from compress.errors import ModelError
-from compress.recipe import Recipe
-from compress.stages.preflight import _check_size
 
 #: 8 * 1000 + 1000 weights and biases: 8.8 KiB as INT8.
 NET = nn.Sequential(nn.Flatten(), nn.Linear(8, 1000), nn.ReLU())

@@ -9,20 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from edgecompress.artifact import Store
+from edgecompress.context import Context
+from edgecompress.pipeline import run_pipeline
+from edgecompress.pruning import GroupMagnitude, StructuredPruner, Taylor
+from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.recipe import Recipe
+from edgecompress.stages import prune
+from edgecompress.stages.base import Workbench
+from edgecompress.stages.prune import TAYLOR_BATCHES, Ranking
+from edgecompress.stages.targets import find_aim, pruner_for
+from edgecompress.training.gradients import batch_gradients
+from edgecompress.training.loss import Lesson
 from torch import nn
-
-from compress.artifact import Store
-from compress.context import Context
-from compress.pipeline import run_pipeline
-from compress.pruning import GroupMagnitude, StructuredPruner, Taylor
-from compress.pruning.graph import ChannelGraph
-from compress.recipe import Recipe
-from compress.stages import prune
-from compress.stages.base import Workbench
-from compress.stages.prune import TAYLOR_BATCHES, Ranking
-from compress.stages.targets import find_aim, pruner_for
-from compress.training.gradients import batch_gradients
-from compress.training.loss import Lesson
 
 TRAIN = {"epochs": 1, "batch_size": 16}
 

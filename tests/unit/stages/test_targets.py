@@ -8,14 +8,13 @@ from typing import Any, Self
 
 import pytest
 import torch
+from edgecompress.data.base import Ends
+from edgecompress.errors import ModelError
+from edgecompress.models.count import count
+from edgecompress.recipe import PruneSpec, Recipe
+from edgecompress.stages import targets
+from edgecompress.stages.targets import find_aim, pruner_for, reached
 from torch import nn
-
-from compress.data.base import Ends
-from compress.errors import ModelError
-from compress.models.count import count
-from compress.recipe import PruneSpec, Recipe
-from compress.stages import targets
-from compress.stages.targets import find_aim, pruner_for, reached
 
 SHAPE = (3, 16, 16)
 

@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.data.base import Dataset, Normalization
+from edgecompress.data.forms import NO_NORMALIZATION
+from edgecompress.data.front_end import describe
+from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.recipe import AudioSpec, Recipe, TokenizerSpec
+from edgecompress.stages import sample_text
+from edgecompress.stages.notes import metadata_of
+from edgecompress.stages.text_notes import vocabulary_summary
+from edgecompress.tflite.session import TensorDetails
 
-from compress.data.base import Dataset, Normalization
-from compress.data.forms import NO_NORMALIZATION
-from compress.data.front_end import describe
-from compress.data.tokenizer import make_vocabulary
-from compress.recipe import AudioSpec, Recipe, TokenizerSpec
-from compress.stages import sample_text
-from compress.stages.notes import metadata_of
-from compress.stages.text_notes import vocabulary_summary
-from compress.tflite.session import TensorDetails
-
-from ..made_flatbuffer import int8_classifier, make_model
-from ..tasks.test_language import task_of
-from .test_export import EMPTY
+from tests.unit.made_flatbuffer import int8_classifier, make_model
+from tests.unit.stages.test_export import EMPTY
+from tests.unit.tasks.test_language import task_of
 
 TEXTS = ["a cat sat\non a mat", "a dog"]
 MODEL = make_model(*int8_classifier())

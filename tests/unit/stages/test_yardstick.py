@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from edgecompress.recipe import BenchmarkSpec, Recipe
+from edgecompress.stages import yardstick
+from edgecompress.stages.yardstick import Timing, Yardstick, timed
+from edgecompress.tflite.flatbuffer import read_model
 from torch import nn
-
-from compress.recipe import BenchmarkSpec, Recipe
-from compress.stages import yardstick
-from compress.stages.yardstick import Timing, Yardstick, timed
-from compress.tflite.flatbuffer import read_model
 
 SHAPE = (1, 8, 8)
 

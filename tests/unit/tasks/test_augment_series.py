@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from compress.data.base import Dataset, Normalization, Split
-from compress.errors import DataError
-from compress.recipe import Recipe
-from compress.tasks import make_task
-from compress.tasks.augment_series import LARGEST_ANGLE, augment_series, rotations
+from edgecompress.data.base import Dataset, Normalization, Split
+from edgecompress.errors import DataError
+from edgecompress.recipe import Recipe
+from edgecompress.tasks import make_task
+from edgecompress.tasks.augment_series import LARGEST_ANGLE, augment_series, rotations
 
 INDEX = np.arange(60)
 SERIES = np.random.default_rng(0).normal(size=(60, 20, 6)).astype(np.float32)

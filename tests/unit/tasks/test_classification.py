@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from compress.data.base import Dataset, Normalization, Split
-from compress.recipe import Recipe
-from compress.tasks import TASKS, make_task
-from compress.tasks.classification import Classification
+from edgecompress.data.base import Dataset, Normalization, Split
+from edgecompress.recipe import Recipe
+from edgecompress.tasks import TASKS, make_task
+from edgecompress.tasks.classification import Classification
 
 
 def make(inputs: np.ndarray, normalization: Normalization, classes: int = 3, **data: Any) -> Classification:

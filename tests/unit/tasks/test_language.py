@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from compress.data.base import Dataset, Split
-from compress.data.forms import NO_NORMALIZATION
-from compress.data.tokenizer import make_vocabulary
-from compress.errors import DataError
-from compress.recipe import Recipe, TokenizerSpec
-from compress.tasks import make_task
-from compress.tasks.language import LanguageModeling
+from edgecompress.data.base import Dataset, Split
+from edgecompress.data.forms import NO_NORMALIZATION
+from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.errors import DataError
+from edgecompress.recipe import Recipe, TokenizerSpec
+from edgecompress.tasks import make_task
+from edgecompress.tasks.language import LanguageModeling
 
 TEXT = "the cat sat on the mat and the dog sat on the cat"
 

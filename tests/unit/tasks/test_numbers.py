@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from compress.data.base import Dataset, Normalization, Split
-from compress.quantization.ranges import scale_and_zero_point
-from compress.recipe import Recipe
-from compress.tasks import make_task
-from compress.tasks.anomaly import AnomalyDetection
-from compress.tasks.regression import Regression
+from edgecompress.data.base import Dataset, Normalization, Split
+from edgecompress.quantization.ranges import scale_and_zero_point
+from edgecompress.recipe import Recipe
+from edgecompress.tasks import make_task
+from edgecompress.tasks.anomaly import AnomalyDetection
+from edgecompress.tasks.regression import Regression
 
 PLAIN = Normalization(1.0, (1.0, 0.0, 0.0), (2.0, 1.0, 1.0), "made up")
 X = np.random.default_rng(0).normal(1.0, 2.0, (60, 3)).astype(np.float32)

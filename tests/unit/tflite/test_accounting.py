@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.tflite.accounting import OVERHEAD, USEFUL, account, allowance, breakdown, overhead
+from edgecompress.tflite.finish import finish, pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.metadata import ModelNotes, append_files, attach_notes
+from edgecompress.tflite.metadata_reader import archive_bytes
 
-from compress.tflite.accounting import OVERHEAD, USEFUL, account, allowance, breakdown, overhead
-from compress.tflite.finish import finish, pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.metadata import ModelNotes, append_files, attach_notes
-from compress.tflite.metadata_reader import archive_bytes
-
-from ..converted_net import Converted
-from ..made_flatbuffer import Op, constant, int8, int8_classifier, make_bytes, make_model
+from tests.unit.converted_net import Converted
+from tests.unit.made_flatbuffer import Op, constant, int8, int8_classifier, make_bytes, make_model
 
 
 def test_bytes_of_a_file_made_by_hand() -> None:

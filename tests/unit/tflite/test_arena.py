@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.tflite.arena import measure_arena
 
-from compress.errors import ModelError, ResourceError
-from compress.tflite.arena import measure_arena
-
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 
 def written(tmp_path: Path, content: bytes) -> Path:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgecompress.errors import ModelError, ResourceError, UsageError
+from edgecompress.tflite import bench as module
+from edgecompress.tflite.bench import bench
 
-from compress.errors import ModelError, ResourceError, UsageError
-from compress.tflite import bench as module
-from compress.tflite.bench import bench
-
-from ..made_flatbuffer import Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 RELU = make_bytes([int8(1, 4), int8(1, 4)], [Op("RELU", (0,), (1,))])
 

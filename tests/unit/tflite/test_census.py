@@ -6,13 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError
+from edgecompress.tflite.census import ROOT, Census, census, layer_name, layer_names
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import graph_views
 
-from compress.errors import ModelError
-from compress.tflite.census import ROOT, Census, census, layer_name, layer_names
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import graph_views
-
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 def counted(tensors: list[Made], ops: list[Op], io: str = "int8", **ends: object) -> Census:

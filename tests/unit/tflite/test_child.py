@@ -12,17 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+from edgecompress.errors import ModelError, ResourceError, UsageError
+from edgecompress.tflite import child
+from edgecompress.tflite.child import call
 
-from compress.errors import ModelError, ResourceError, UsageError
-from compress.tflite import child
-from compress.tflite.child import call
-
-from ..made_flatbuffer import Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 #: What the children of these tests can do beside the tasks of the module.
 TASKS = """
     import os, signal, stat, sys, time
-    from compress.errors import ModelError, ResourceError, UsageError, DataError
+    from edgecompress.errors import ModelError, ResourceError, UsageError, DataError
 
     def echo(arguments, progress):
         print("this must not mix with the answer")
@@ -82,7 +81,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 return globals()[name]
 
         def start():
-            import compress.tflite.child as module
+            import edgecompress.tflite.child as module
             module.TASKS = Tasks(module.TASKS)
             return module.main(sys.argv[2])
     """)
@@ -91,7 +90,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     popen = subprocess.Popen
 
     def started(command: list[str], **kwargs: object) -> subprocess.Popen[bytes]:
-        assert command[:4] == [sys.executable, "-P", "-m", "compress.tflite.child"]
+        assert command[:4] == [sys.executable, "-P", "-m", "edgecompress.tflite.child"]
         own = "import sys, test_tasks; sys.exit(test_tasks.start())"
         return popen([sys.executable, "-P", "-c", own, "-", command[4]], **kwargs)
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgecompress.errors import ModelError
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import graph_views
 from torch import nn
 
-from compress.errors import ModelError
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import graph_views
-
-from ..converted_net import INPUT_SHAPE, Converted, every_kind, images, run_flatbuffer
+from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images, run_flatbuffer
 
 
 def test_the_flatbuffer_equals_the_module(converted: Converted) -> None:

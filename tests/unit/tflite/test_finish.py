@@ -9,14 +9,13 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from edgecompress.errors import ModelError
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.finish import finish, pack
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.labels import module_paths, operator_labels
 from torch import nn
-
-from compress.errors import ModelError
-from compress.quantization.structure import quantized_structure
-from compress.tflite.convert import convert
-from compress.tflite.finish import finish, pack
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.labels import module_paths, operator_labels
 
 
 class Block_With_Name(nn.Module):  # noqa: N801 - underscores in class names are the point

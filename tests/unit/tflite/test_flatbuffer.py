@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import zstandard
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.errors import ResourceError
+from edgecompress.tflite.accounting import breakdown
+from edgecompress.tflite.census import census
+from edgecompress.tflite.finish import pack
+from edgecompress.tflite.flatbuffer import read_content, read_model, sizes, weight_zeros, write_model
+from edgecompress.tflite.views import graph_views
 
-from compress.errors import ResourceError
-from compress.tflite.accounting import breakdown
-from compress.tflite.census import census
-from compress.tflite.finish import pack
-from compress.tflite.flatbuffer import read_content, read_model, sizes, weight_zeros, write_model
-from compress.tflite.views import graph_views
-
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.errors import ResourceError
+from edgecompress.models.count import count
+from edgecompress.tflite import inspection
+from edgecompress.tflite.inspection import inspect_flatbuffer
 
-from compress.errors import ResourceError
-from compress.models.count import count
-from compress.tflite import inspection
-from compress.tflite.inspection import inspect_flatbuffer
-
-from ..converted_net import INPUT_SHAPE, Converted
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.converted_net import INPUT_SHAPE, Converted
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 
 @pytest.fixture(scope="module")

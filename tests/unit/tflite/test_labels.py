@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.structure import quantized_structure
+from edgecompress.tflite.convert import convert
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.labels import module_paths, operator_labels
+from edgecompress.tflite.views import graph_views
 from torch import nn
 
-from compress.quantization.scheme import Scheme
-from compress.quantization.structure import quantized_structure
-from compress.tflite.convert import convert
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.labels import module_paths, operator_labels
-from compress.tflite.views import graph_views
-
-from ..made_flatbuffer import Op, int8, make_model
+from tests.unit.made_flatbuffer import Op, int8, make_model
 
 
 class Block(nn.Module):

@@ -8,13 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from edgecompress.errors import ModelError, UsageError
+from edgecompress.tflite import latency
+from edgecompress.tflite.latency import _shares, find_runtime, measure, summarize
+from edgecompress.tflite.runtimes import RUNTIMES
 
-from compress.errors import ModelError, UsageError
-from compress.tflite import latency
-from compress.tflite.latency import _shares, find_runtime, measure, summarize
-from compress.tflite.runtimes import RUNTIMES
-
-from ..made_flatbuffer import Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 
 @pytest.mark.parametrize("runs", [1, 5, 19, 20, 21, 39, 200, 1000])

@@ -13,18 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from flatbuffers import encode, number_types
-from flatbuffers.table import Table
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from compress.errors import ResourceError
-from compress.tflite import metadata_reader
-from compress.tflite.child import call
-from compress.tflite.finish import finish, pack
-from compress.tflite.flatbuffer import read_model, sizes
-from compress.tflite.inspection import inspect_flatbuffer
-from compress.tflite.metadata import (
+from edgecompress.errors import ResourceError
+from edgecompress.tflite import metadata_reader
+from edgecompress.tflite.child import call
+from edgecompress.tflite.finish import finish, pack
+from edgecompress.tflite.flatbuffer import read_model, sizes
+from edgecompress.tflite.inspection import inspect_flatbuffer
+from edgecompress.tflite.metadata import (
     AXIS_LABELS,
     LABELS_FILE,
     ZIP_TIME,
@@ -36,10 +31,14 @@ from compress.tflite.metadata import (
     label_lines,
     pack_notes,
 )
-from compress.tflite.metadata_reader import archive_bytes, labels_of, read_files, read_notes
-from compress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.metadata_reader import archive_bytes, labels_of, read_files, read_notes
+from edgecompress.tflite.runtimes import RUNTIMES
+from flatbuffers import encode, number_types
+from flatbuffers.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ..made_flatbuffer import int8_classifier, make_bytes, make_model
+from tests.unit.made_flatbuffer import int8_classifier, make_bytes, make_model
 
 NAMES = ("zéro", "ein Paar", "二", "T-shirt/top", "💡")
 NOTES = ModelNotes(

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from compress.tflite import probe
+from edgecompress.tflite import probe
 
 
 @pytest.fixture

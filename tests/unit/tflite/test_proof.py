@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.tflite import private_env
+from edgecompress.tflite.bench import bench
+from edgecompress.tflite.proof import prove
+from edgecompress.tflite.runtimes import RUNTIMES
 
-from compress.errors import ModelError, ResourceError
-from compress.tflite import private_env
-from compress.tflite.bench import bench
-from compress.tflite.proof import prove
-from compress.tflite.runtimes import RUNTIMES
-
-from ..made_flatbuffer import Made, Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 
 def raw_images(count: int = 50) -> np.ndarray:

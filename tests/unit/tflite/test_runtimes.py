@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.tflite.runtimes import RUNTIMES, InterpreterRuntime
+from edgecompress.tflite.session import Session, TensorDetails, dequantize_output, quantize_input
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.errors import ModelError, ResourceError
-from compress.tflite.runtimes import RUNTIMES, InterpreterRuntime
-from compress.tflite.session import Session, TensorDetails, dequantize_output, quantize_input
-
-from ..converted_net import Converted, images
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
+from tests.unit.converted_net import Converted, images
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 @pytest.fixture(scope="module")

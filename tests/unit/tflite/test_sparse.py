@@ -10,23 +10,22 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from edgecompress.errors import ResourceError
+from edgecompress.quantization.graph import read_graph
+from edgecompress.recipe import Recipe
+from edgecompress.stages.encoding import difference
+from edgecompress.stages.floating import floating_operators
+from edgecompress.tflite.accounting import breakdown
+from edgecompress.tflite.census import census
+from edgecompress.tflite.child import call
+from edgecompress.tflite.finish import finish, pack
+from edgecompress.tflite.flatbuffer import read_model, weight_zeros
+from edgecompress.tflite.inspection import inspect_flatbuffer
+from edgecompress.tflite.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
+from edgecompress.tflite.sparse_reader import expand, index_vectors
+from edgecompress.tflite.views import graph_views, tensor_array
 
-from compress.errors import ResourceError
-from compress.quantization.graph import read_graph
-from compress.recipe import Recipe
-from compress.stages.encoding import difference
-from compress.stages.floating import floating_operators
-from compress.tflite.accounting import breakdown
-from compress.tflite.census import census
-from compress.tflite.child import call
-from compress.tflite.finish import finish, pack
-from compress.tflite.flatbuffer import read_model, weight_zeros
-from compress.tflite.inspection import inspect_flatbuffer
-from compress.tflite.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
-from compress.tflite.sparse_reader import expand, index_vectors
-from compress.tflite.views import graph_views, tensor_array
-
-from ..made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 
 def sparse_values(shape: tuple[int, ...], share: float, block: int = 1, seed: int = 0) -> np.ndarray:

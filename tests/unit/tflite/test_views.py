@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from edgecompress.errors import ResourceError
+from edgecompress.tflite.flatbuffer import read_model, weight_zeros
+from edgecompress.tflite.views import dtype_name, graph_views, op_name, tensor_array, text
 
-from compress.errors import ResourceError
-from compress.tflite.flatbuffer import read_model, weight_zeros
-from compress.tflite.views import dtype_name, graph_views, op_name, tensor_array, text
-
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 
 
 def test_tensors_are_described() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from edgecompress.errors import ResourceError
+from edgecompress.models.count import count
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.weights import macs, weight_sparsity
 
-from compress.errors import ResourceError
-from compress.models.count import count
-from compress.tflite.flatbuffer import read_model
-from compress.tflite.views import graph_views
-from compress.tflite.weights import macs, weight_sparsity
-
-from ..converted_net import INPUT_SHAPE, Converted
-from ..made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
+from tests.unit.converted_net import INPUT_SHAPE, Converted
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 
 def linear(weight: Made) -> bytes:

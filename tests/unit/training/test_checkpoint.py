@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgecompress.artifact import Store
+from edgecompress.context import Context, Event
+from edgecompress.errors import ResourceError
+from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.training import checkpoint as module
+from edgecompress.training.fit import fit
+from edgecompress.training.loss import Lesson
 from torch import nn
 
-from compress.artifact import Store
-from compress.context import Context, Event
-from compress.errors import ResourceError
-from compress.recipe import Recipe, TrainSpec
-from compress.training import checkpoint as module
-from compress.training.fit import fit
-from compress.training.loss import Lesson
-
-from .training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 STEPS = 32  # 4 epochs of 8 batches
 

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edgecompress.context import Context, Event
+from edgecompress.errors import DivergedError
+from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.training import checkpoint
+from edgecompress.training.divergence import MOST_SETBACKS, guessing, no_better_than_guessing
+from edgecompress.training.fit import fit
+from edgecompress.training.loss import Lesson
 from torch import nn
 
-from compress.context import Context, Event
-from compress.errors import DivergedError
-from compress.recipe import Recipe, TrainSpec
-from compress.training import checkpoint
-from compress.training.divergence import MOST_SETBACKS, guessing, no_better_than_guessing
-from compress.training.fit import fit
-from compress.training.loss import Lesson
-
-from .training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 #: From this learning rate on the nets here break; the peak is 0.05.
 TOO_FAST = 0.03

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from edgecompress.training import evaluate, precision
+from edgecompress.training.evaluate import outputs_of
 from torch import nn
 
-from compress.training import evaluate, precision
-from compress.training.evaluate import outputs_of
-
-from .training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")
 

@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgecompress.artifact import Store
+from edgecompress.context import Context, Event
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.training.evaluate import outputs_of
+from edgecompress.training.fit import fit, steps_per_epoch
+from edgecompress.training.loss import Lesson
+from edgecompress.training.precision import autocast, pick_device, pick_threads
+from edgecompress.training.schedules import make_optimizer, rate_at
+from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
 from torch import nn
 
-from compress.artifact import Store
-from compress.context import Context, Event
-from compress.errors import ModelError, ResourceError
-from compress.recipe import Recipe, TrainSpec
-from compress.training.evaluate import outputs_of
-from compress.training.fit import fit, steps_per_epoch
-from compress.training.loss import Lesson
-from compress.training.precision import autocast, pick_device, pick_threads
-from compress.training.schedules import make_optimizer, rate_at
-from compress.training.soft_targets import OnlineTeacher, StoredTargets
-
-from .training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")
 
@@ -200,7 +199,7 @@ def test_devices_threads_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ResourceError, match="no CUDA device"):
             pick_device("cuda")
         assert pick_device("auto").type == "cpu"
-    monkeypatch.setattr("compress.training.precision.has_bfloat16", lambda _device: True)
+    monkeypatch.setattr("edgecompress.training.precision.has_bfloat16", lambda _device: True)
     x = torch.ones(2, 2)
     with autocast(CPU, (1, 28, 28)):
         assert (x @ x).dtype == torch.bfloat16

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from edgecompress.context import Context
+from edgecompress.errors import ModelError
+from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.training.gradients import batch_gradients
+from edgecompress.training.loss import Lesson
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.context import Context
-from compress.errors import ModelError
-from compress.recipe import Recipe, TrainSpec
-from compress.training.gradients import batch_gradients
-from compress.training.loss import Lesson
-
-from .training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,9 @@ import os
 
 import pytest
 import torch
-
-from compress.errors import ResourceError
-from compress.training import precision
-from compress.training.precision import autocast, has_bfloat16, pick_device, pick_threads
+from edgecompress.errors import ResourceError
+from edgecompress.training import precision
+from edgecompress.training.precision import autocast, has_bfloat16, pick_device, pick_threads
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -6,9 +6,8 @@ import contextlib
 
 import pytest
 import torch
+from edgecompress.training.precision import safe_kernels
 from torch import nn
-
-from compress.training.precision import safe_kernels
 
 CPU = torch.device("cpu")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from edgecompress.recipe import TrainSpec
+from edgecompress.training.schedules import make_optimizer, rate_at
 from torch import nn
-
-from compress.recipe import TrainSpec
-from compress.training.schedules import make_optimizer, rate_at
 
 SCHEDULES = ("cosine", "linear", "constant")
 

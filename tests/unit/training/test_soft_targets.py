@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edgecompress.artifact import Store
+from edgecompress.context import Context, Event
+from edgecompress.recipe import Recipe
+from edgecompress.training import soft_targets
+from edgecompress.training.soft_targets import STAGE, OnlineTeacher, StoredTargets
 from torch import nn
 
-from compress.artifact import Store
-from compress.context import Context, Event
-from compress.recipe import Recipe
-from compress.training import soft_targets
-from compress.training.soft_targets import STAGE, OnlineTeacher, StoredTargets
-
-from .training_task import BlobTask
+from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")
 

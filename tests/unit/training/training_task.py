@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from edgecompress.data.base import Dataset, Normalization, Split
 from numpy.typing import NDArray
-
-from compress.data.base import Dataset, Normalization, Split
 
 
 def blobs(count: int, seed: int) -> Split:

@@ -1,0 +1,87 @@
+"""`edgecompress plan`: what a run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgecompress_cli import render
+
+
+def plan(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as `run` would. Repeatable.")
+    ] = None,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the steps of a recipe: what is finished already, what has to be made, and why.
+
+    Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
+    """
+    from edgecompress.artifact import Store
+    from edgecompress.plan import make_plan
+    from edgecompress.recipe_yaml import load_recipe
+
+    from edgecompress_cli.commands.run import default_store, trusted
+
+    parsed = load_recipe(recipe, overrides or ())
+    store = Store(default_store())
+    predicted: list[dict[str, Any]] = []
+    with render.nothing_else_on_stdout(as_json):
+        made = make_plan(parsed, store, trust=trusted(trust))
+        if sizes:
+            from edgecompress.context import Context
+            from edgecompress.stages.sizes import predict_sizes
+
+            predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
+    steps = [
+        {
+            "stage": step.stage,
+            "status": "cached" if step.result else "to do",
+            "reason": step.reason,
+            "fingerprint": step.fingerprint,
+        }
+        for step in made.steps
+    ]
+    if as_json:
+        render.emit_json(
+            {
+                "ok": True,
+                "recipe": str(recipe),
+                "name": parsed.name,
+                "data_sha256": made.data_sha256,
+                "steps": steps,
+                "sizes": predicted,
+            }
+        )
+        return
+    render.table(
+        ["stage", "status", "why", "fingerprint"],
+        [(step["stage"], step["status"], step["reason"], step["fingerprint"][:12]) for step in steps],
+    )
+    if predicted:
+        render.line()
+        render.table(
+            ["model", "parameters", "MACs", "FP32 KiB", "INT8 KiB"],
+            [
+                (
+                    row["label"],
+                    f"{row['params']:,}",
+                    f"{row['macs']:,}",
+                    f"{row['float_bytes'] / 1024:,.1f}",
+                    f"{row['int8_bytes'] / 1024:,.1f}",
+                )
+                for row in predicted
+            ],
+            title="Predicted sizes (flatbuffers, before anything is trained)",
+            right=["parameters", "MACs", "FP32 KiB", "INT8 KiB"],
+        )

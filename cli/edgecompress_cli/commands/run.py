@@ -1,0 +1,106 @@
+"""`edgecompress run`: all stages of a recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecompress_cli import render
+
+GO_ON = "interrupted. Finished stages are kept: run the same command again to go on."
+
+
+def default_store() -> Path:
+    """Returns where finished stages lie: EDGECOMPRESS_STORE, or `.store` beside the runs."""
+    return Path(os.environ.get("EDGECOMPRESS_STORE") or "runs/.store")
+
+
+def trusted(trust: bool) -> bool:
+    """Returns whether `python:` sources may run: asked for here or by EDGECOMPRESS_TRUST=1."""
+    return trust or os.environ.get("EDGECOMPRESS_TRUST") == "1"
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.")],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run's folder. Default: runs/NAME.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set prune.ratio=0.7. Repeatable."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
+) -> None:
+    """Run a recipe: teacher, distill, prune, quantize, export, verify, benchmark.
+
+    Leaves model.tflite and the report (report.json, .md, .html) in the run's folder. Finished stages are reused.
+    Exits with 3 if the budget was missed and with 5 if the flatbuffer failed its verification.
+
+    Example: edgecompress run recipes/digits.yaml --set prune.ratio=0.6
+    """
+    from edgecompress.artifact import Store
+    from edgecompress.errors import ExitCode
+    from edgecompress.pipeline import run_pipeline
+    from edgecompress.recipe_yaml import load_recipe
+
+    from edgecompress_cli.crash import log_crashes_to
+    from edgecompress_cli.display import make_display
+
+    parsed = load_recipe(recipe, overrides or ())
+    folder = output or Path("runs") / parsed.name
+    if folder.is_dir() or not folder.exists():
+        log_crashes_to(folder / "run.log")
+    try:
+        with (
+            render.nothing_else_on_stdout(as_json),
+            make_display(render.stderr_console(), quiet=quiet) as display,
+        ):
+            outcome = run_pipeline(
+                parsed,
+                output=folder,
+                store=Store(default_store()),
+                trust=trusted(trust),
+                until=until,
+                fresh=fresh,
+                listeners=[display],
+            )
+    except KeyboardInterrupt as event:
+        raise KeyboardInterrupt(GO_ON) from event
+    if as_json:
+        steps = [{"stage": step.stage, "fingerprint": step.fingerprint} for step in outcome.plan.steps]
+        document = outcome.report or {"stopped_after": until, "steps": steps}
+        render.emit_json(
+            {
+                "ok": not outcome.exit_code,
+                "exit_code": int(outcome.exit_code),
+                "output": str(folder),
+                "report": document,
+            }
+        )
+    elif not quiet:
+        from edgecompress.report_format import duration
+
+        if outcome.report is not None:
+            from edgecompress_cli.report_view import show_report
+
+            show_report(outcome.report, folder)
+        cached = " (everything was finished before)" if outcome.plan.cached else ""
+        render.note(
+            f"{folder}: {'stopped after ' + until if until else 'done'} in {duration(outcome.seconds)}{cached}",
+            style="dim",
+        )
+    what = "verification failed" if outcome.exit_code == ExitCode.VERIFICATION else "budget missed"
+    for message in outcome.messages:
+        render.note(f"{what}: {message}", style="red")
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)

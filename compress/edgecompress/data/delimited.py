@@ -1,0 +1,202 @@
+"""Tables as text: `.csv`, `.tsv` and Orange's `.tab`, their delimiter and header found out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgecompress.data.table import Table, rows_to_columns, shown
+from edgecompress.data.text_reading import read_text
+from edgecompress.errors import DataError
+from edgecompress.wording import counted
+
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+#: What a file of one column is split at: nothing that is in it.
+NO_DELIMITER = "\x1f"
+QUOTING = {True: csv.QUOTE_MINIMAL, False: csv.QUOTE_NONE}
+TAB_SUFFIXES = (".tsv", ".tab")
+#: Rows and characters that delimiter and header are found out from.
+SAMPLE_ROWS, SAMPLE_CHARACTERS = 200, 1_000_000
+#: Orange's header, https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html:
+#: names; types; flags.
+ORANGE_TYPES = frozenset({
+    "continuous", "c", "numeric", "n", "discrete", "d", "categorical", "string", "s", "text", "time", "t", "basket",
+})  # fmt: skip
+ORANGE_FLAGS = frozenset({"", "class", "c", "meta", "m", "ignore", "i", "weight", "w"})
+ORANGE_STRINGS = ("string", "s", "text")
+ORANGE_ROWS = 3
+
+
+@dataclass
+class Parsed:
+    """The records of a file.
+
+    Attributes:
+        rows: Their fields; blank lines are left out.
+        lines: The line each one begins at.
+        bad: Line -> why a record could not be split.
+    """
+
+    rows: list[list[str]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+
+
+def read_delimited(path: Path, wanted: Sequence[str]) -> Table:
+    """Returns the table in a file, rows of another number of fields among its bad ones.
+
+    Args:
+        path: The file.
+        wanted: Columns that the recipe names, and usual names: a first row that holds one of them is a header.
+
+    Raises:
+        DataError: It cannot be read, is not UTF-8, or has two columns of one wanted name.
+    """
+    text = read_text(path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}:{line}: a zero byte. Expected a table as text, in UTF-8.")
+    delimiter = _delimiter(path, text, wanted)
+    parsed = parse(text, delimiter)
+    orange = delimiter == "\t" and _is_orange(parse(_sample(text), delimiter, quoted=False).rows)
+    if orange:
+        parsed = parse(text, delimiter, quoted=False)
+    elif delimiter == "\t" and _misfits(parsed):  # tab-separated files have quotes as others do, or as plain characters
+        plain = parse(text, delimiter, quoted=False)
+        parsed = plain if _misfits(plain) < _misfits(parsed) else parsed
+    return _table(path, parsed, delimiter, wanted, orange=orange)
+
+
+def parse(text: str, delimiter: str, *, quoted: bool = True) -> Parsed:
+    """Returns the records of a text; with `quoted`, fields in double quotes may hold delimiters and line ends."""
+    result = Parsed()
+    dialect = type("Found", (csv.excel,), {"delimiter": delimiter, "strict": True, "quoting": QUOTING[quoted]})
+    before = csv.field_size_limit(len(text) + 1)  # the usual limit is 131,072 characters
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), dialect)
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return result
+            except csv.Error as error:
+                end = "a quote is opened here and never closed" if "end of data" in str(error) else str(error)
+                result.bad[line] = end
+                continue
+            if row:
+                result.rows.append(row)
+                result.lines.append(line)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _sample(text: str) -> str:
+    """Returns the beginning of a text, up to a line's end."""
+    if len(text) <= SAMPLE_CHARACTERS:
+        lines = text.splitlines(keepends=True)
+        return "".join(lines[:SAMPLE_ROWS])
+    lines = text[:SAMPLE_CHARACTERS].splitlines(keepends=True)
+    return "".join(lines[: min(SAMPLE_ROWS, max(len(lines) - 1, 1))])
+
+
+def _delimiter(path: Path, text: str, wanted: Sequence[str]) -> str:
+    """Returns what separates fields: what splits the first rows most evenly, outside quotes.
+
+    (csv.Sniffer looks at letters too, and finds them in text.)
+    """
+    sample = _sample(text)
+    if path.suffix.lower() in TAB_SUFFIXES and "\t" in sample:
+        return "\t"
+    best, found = (False, 0.0, 1), NO_DELIMITER
+    for delimiter in DELIMITERS:
+        rows = parse(sample, delimiter).rows
+        if not rows:
+            continue
+        (width, often), *_ = Counter(map(len, rows)).most_common(1)
+        names = any(name in wanted for name in rows[0])
+        score = (names, often / len(rows), width)
+        if width > 1 and score > best:
+            best, found = score, delimiter
+    return found
+
+
+def _misfits(parsed: Parsed) -> int:
+    """Returns how many records could not be split, or not into as many fields as the first."""
+    return len(parsed.bad) + sum(len(row) != len(parsed.rows[0]) for row in parsed.rows)
+
+
+def _is_orange(rows: list[list[str]]) -> bool:
+    """Returns whether the first three rows are Orange's header."""
+    if len(rows) < ORANGE_ROWS:
+        return False
+    types, flags = ([cell.strip().lower() for cell in row] for row in rows[1:ORANGE_ROWS])
+    return all(one in ORANGE_TYPES for one in types) and all(one.split(" ")[0] in ORANGE_FLAGS for one in flags)
+
+
+def _table(path: Path, parsed: Parsed, delimiter: str, wanted: Sequence[str], *, orange: bool) -> Table:
+    header = 1 if orange or _has_header(parsed.rows, wanted) else 0
+    width = max(map(len, parsed.rows[:1]), default=0)
+    names = tuple(name.strip() for name in parsed.rows[0]) if header else tuple(str(n + 1) for n in range(width))
+    twice = [name for name, count in Counter(names).items() if count > 1 and name in wanted]
+    if twice:
+        raise DataError(f"{path}:{parsed.lines[0]}: there are two columns `{twice[0]}`. Rename one.")
+    skip = ORANGE_ROWS if orange else header
+    remark = f"delimiter: {DELIMITERS.get(delimiter, 'none')}"
+    if not header:
+        remark += "; no header: columns are called 1, 2, ..."
+    rows, lines, bad = [], [], dict(parsed.bad)
+    for row, line in zip(parsed.rows[skip:], parsed.lines[skip:], strict=True):
+        if len(row) == len(names):
+            rows.append(row)
+            lines.append(line)
+        else:
+            bad[line] = f"{counted(len(row), 'field')}, expected {len(names)}: {shown(delimiter.join(row))}"
+    table = Table(path, names, rows_to_columns(names, rows), lines, bad, remark=remark)
+    return _marked(table, parsed.rows) if orange else table
+
+
+def _marked(table: Table, rows: list[list[str]]) -> Table:
+    """Returns the table with what Orange's header says of its columns."""
+    types, flags = ([cell.strip().lower() for cell in (*row, *[""] * len(table.names))] for row in rows[1:ORANGE_ROWS])
+    for name, kind, flag in zip(table.names, types, flags, strict=False):
+        if flag.split(" ")[0] in ("class", "c"):
+            table.label = table.label or name
+        elif kind in ORANGE_STRINGS:
+            table.text = table.text or name
+    out = (
+        name
+        for name, kind, flag in zip(table.names, types, flags, strict=False)
+        if kind in ORANGE_STRINGS or flag.split(" ")[0] in ORANGE_FLAGS - {"", "class", "c"}
+    )
+    table.left_out = tuple(out)
+    table.remark += "; Orange's three header rows"
+    return table
+
+
+def _has_header(rows: list[list[str]], wanted: Sequence[str]) -> bool:
+    """Returns whether the first row names the columns.
+
+    It does if it holds a name that is looked for, or if a column is of numbers from the second row on and no field of
+    the first one is a number.
+    """
+    if not rows:
+        return False
+    first, rest = rows[0], [row for row in rows[1:SAMPLE_ROWS] if len(row) == len(rows[0])]
+    if any(cell.strip() in wanted or cell.strip().lower() in wanted for cell in first):
+        return True
+    if any(_is_number(cell) for cell in first) or not rest:
+        return False
+    return any(all(_is_number(row[place]) for row in rest) for place in range(len(first)))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # Python's own notation: 1_000

@@ -1,0 +1,131 @@
+"""Rows and columns of a file, whatever its format, and the rows that cannot be used."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecompress.data.raw import LISTED
+from edgecompress.errors import DataError
+from edgecompress.wording import counted, verb
+
+#: Columns named in a message before it says how many more there are.
+COLUMNS_LISTED = 12
+
+
+class _Missing:
+    """What a row has where it lacks a key."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+MISSING = _Missing()
+
+
+@dataclass
+class Table:
+    """One file's rows.
+
+    Attributes:
+        path: The file.
+        names: Columns or keys, in order.
+        columns: Cells by column: text in a `csv`, any JSON value or MISSING in a `jsonl`.
+        lines: Line in the file at which each row begins.
+        bad: Line -> what is wrong with the row that begins there; the first finding counts.
+        noun: What a column is called: column or key.
+        text: The column that the file itself says holds text.
+        label: The column that the file itself says is the class.
+        left_out: Columns that the file itself says are no features.
+        remark: What was found out about the format, in words, for messages.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    bad: dict[int, str] = field(default_factory=dict)
+    noun: str = "column"
+    text: str | None = None
+    label: str | None = None
+    left_out: tuple[str, ...] = ()
+    remark: str = ""
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def blame(self, row: int, what: str) -> None:
+        """Notes what is wrong with a row."""
+        self.bad.setdefault(self.lines[row], what)
+
+    def check(self) -> None:
+        """Lets a table pass that has rows, all of which can be used.
+
+        Raises:
+            DataError: It has none, or some cannot be used; they are counted, and the first few are listed.
+        """
+        if self.bad:
+            raise DataError(bad_lines(self.path, self.bad.items(), self.remark))
+        if not self.lines:
+            raise DataError(f"{self.path}: there are no rows{f' ({self.remark})' if self.remark else ''}.")
+
+    def column(self, key: str, asked: str | None, *, default: str, marked: str | None = None) -> str:
+        """Returns the name of the column for a purpose.
+
+        Args:
+            key: What the recipe calls it: `label`.
+            asked: The recipe's own choice.
+            default: What it is called if the recipe says nothing; small and capital letters do not differ then.
+            marked: What the file itself says.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        if asked is not None:
+            if asked in self.names:
+                return asked
+            near = difflib.get_close_matches(asked, self.names, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise DataError(f"data.{key}: {self.path} has no {self.noun} `{asked}`.{hint} {self._has()}")
+        for name in (default, *(name for name in self.names if name.lower() == default)):
+            if name in self.names:
+                return name
+        if marked is not None:
+            return marked
+        raise DataError(
+            f"{self.path} has no {self.noun} called `{default}`. Name the one that holds it with data.{key}. "
+            f"{self._has()}"
+        )
+
+    def _has(self) -> str:
+        more = len(self.names) - COLUMNS_LISTED
+        shown = ", ".join(self.names[:COLUMNS_LISTED]) + (f" and {more} more" if more > 0 else "")
+        return f"It has: {shown or 'none'}{f' ({self.remark})' if self.remark else ''}."
+
+
+def bad_lines(path: Path, found: Iterable[tuple[int, str]], remark: str = "") -> str:
+    """Returns the message for lines that cannot be used: how many, and the first few with file and line."""
+    listed = sorted(found)
+    count = len(listed)
+    head = f"{path}: {counted(count, 'row')} cannot be used{f' ({remark})' if remark else ''}:"
+    shown = [f"  {path}:{line}: {what}" for line, what in listed[:LISTED]]
+    more = [f"  and {count - LISTED:,} more"] if count > LISTED else []
+    return "\n".join([head, *shown, *more, f"Mend or remove {verb(count, 'it', 'them')}."])
+
+
+def shown(value: Any, longest: int = 40) -> str:
+    """Returns a cell for a message, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def rows_to_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+    """Returns the cells by column; of two columns of one name the first counts."""
+    columns: dict[str, list[Any]] = {}
+    for place, name in enumerate(names):
+        if name not in columns:
+            columns[name] = [row[place] for row in rows]
+    return columns

@@ -1,0 +1,180 @@
+"""Source `wav-folder`: recordings in one folder per class, or as Speech Commands has them; see EXPECTED."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.artifact import sha256_json
+from edgecompress.data.base import Split
+from edgecompress.data.class_folders import CALIBRATION, Found, Layout, scan
+from edgecompress.data.front_end import describe, features, fitted, shape
+from edgecompress.data.labels import anomaly_numbers, describe_classes
+from edgecompress.data.raw import LISTED, RawData, empty_split, hash_files, required_path
+from edgecompress.data.text_reading import read_text
+from edgecompress.data.wav_files import read_wav
+from edgecompress.errors import DataError
+from edgecompress.recipe import Recipe
+from edgecompress.wording import counted, verb
+
+EXPECTED = (
+    "a folder with train/CLASS/*.wav and test/CLASS/*.wav, or with CLASS/*.wav to be split; if wanted, "
+    "calibration/*.wav and classes.txt (one class name per line); or, as in Speech Commands, testing_list.txt and "
+    "validation_list.txt beside the classes"
+)
+#: Recordings of noise that Speech Commands brings along.
+NOISE = "_background_noise_"
+LAYOUT = Layout("recording", frozenset({".wav", ".wave"}), EXPECTED, (NOISE,))
+#: Files that name what belongs to a split, of Speech Commands (Warden 2018), by split.
+LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
+#: What recordings can be kept together by -> the group of a file.
+GROUPS: dict[str, Callable[[Path], str]] = {
+    "speaker": lambda path: path.stem.split("_")[0],
+    "name": lambda path: path.stem,
+}
+
+
+def load(recipe: Recipe, _trust: bool) -> RawData:
+    """Returns (N, frames, features) float32; classes are in the order of their sorted names or of classes.txt."""
+    root, found = _found(recipe)
+    by = recipe.data.split_by
+    if by is not None and by not in GROUPS:
+        raise DataError(f"data.split_by: {by}: source `wav-folder` knows {', '.join(GROUPS)}.")
+    description = describe(recipe.data.audio)
+    seen: Counter[str] = Counter()
+    inputs = _read(found.files, description, seen)
+    labels: dict[str, NDArray[np.int64]] = {part: np.array(numbers, np.int64) for part, numbers in found.labels.items()}
+    names, notes = found.names, list(found.notes)
+    if recipe.task == "anomaly-detection":
+        answers = {part: [names[number] for number in numbers] for part, numbers in found.labels.items()}
+        labels, names = anomaly_numbers(answers, {part: len(one) for part, one in answers.items()}, str(root))
+    else:
+        notes += describe_classes(labels, names, str(root))
+    splits = {
+        part: Split(
+            inputs[part], labels[part], np.array([GROUPS[by](path) for path in found.files[part]]) if by else None
+        )
+        for part in labels
+    }
+    if found.skipped:
+        other, skipped = counted(found.skipped, "hidden or other file"), verb(found.skipped, "was", "were")
+        notes.append(f"{root}: {other} without the ending .wav {skipped} skipped.")
+    notes += [
+        f"{root}: {counted(count, 'recording')} {what.format(verb(count, 'was', 'were'))}."
+        for what, count in sorted(seen.items())
+    ]
+    train = splits.get("train") or empty_split(shape(description), np.dtype(np.float32))
+    return RawData(
+        train,
+        splits.get("test"),
+        names,
+        inputs.get(CALIBRATION),
+        notes=tuple(notes),
+        kind="series",
+        front_end=description,
+        validation=splits.get("validation"),
+    )
+
+
+def fingerprint(recipe: Recipe, _trust: bool) -> str:
+    """Returns the hash of the recordings, their places in the folder, the classes and the splits."""
+    root, found = _found(recipe)
+    places = {part: [path.relative_to(root).as_posix() for path in files] for part, files in found.files.items()}
+    every = [path for files in found.files.values() for path in files]
+    return sha256_json(
+        [list(found.names), places, hash_files((path.relative_to(root).as_posix(), path) for path in every)]
+    )
+
+
+def _found(recipe: Recipe) -> tuple[Path, Found]:
+    root = required_path(recipe, EXPECTED)
+    found = scan(root, LAYOUT)
+    if (root / NOISE).is_dir():
+        found.notes.append(f"{root}: {NOISE} is no class and is left out.")
+    if "test" not in found.files:
+        _apply_lists(root, found)
+    return root, found
+
+
+def _apply_lists(root: Path, found: Found) -> None:
+    """Moves what Speech Commands' lists name from train into test and validation.
+
+    Raises:
+        DataError: A list names a file that is not there, or that the other one names too.
+    """
+    part_of: dict[str, str] = {}
+    there = {path.relative_to(root).as_posix(): place for place, path in enumerate(found.files["train"])}
+    for part, name in LISTS.items():
+        file = root / name
+        if not file.is_file():
+            continue
+        found.skipped -= 1
+        for number, line in enumerate(read_text(file).splitlines(), 1):
+            entry = line.strip().replace("\\", "/")
+            if entry.startswith(f"{NOISE}/") or not entry:
+                continue
+            if entry not in there:
+                raise DataError(f"{file}:{number}: {entry} is not in {root}. Is the folder whole?")
+            if part_of.setdefault(entry, part) != part:
+                raise DataError(f"{file}:{number}: {entry} is in {LISTS[part_of[entry]]} too.")
+    if not part_of:
+        return
+    files, labels = found.files["train"], found.labels["train"]
+    parts = [part_of.get(entry, "train") for entry in there]
+    for part in dict.fromkeys(["train", *parts]):
+        chosen = [place for place, one in enumerate(parts) if one == part]
+        found.files[part] = [files[place] for place in chosen]
+        found.labels[part] = [labels[place] for place in chosen]
+
+
+def _read(
+    files: dict[str, list[Path]], description: dict[str, Any], seen: Counter[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the features of recordings by part.
+
+    Raises:
+        DataError: Some cannot be used; they are counted, and the first few are named.
+    """
+    broken: list[str] = []
+    result = {}
+    for part, paths in files.items():
+        result[part] = np.zeros((len(paths), *shape(description)), np.float32)
+        for number, path in enumerate(paths):
+            try:
+                recording = read_wav(path)
+            except DataError as error:
+                broken.append(str(error))
+                continue
+            waveform = fitted(recording.samples, recording.rate, description)
+            result[part][number] = features(waveform[np.newaxis], description)[0]
+            _count(seen, len(recording.samples) / recording.rate, recording.rate, recording.channels, description)
+    if broken:
+        raise DataError(_message(broken))
+    return result
+
+
+def _count(seen: Counter[str], seconds: float, rate: int, channels: int, description: dict[str, Any]) -> None:
+    """Counts what had to be changed."""
+    if rate != description["sample_rate"]:
+        seen[f"at {rate:,} Hz {{}} resampled to {description['sample_rate']:,} Hz"] += 1
+    if channels > 1:
+        seen[f"of {channels} channels {{}} averaged to one"] += 1
+    if abs(difference := seconds - description["seconds"]) > 1 / description["sample_rate"]:
+        length = f"{description['seconds']:g} s"
+        seen[
+            f"longer than {length} {{}} cut" if difference > 0 else f"shorter than {length} {{}} padded with silence"
+        ] += 1
+
+
+def _message(broken: Sequence[str]) -> str:
+    if len(broken) == 1:
+        return broken[0]
+    more = [f"  and {len(broken) - LISTED:,} more"] if len(broken) > LISTED else []
+    return "\n".join(
+        [f"{counted(len(broken), 'recording')} cannot be used:", *(f"  {one}" for one in broken[:LISTED]), *more]
+    )

@@ -1,0 +1,80 @@
+"""Locks on files: one run at a time in a folder, one process at a time at a step. A holder's death frees them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edgecompress.errors import ResourceError
+
+
+class BusyError(ResourceError):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Holds a lock file, which exists as long as that.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        waiting: Told, before waiting, who holds the lock (`process 123`); None: do not wait.
+
+    Raises:
+        BusyError: Another process holds it, and `waiting` is None; the message says which.
+        ResourceError: The file cannot be made.
+    """
+    try:
+        descriptor = _hold(path, waiting)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot lock {path}: {error.strerror or error}. Choose a writable folder on a local disk."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = False
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(descriptor)
+                if waiting is None:
+                    raise BusyError(f"{holder} is at work here") from None
+                if not told:
+                    waiting(holder)
+                    told = True
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_in_place(descriptor, path):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its holder removed it while this process waited
+
+
+def _is_in_place(descriptor: int, path: Path) -> bool:
+    try:
+        here, there = os.fstat(descriptor), path.stat()
+    except FileNotFoundError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _holder(descriptor: int) -> str:
+    number = os.pread(descriptor, 20, 0).decode("ascii", "replace")
+    return f"process {number}" if number.isdigit() else "another process"

@@ -1,0 +1,72 @@
+"""The lock file of a run: what it resolved, written beside its report, and compared when it is run as a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgecompress import __version__
+from edgecompress.artifact import StageResult
+from edgecompress.errors import DataError
+from edgecompress.machine import cores, cpu_name
+from edgecompress.plan import Plan
+from edgecompress.recipe import Recipe
+
+HEADER = """\
+# What a run resolved. `edgecompress run` takes this file as a recipe and repeats the run with these widths, to the same
+# bytes where versions, machine and data are the same; `edgecompress verify` reads it too.
+"""
+
+
+def lock_file(recipe: Recipe, plan: Plan, results: dict[str, StageResult], model_sha256: str) -> str:
+    """Returns the YAML of all that a run resolved: recipe with defaults, widths, versions, data hash, fingerprints."""
+    document = {
+        "edgecompress": __version__,
+        "recipe": recipe.model_dump(mode="json"),
+        "base_dir": str(Path(recipe.base_dir).absolute()),
+        "widths": results["prune"].metrics.get("step_widths") if "prune" in results else None,
+        "libraries": _libraries(plan),
+        "machine": _machine(),
+        "data_sha256": plan.data_sha256,
+        "steps": {step.stage: step.fingerprint for step in plan.steps},
+        "model_sha256": model_sha256,
+    }
+    return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+
+def differences(locked: dict[str, Any], plan: Plan) -> list[str]:
+    """Returns what is not as it was when a lock file was written, one phrase each; the bytes may differ with it.
+
+    Args:
+        locked: What the file says beside its recipe.
+        plan: Of the run that is to repeat it.
+
+    Raises:
+        DataError: The data is another, so that nothing can be repeated.
+    """
+    data = locked.get("data_sha256")
+    if data is not None and data != plan.data_sha256:
+        raise DataError(
+            f"the data is not that of the lock file (SHA-256 {plan.data_sha256[:12]} here, {data[:12]} there), so its "
+            "run cannot be repeated. Run the recipe itself; to keep the widths, copy `widths` into its `prune` block."
+        )
+    pairs: list[tuple[str, Any, Any]] = [("edgecompress", __version__, locked.get("edgecompress"))]
+    theirs = locked.get("libraries") or {}
+    # An older lock file, or one that stopped earlier, need not name them all.
+    pairs += [(name, ours, theirs[name]) for name, ours in _libraries(plan).items() if name in theirs]
+    machine = locked.get("machine") or {}
+    pairs += [(name, ours, machine.get(name, ours)) for name, ours in _machine().items()]
+    return [f"{name} {mine or 'missing'} here, {its or 'missing'} there" for name, mine, its in pairs if mine != its]
+
+
+def _libraries(plan: Plan) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for step in plan.steps:
+        found |= step.parts["libraries"]
+    return dict(sorted(found.items()))
+
+
+def _machine() -> dict[str, Any]:
+    return {"cpu": cpu_name(), "cores": cores()}

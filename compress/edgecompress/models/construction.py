@@ -1,0 +1,146 @@
+"""Building a model from arguments that a user wrote, and checking that it does what a classifier does."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgecompress.data.base import Ends
+from edgecompress.errors import EdgecompressError, ModelError
+
+Shape = tuple[int, ...]
+#: What the sides of a sample are, by the kind of the data.
+AXES = {
+    "pictures": "channels x height x width",
+    "series": "steps x features",
+    "features": "features",
+    "tokens": "tokens",
+}
+#: What can be changed where a network does not take such samples.
+REMEDIES = {
+    "pictures": "Set data.image_size (and data.channels) to what it takes",
+    "series": "Set data.length to what it takes",
+    "features": "Choose data.features as it takes them",
+    "tokens": "Set data.length to what it takes",
+}
+
+
+def accepted_arguments(function: Callable[..., Any], *, hidden: frozenset[str]) -> dict[str, inspect.Parameter]:
+    """Returns the keyword arguments with a default that a function or class takes, `hidden` ones left out."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in hidden and parameter.default is not inspect.Parameter.empty
+    }
+
+
+def describe_arguments(accepted: Mapping[str, inspect.Parameter]) -> str:
+    """Returns arguments with their defaults, those that a recipe cannot write left out, for a message."""
+    plain = (p for p in accepted.values() if isinstance(p.default, bool | int | float | str | tuple | list | None))
+    return ", ".join(f"{p.name}={p.default!r}" for p in plain) or "none"
+
+
+def unknown_argument(model: str, name: str, accepted: Mapping[str, inspect.Parameter]) -> ModelError:
+    """Returns the error for an argument that a model does not take."""
+    near = difflib.get_close_matches(name, accepted, n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else "."
+    return ModelError(f"model {model} takes no argument `{name}`{hint} Its arguments: {describe_arguments(accepted)}")
+
+
+@contextlib.contextmanager
+def explaining(
+    model: str, args: Mapping[str, Any], input_shape: Shape, num_classes: int, accepted: Callable[[], str]
+) -> Iterator[None]:
+    """Turns whatever a constructor raises into an error that says what was asked for and what the model takes."""
+    try:
+        yield
+    except (MemoryError, EdgecompressError):
+        raise
+    except Exception as error:  # constructors raise whatever their layers raise
+        given = ", ".join(f"{name}={value!r}" for name, value in args.items())
+        raise ModelError(
+            f"model {model} cannot be built for inputs of {_shown(input_shape)} and {num_classes} classes"
+            f"{f' with {given}' if given else ''}: {type(error).__name__}: {_first_line(error)}. "
+            f"Its arguments: {accepted()}"
+        ) from error
+
+
+def check_output(name: str, model: nn.Module, ends: Ends) -> None:
+    """Runs a model once, in evaluation mode on zeros; its mode is restored.
+
+    Raises:
+        ModelError: It fails on such an input, or does not answer as the task needs.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    shown = f"{_shown(ends.input_shape)} ({AXES[ends.kind]})"
+    expected = (1, *ends.outputs)
+    try:
+        with torch.no_grad():
+            output = model(ends.example())
+    except (MemoryError, EdgecompressError):
+        raise
+    except Exception as error:  # a forward pass raises whatever its layers raise
+        raise ModelError(
+            f"model {name} cannot work on inputs of {shown}: {type(error).__name__}: {_first_line(error)}. "
+            f"{REMEDIES[ends.kind]}, or choose another model."
+        ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not isinstance(output, torch.Tensor):
+        raise ModelError(
+            f"model {name} answers with a {type(output).__name__}; expected one tensor, {expected} for one sample"
+        )
+    if tuple(output.shape) != expected:
+        meaning = f", one score for each of the {ends.outputs[0]} classes" if len(ends.outputs) == 1 else ""
+        raise ModelError(
+            f"model {name} answers with a tensor of {tuple(output.shape)} for one sample of "
+            f"{_shown(ends.input_shape)}; expected {expected}{meaning}"
+        )
+
+
+def find_head(model: nn.Module, num_classes: int) -> str | None:
+    """Returns the path of the layer that gives the class scores, None where there is none.
+
+    It is the last linear layer or 1x1 convolution with as many outputs as there are classes.
+    """
+    head = None
+    for name, module in model.named_modules():
+        linear = isinstance(module, nn.Linear) and module.out_features == num_classes
+        pointwise = isinstance(module, nn.Conv2d) and module.out_channels == num_classes
+        if linear or (pointwise and module.kernel_size == (1, 1)):
+            head = name
+    return head
+
+
+def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
+    """Returns path and module of the first convolution, None where there is none."""
+    return next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
+
+
+def kernels_for_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """Returns kernels for RGB, (out, 3, h, w), as kernels for another number of channels, (out, channels, h, w).
+
+    For grey pictures the three are summed, which answers to a grey picture as the original does to the same picture
+    in RGB. For other numbers they are repeated in turn and scaled, so that the answers keep their size.
+    """
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    rgb = weight.shape[1]
+    index = torch.arange(channels) % rgb
+    return weight[:, index] * (rgb / channels)
+
+
+def _shown(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0].rstrip(".!")

@@ -1,0 +1,123 @@
+"""Weights to and from files: ours, which fit exactly, and users', which are checked name by name."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from edgecompress.artifact import write_bytes
+from edgecompress.errors import ModelError
+from edgecompress.models.weight_files import State, read_safetensors, read_state, without_prefixes
+from edgecompress.wording import counted
+
+#: How many names a message lists before it only counts.
+SHOWN = 8
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Writes a model's parameters and buffers as safetensors, atomically; tied tensors are written under each name.
+
+    Raises:
+        ModelError: The model keeps a state that is no tensor.
+        ResourceError: The file system refused.
+    """
+    tensors: State = {}
+    written: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ModelError(f"the model's state `{name}` is a {type(tensor).__name__}; only tensors can be saved")
+        values = tensor.detach().cpu().contiguous()
+        memory = values.untyped_storage().data_ptr()
+        # The format has no notion of two tensors in the same memory.
+        tensors[name] = values.clone() if memory in written else values
+        written.add(memory)
+    write_bytes(path, save(tensors, metadata={"format": "pt"}))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Gives a model the weights that `save_weights` wrote; every name and shape must match.
+
+    Raises:
+        ModelError: The file cannot be read, or is of another model.
+    """
+    _fit(model, read_safetensors(path), path)
+
+
+def load_foreign_weights(
+    model: nn.Module,
+    path: Path,
+    *,
+    head: str | None = None,
+    fine_tune: bool = False,
+    adapt: Callable[[State], State] | None = None,
+) -> None:
+    """Gives a model the weights in a user's file, cast to the model's types.
+
+    Args:
+        model: Changed in place.
+        path: A safetensors file or a torch state dict, also one within a checkpoint or of a DataParallel model.
+        head: Path of the layer that gives one number per class.
+        fine_tune: Whether a head for another number of classes is left as it is in the model.
+        adapt: Changes the file's tensors before they are compared with the model's.
+
+    Raises:
+        ModelError: The file cannot be read or does not fit; the message lists what is missing, unexpected or of
+            another shape. The model is then unchanged.
+    """
+    own = model.state_dict()
+    state = without_prefixes(read_state(path), set(own))
+    if adapt is not None:
+        state = adapt(state)
+    skip: set[str] = set()
+    weight = f"{head}.weight"
+    if head is not None and weight in state and state[weight].shape != own[weight].shape:
+        theirs, ours = state[weight], own[weight]
+        if theirs.shape[1:] == ours.shape[1:]:
+            if not fine_tune:
+                raise ModelError(
+                    f"weights {path} are for {counted(theirs.shape[0], 'class', 'classes')}, but the data has "
+                    f"{ours.shape[0]}. Use data with the same classes, or give the model a `train` block: it is then "
+                    "fine-tuned with a new head."
+                )
+            skip = {weight, f"{head}.bias"}
+    _fit(model, state, path, skip)
+
+
+def _fit(model: nn.Module, state: State, path: Path, skip: Iterable[str] = ()) -> None:
+    """Copies a state dict into a model, all but `skip`, or raises ModelError and changes nothing."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in set(skip)}
+    state = {name: tensor for name, tensor in state.items() if name not in set(skip)}
+    # Files older than this counter lack it; it does not take part in inference.
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    odd = [name for name in state if name not in own]
+    misfits = [f"{name} ({reason})" for name in own if name in state and (reason := _misfit(state[name], own[name]))]
+    groups = {"missing": missing, "unexpected": odd, "wrong": misfits}
+    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in groups.items() if names]
+    if problems:
+        raise ModelError(f"weights {path} do not fit the model. {'. '.join(problems)}.")
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"weights {path}: {name} has values that are not finite; the training that made it failed")
+    versioned: OrderedDict[str, torch.Tensor] = OrderedDict(state)
+    # Some modules only load what carries the version of their format.
+    versioned._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]  # noqa: SLF001
+    model.load_state_dict(versioned, strict=False)
+
+
+def _misfit(theirs: torch.Tensor, ours: torch.Tensor) -> str:
+    """Returns why one tensor cannot take another's place, empty where it can."""
+    if theirs.shape != ours.shape:
+        return f"is {tuple(theirs.shape)}, expected {tuple(ours.shape)}"
+    if ours.is_floating_point() and not theirs.is_floating_point():
+        return f"is {theirs.dtype}, expected {ours.dtype}"
+    return ""
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

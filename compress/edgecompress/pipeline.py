@@ -1,0 +1,337 @@
+"""The pipeline: go through the plan, reuse what is finished, make the rest, write the report.
+
+The order of the stages is the literal table STAGES; the loop knows nothing about any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgecompress import __version__
+from edgecompress.artifact import StageResult, Store, is_whole, remove_partial, sha256_file, sha256_json, write_bytes
+from edgecompress.context import Context, Event, Listener
+from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
+from edgecompress.file_lock import BusyError, exclusive
+from edgecompress.lock import differences, lock_file
+from edgecompress.plan import Plan, Step, altered, make_plan
+from edgecompress.recipe import Recipe
+from edgecompress.wording import printable
+
+MODEL = "model.tflite"
+REJECTED = "rejected.tflite"
+#: The model of one step, where `export.streaming` asks for it.
+STEP = "model_step.tflite"
+REPORT = "report.json"
+LOCK = "recipe.lock.yaml"
+#: File in the run's folder -> the stage that made it, and what it is called there: the pruned float model for
+#: `load_pruned`, how text becomes tokens, the model of one step.
+BESIDE = {
+    "model.safetensors": ("prune", "weights.safetensors"),
+    "architecture.json": ("prune", "architecture.json"),
+    "vocabulary.json": ("export", "vocabulary.json"),
+    STEP: ("export", STEP),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        exit_code: 0, 3 (budget missed) or 5 (verification failed).
+        output: The run's folder.
+        report: The report's document, None where the run was stopped early with `until`.
+        plan: The steps, as they were before the run.
+        seconds: How long it took.
+        messages: Why it did not end with 0.
+    """
+
+    exit_code: ExitCode
+    output: Path
+    report: dict[str, Any] | None
+    plan: Plan
+    seconds: float
+    messages: tuple[str, ...] = ()
+
+
+def run_pipeline(
+    recipe: Recipe,
+    *,
+    output: Path,
+    store: Store,
+    trust: bool = False,
+    until: str | None = None,
+    fresh: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> Outcome:
+    """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
+
+    Raises:
+        EdgecompressError: The run could not be finished; the steps done before stay in the store.
+    """
+    started = time.monotonic()
+    plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
+    changed = differences(recipe.locked, plan) if recipe.locked is not None else []
+    _prepare(output)
+    with _alone(output), _recorder(output) as record:
+        ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
+        ctx.emit(
+            "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
+        )
+        for difference in changed:
+            ctx.warn(f"Not as in the lock file, so the bytes may differ: {difference}.")
+        if plan.cached and until is None:
+            report = _finished_report(output, recipe, plan)
+            if report is not None:
+                for step in plan.steps:
+                    ctx.stage = step.stage
+                    ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
+                return _outcome(report, output, plan, started)
+        results = _carry_out(plan, ctx, store)
+        if until is not None and "benchmark" not in results:
+            if "verify" in results and not results["verify"].metrics["passed"]:
+                reasons = tuple(results["verify"].metrics["reasons"])
+                return Outcome(ExitCode.VERIFICATION, output, None, plan, time.monotonic() - started, reasons)
+            return Outcome(ExitCode.DONE, output, None, plan, time.monotonic() - started)
+        report = _write_results(recipe, plan, results, output, ctx)
+        if recipe.locked is not None:
+            _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
+        return _outcome(report, output, plan, started)
+
+
+def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]:
+    results: dict[str, StageResult] = {}
+    bench = None
+    for step in plan.steps:
+        ctx.stage, ctx.warnings = step.stage, []
+        if step.result is not None:
+            results[step.stage] = step.result
+            ctx.emit("stage-cached", seconds=step.result.seconds)
+            continue
+        if bench is None:
+            # Everything heavy is imported here, so that a run with nothing to do answers at once.
+            from edgecompress.stages import Workbench
+            from edgecompress.stages.preflight import preflight
+
+            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
+            bench = Workbench(ctx, store)
+            bench.results = results
+            preflight(bench, {other.stage for other in plan.steps if other.result is None})
+            _require_same_data(plan, ctx)
+        else:
+            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
+        results[step.stage] = _make(step, plan, bench, store)
+        ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
+    ctx.stage = ""
+    return results
+
+
+def _require_same_data(plan: Plan, ctx: Context) -> None:
+    """Makes sure that what was loaded is what the plan is about, or results would be stored under another's name.
+
+    A `python:` source is not asked again: it may take long, and what it gave is what was hashed.
+
+    Raises:
+        DataError: The data was changed or removed meanwhile.
+    """
+    from edgecompress.data import fingerprint
+
+    if ctx.recipe.data.source.startswith("python:"):
+        return
+    if fingerprint(ctx.recipe, trust=ctx.trust) != plan.data_sha256:
+        raise DataError(
+            f"the data ({ctx.recipe.data.source}) changed while it was read. Run again when it stays as it is."
+        )
+
+
+def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
+    """Makes a step, unless another run does so just now: then waits for it."""
+
+    def waiting(holder: str) -> None:
+        bench.ctx.note(f"{holder} is making this stage already: waiting for it")
+
+    with exclusive(store.lock(step.stage, step.fingerprint), waiting):
+        made, _ = store.load(step.stage, step.fingerprint)
+        return made if made is not None and not step.fresh else _make_alone(step, plan, bench, store)
+
+
+def _make_alone(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
+    from edgecompress.stages import STAGES
+
+    started = time.monotonic()
+    checkpoints = store.checkpoints(step.stage, step.fingerprint)
+    if step.fresh:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    bench.ctx.checkpoints = checkpoints
+    with store.workspace(step.stage, step.fingerprint) as work:
+        metrics = STAGES[step.stage](bench, work)
+        # Or it would be kept as the result of what was planned, for every later run.
+        if changed := altered(bench.recipe, plan):
+            raise ModelError(f"while the run was at work, {changed}. Run again when it stays as it is.")
+        seconds, warnings = time.monotonic() - started, tuple(bench.ctx.warnings)
+        result = store.finish(work, step.stage, step.fingerprint, metrics, seconds, warnings, step.parts)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return result
+
+
+def _brief(result: StageResult) -> dict[str, Any]:
+    """Returns the plain numbers of a stage, for the log."""
+    return {name: value for name, value in result.metrics.items() if isinstance(value, int | float | str | bool)}
+
+
+def _write_results(
+    recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context
+) -> dict[str, Any]:
+    """Writes flatbuffer, lock file and report; a flatbuffer that failed its verification gets another name."""
+    from edgecompress.report import build_report, write_report
+    from edgecompress.report_inputs import report_inputs
+
+    passed = bool(results["verify"].metrics["passed"])
+    exported = results["export"].artifacts[MODEL]
+    kept, dropped = (MODEL, REJECTED) if passed else (REJECTED, MODEL)
+    with contextlib.suppress(FileNotFoundError):
+        (output / dropped).unlink()
+    if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
+        write_bytes(output / kept, exported.path.read_bytes())
+    files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
+    lock = lock_file(recipe, plan, results, exported.sha256).encode()
+    write_bytes(output / LOCK, lock)
+    created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
+    pages = {LOCK: hashlib.sha256(lock).hexdigest()}
+    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan), "pages": pages}
+    report = write_report(output, report)
+    ctx.note(f"report written to {output}")
+    return report
+
+
+def _write_beside(results: dict[str, StageResult], output: Path, *, passed: bool) -> dict[str, str]:
+    """Writes what lies beside the flatbuffer, and returns file -> SHA-256; what an earlier run left goes."""
+    former = _former_files(output)
+    files: dict[str, str] = {}
+    for name, (stage, source) in BESIDE.items():
+        artifact = results[stage].artifacts.get(source) if stage in results else None
+        if artifact is not None and (passed or name != STEP):
+            write_bytes(output / name, artifact.path.read_bytes())
+            files[name] = artifact.sha256
+        elif name in former:
+            (output / name).unlink(missing_ok=True)
+    return files
+
+
+def _former_files(output: Path) -> set[str]:
+    """Returns the files that the report in a folder lists, none where there is no report."""
+    try:
+        return set(json.loads((output / REPORT).read_bytes())["files"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _compare(locked: dict[str, Any], model_sha256: str, ctx: Context) -> None:
+    """Tells whether a run from a lock file came to the same flatbuffer."""
+    theirs = locked.get("model_sha256")
+    if theirs == model_sha256:
+        ctx.note("the flatbuffer is that of the lock file, byte for byte")
+    elif theirs is not None:
+        ctx.warn(f"The flatbuffer is not that of the lock file: SHA-256 {model_sha256[:12]} here, {theirs[:12]} there.")
+
+
+def _run_key(recipe: Recipe, plan: Plan) -> str:
+    """Returns what the report depends on: the steps, and what only names or judges."""
+    return sha256_json(
+        {
+            "steps": [step.fingerprint for step in plan.steps],
+            "name": recipe.name,
+            "budget": recipe.budget.model_dump(mode="json"),
+            "version": __version__,
+        }
+    )
+
+
+def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
+    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
+    try:
+        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
+        if report["run_key"] != _run_key(recipe, plan) or not is_whole(report):
+            return None
+        hashes = {**report["files"], **report["pages"]}
+        return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float) -> Outcome:
+    seconds = time.monotonic() - started
+    verification = report.get("verification") or {}
+    if not verification.get("passed", True):
+        return Outcome(ExitCode.VERIFICATION, output, report, plan, seconds, tuple(verification.get("reasons", ())))
+    budget = report.get("budget") or {}
+    if not budget.get("passed", True):
+        missed = tuple(line["text"] for line in budget["lines"] if not line["passed"])
+        return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed)
+    return Outcome(ExitCode.DONE, output, report, plan, seconds)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Holds the run's folder.
+
+    Raises:
+        ResourceError: Another run is at work in it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(output / ".lock"))
+        except BusyError as error:
+            raise ResourceError(
+                f"{output} is in use: {error}. Wait until that run ends, or choose another folder with --output."
+            ) from error
+        remove_partial(output)
+        yield
+
+
+def _prepare(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot create the output folder {output}: {error.strerror or error}. Choose another with --output."
+        ) from error
+
+
+@contextlib.contextmanager
+def _recorder(output: Path) -> Iterator[Listener]:
+    """Gives a listener that writes events.jsonl (all events) and run.log (all but progress)."""
+    began = time.monotonic()
+    refused = f"cannot write in {output}: {{}}. Free space, or choose another folder with --output."
+    try:
+        # Without a buffer: what could not be written must not come up again when the file is closed.
+        events = (output / "events.jsonl").open("wb", buffering=0)
+        log = (output / "run.log").open("ab", buffering=0)
+    except OSError as error:
+        raise ResourceError(refused.format(error.strerror or error)) from error
+    with events, log:
+
+        def record(event: Event) -> None:
+            at = round(time.monotonic() - began, 3)
+            line = json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str)
+            try:
+                events.write(f"{line}\n".encode())
+                if event.kind != "progress":
+                    text = " ".join(f"{key}={value}" for key, value in event.data.items())
+                    moment = datetime.now(UTC).isoformat(timespec="seconds")
+                    line = f"{moment} {event.stage or 'run'} {event.kind} {printable(text)}\n"
+                    log.write(line.encode("utf-8", "backslashreplace"))
+            except OSError as error:
+                raise ResourceError(refused.format(error.strerror or error)) from error
+
+        yield record

@@ -1,0 +1,306 @@
+"""The plan: which steps a recipe takes, the fingerprint of each, and what is finished already.
+
+A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content and
+the versions of the code; so the same fingerprint means the same result. No torch is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecompress import __version__
+from edgecompress.artifact import MISSING, StageResult, Store, sha256_file, sha256_json
+from edgecompress.changes import changed
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.machine import cores, cpu_name
+from edgecompress.recipe import DistillSpec, ModelSpec, Recipe
+
+STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
+_TRAINING = ("torch", "numpy")
+_CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
+#: Keys of the `data` block that say where data are: what counts is their content.
+PLACES = {"path", "test_path", "download"}
+FRESH = "asked to be made again (--fresh)"
+#: Libraries whose version can change a stage's result.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "teacher": _TRAINING,
+    "distill": _TRAINING,
+    "prune": (*_TRAINING, "torch-pruning"),
+    "quantize": (*_TRAINING, *_CONVERSION),
+    "export": (*_CONVERSION, "zstandard"),
+    "verify": ("ai-edge-litert",),
+    "benchmark": ("ai-edge-litert", "tensorflow-cpu", "tensorflow"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one run.
+
+    Attributes:
+        stage: Its name.
+        fingerprint: Names its result in the store.
+        parts: What the fingerprint is made of, for the lock file and for telling what changed.
+        result: The finished result, None where it has to be made.
+        reason: Why it is cached or has to be made, in words.
+    """
+
+    stage: str
+    fingerprint: str
+    parts: dict[str, Any]
+    result: StageResult | None
+    reason: str
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is made again because that was asked for, checkpoints and all."""
+        return self.reason == FRESH
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a run in order.
+
+    Attributes:
+        steps: What is done.
+        data_sha256: Hash of the data's content.
+    """
+
+    steps: tuple[Step, ...]
+    data_sha256: str
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing has to be made."""
+        return all(step.result is not None for step in self.steps)
+
+
+def make_plan(
+    recipe: Recipe, store: Store, *, trust: bool = False, until: str | None = None, fresh: bool = False
+) -> Plan:
+    """Returns the plan of a recipe.
+
+    Args:
+        recipe: What is asked for.
+        store: Where finished steps lie.
+        trust: Whether `python:` sources may be used; a data source's function is called, to hash what it gives.
+        until: The last stage to do, all by default.
+        fresh: Make every step again.
+
+    Raises:
+        ResourceError: Data or weights cannot be found.
+        UsageError: `until` is no stage of this recipe.
+    """
+    from edgecompress.data import fingerprint as data_fingerprint
+    from edgecompress.errors import UsageError
+
+    stages = [stage for stage in STAGE_ORDER if _wanted(recipe, stage)]
+    if until is not None:
+        if until not in stages:
+            raise UsageError(f"--until {until}: this recipe has the stages {', '.join(stages)}")
+        stages = stages[: stages.index(until) + 1]
+    data = data_fingerprint(recipe, trust=trust)
+    prints: dict[str, str] = {}
+    steps: list[Step] = []
+    made_before: str | None = None
+    for stage in stages:
+        parts = _parts(recipe, stage, prints, data)
+        fingerprint = sha256_json(parts)
+        prints[stage] = fingerprint
+        result, reason = store.load(stage, fingerprint)
+        if fresh:
+            result, reason = None, FRESH
+        elif result is None and reason == MISSING:
+            own = changed(parts, store.finished(stage))
+            follows = f"follows {made_before}" if made_before is not None else ""
+            reason = (own if own != MISSING else "") or follows or MISSING
+        if result is None:
+            made_before = made_before or stage
+        steps.append(Step(stage, fingerprint, parts, result, reason))
+    return Plan(tuple(steps), data)
+
+
+def altered(recipe: Recipe, plan: Plan) -> str:
+    """Returns what of that which the plan's results depend on is not as it was planned any more; "" where all is.
+
+    Data are not read again. A file that is gone does not count: it was there when it was read.
+    """
+    prints = {step.stage: step.fingerprint for step in plan.steps}
+    for step in plan.steps:
+        try:
+            parts = _parts(recipe, step.stage, prints, plan.data_sha256)
+        except ResourceError:
+            continue
+        if sha256_json(parts) != step.fingerprint:
+            return changed(parts, [step.parts])
+    return ""
+
+
+def _wanted(recipe: Recipe, stage: str) -> bool:
+    match stage:
+        case "teacher":
+            return recipe.teacher is not None
+        case "distill":
+            return recipe.student is not None
+        case "prune":
+            return recipe.prune is not None
+        case "quantize":
+            return recipe.quantize is not None
+        case _:
+            return True
+
+
+def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dict[str, Any]:
+    """Returns everything a stage's result depends on."""
+    parts: dict[str, Any] = {
+        "stage": stage,
+        "edgecompress": __version__,
+        "libraries": {name: _version(name) for name in LIBRARIES[stage]},
+        "inputs": _inputs(recipe, stage, prints),
+    }
+    if stage in ("teacher", "distill", "prune", "quantize"):
+        parts |= {
+            "data": data,
+            "task": recipe.task,
+            "seed": recipe.seed,
+            "device": recipe.device,
+            "threads": recipe.threads,
+        }
+        parts["split"] = recipe.data.model_dump(mode="json", exclude=PLACES)
+        published = _published(recipe)
+        if published is not None:
+            parts["normalization"] = published
+    match stage:
+        case "teacher":
+            parts["teacher"] = _model_parts(recipe, recipe.teacher)
+        case "distill":
+            parts["student"] = _model_parts(recipe, recipe.student)
+            parts["distill"] = _dump(recipe.distill)
+        case "prune":
+            parts |= _prune_parts(recipe)
+        case "quantize":
+            parts |= _quantize_parts(recipe)
+        case "export":
+            parts |= {"io": recipe.io, "metadata": recipe.export.metadata, "sparse": recipe.may_be_sparse}
+            parts |= {"streaming": True} if recipe.export.streaming else {}
+        case "verify":
+            parts |= {
+                "data": data,
+                "split": recipe.data.model_dump(mode="json", exclude=PLACES),
+                "seed": recipe.seed,
+            }
+        case "benchmark":
+            parts["benchmark"] = _dump(recipe.benchmark)
+            parts["machine"] = [cpu_name(), cores()]
+    return parts
+
+
+def _prune_parts(recipe: Recipe) -> dict[str, Any]:
+    """Returns what pruning depends on: also what times its models, where a latency decides on the widths."""
+    spec = recipe.prune
+    if spec is None:
+        return {}
+    parts = {"prune": _dump(spec), "soft": _soft_parts(recipe, learn=spec.learn_from_teacher)}
+    if spec.goal[0] == "latency" and spec.widths is None:
+        parts["timed"] = {
+            "runtime": recipe.benchmark.runtimes[0],
+            "threads": recipe.benchmark.threads,
+            "cpu": cpu_name(),
+        }
+    return parts
+
+
+def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
+    """Returns what quantization depends on: of the block, what its mode uses."""
+    spec = recipe.quantize
+    if spec is None:
+        return {}
+    trains = "qat" in (spec.mode, spec.escalate)
+    unused = {"cells", "norms", "softmax"} | ({"train", "learn_from_teacher", "ranges"} if not trains else set())
+    unused |= {key for key in ("max_drop_points", "escalate", "clusters") if getattr(spec, key) is None}
+    unused |= set() if spec.portable else {"portable"}
+    parts: dict[str, Any] = {"quantize": spec.model_dump(mode="json", exclude=unused)}
+    parts["quantize"] |= dict.fromkeys(recipe.float_parts, "float32")
+    if recipe.float_parts or (spec.allow and spec.max_drop_points is not None):
+        parts["wide_output"] = recipe.io == "float32"  # the last layer may be among those that repairs keep wider
+    if trains:
+        parts["soft"] = _soft_parts(recipe, learn=spec.learn_from_teacher)
+    return parts
+
+
+def _published(recipe: Recipe) -> str | None:
+    """Returns the model whose published normalisation all models of the run share, None where the data has its own."""
+    for spec in (recipe.student, recipe.teacher):
+        if spec is not None and spec.weights is not None and spec.model.startswith(("torchvision/", "timm/")):
+            return spec.model
+    return None
+
+
+def _inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str, str]:
+    """Returns the fingerprints of the steps that a stage reads."""
+    match stage:
+        case "teacher":
+            wanted: tuple[str, ...] = ()
+        case "distill":
+            wanted = ("teacher",) if recipe.distill is not None else ()
+        case "verify" | "benchmark":
+            wanted = ("export",)
+        case _:
+            wanted = ("teacher", "distill", "prune", "quantize")
+    return {name: prints[name] for name in wanted if name in prints}
+
+
+def _soft_parts(recipe: Recipe, *, learn: bool) -> dict[str, Any] | None:
+    if not learn or recipe.teacher is None:
+        return None
+    spec = recipe.distill or DistillSpec()
+    return {"temperature": spec.temperature, "alpha": spec.alpha, "views": spec.views}
+
+
+def _dump(block: Any) -> dict[str, Any] | None:
+    return None if block is None else block.model_dump(mode="json")
+
+
+def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    parts = spec.model_dump(mode="json")
+    if recipe.distill is not None and spec is recipe.student:
+        parts.pop("train")  # distill.train counts
+    if spec.weights is not None:
+        path = Path(recipe.base_dir, Path(spec.weights).expanduser())
+        try:
+            parts["weights"] = sha256_file(path)
+        except OSError as error:
+            raise ModelError(
+                f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file."
+            ) from error
+    if spec.model.startswith("python:"):
+        from edgecompress.python_imports import sources_sha256
+        from edgecompress.python_source import python_source_file
+
+        folder = Path(recipe.base_dir)
+        parts["source"] = sources_sha256(python_source_file(spec.model, folder), folder)
+    if spec.model.startswith("keras/"):
+        from edgecompress.keras_source import keras_source
+
+        parts["source"] = keras_source(spec.model, Path(recipe.base_dir)).sha256
+        parts["library"] = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
+    if spec.model.startswith("hf/"):
+        from edgecompress.hf_source import hf_sha256
+
+        parts["source"] = hf_sha256(spec.model, Path(recipe.base_dir))
+        parts["library"] = {name: _version(name) for name in ("transformers", "tokenizers")}
+    if spec.model.startswith(("torchvision/", "timm/")):
+        parts["library"] = _version(spec.model.split("/")[0])
+    return parts
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,96 @@
+"""What attention computes between its two products: which operators of a flatbuffer that is.
+
+XNNPACK has no softmax for INT8: it is left to TFLite's own kernel, which takes seven times as long as a float32 one.
+From scores to probabilities no weights are multiplied, so all of that is float32 where activations are INT8 (behind
+large masks the softmax alone, see MOST_VALUES); what the products read and make stays INT8. Scores then keep what masks
+and shifts would round away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgecompress.quantization.graph import Graph, Node
+from edgecompress.quantization.scheme import FloatPart
+from edgecompress.tflite.views import CONVERSIONS
+
+#: What hands on values as they are.
+_MOVING = frozenset({"EXPAND_DIMS", "RESHAPE", "SLICE", "SQUEEZE", "TRANSPOSE", *CONVERSIONS})
+#: What scores may go through on their way to the softmax: scaling, shifts, masks, cuts.
+_OF_SCORES = frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RESHAPE", "SUB", "TRANSPOSE"})
+#: Constants of more values, masks of all steps against all, would make the file larger by four times what they take
+#: in INT8: what adds them stays INT8, and so does what lies in front.
+MOST_VALUES = 256
+#: The converter writes a mask's minus infinity as the least float32 there is, whose scores no range holds: LiteRT ends
+#: the process at such a file.
+BEYOND = 1e30
+#: Products of activations; the converter writes those of one head as a linear layer.
+_PRODUCTS = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED"})
+
+
+def find_softmax(graph: Graph) -> FloatPart:
+    """Returns the softmax of each attention, with what its scores go through behind their product, by its module.
+
+    Attention is a softmax whose outputs a product of activations reads; one that is the model's answer is none.
+
+    Args:
+        graph: Of a float32 flatbuffer, or of a quantized one with or without these in float32.
+    """
+    search = _Search(graph)
+    found: dict[int, str] = {}
+    for node in graph.nodes:
+        if node.op == "SOFTMAX" and search.is_multiplied(node.outputs[0]):
+            path = node.label.rpartition(".")[0] or node.label
+            found |= dict.fromkeys({node.index, *search.scores(node.inputs[0])}, path)
+    order = sorted(found)
+    names = tuple(graph.tensors[graph.nodes[k].outputs[0]].name for k in order)
+    return FloatPart(frozenset(found), names, tuple(dict.fromkeys(found[k] for k in order)))
+
+
+class _Search:
+    """A graph with what makes each of its activations, and which of them are scores: made of a product."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Takes the graph."""
+        self.graph = graph
+        self.maker = {n: node for node in graph.nodes for n in node.outputs}
+        self._made: set[int] = set()
+        for node in graph.nodes:  # in the order of execution
+            passes = node.op in _OF_SCORES or node.op in CONVERSIONS
+            if node.op in _PRODUCTS or (passes and not self._made.isdisjoint(node.inputs)):
+                self._made.update(node.outputs)
+
+    def is_multiplied(self, n: int) -> bool:
+        """Returns whether a product reads an activation, also in another shape or type."""
+        for node in self.graph.nodes:
+            if n not in node.inputs:
+                continue
+            if node.op in _PRODUCTS and all(self.graph.tensors[m].constant is None for m in node.inputs[:2]):
+                return True
+            if node.op in _MOVING and self.is_multiplied(node.outputs[0]):
+                return True
+        return False
+
+    def scores(self, n: int) -> set[int]:
+        """Returns the operators between a product and an activation made of it; none where it is made of none.
+
+        Those in front of a large constant, and what adds it, are not among them.
+        """
+        found: set[int] = set()
+        seen: set[int] = set()
+        left = [n]
+        while left:
+            n = left.pop()
+            node = self.maker.get(n)
+            if node is None or n in seen or n not in self._made or node.op in _PRODUCTS or self._reads_much(node):
+                continue
+            seen.add(n)
+            left += node.inputs
+            if node.op not in CONVERSIONS:
+                found.add(node.index)
+        return found
+
+    def _reads_much(self, node: Node) -> bool:
+        """Returns whether a constant would make the file larger in float32; beyond BEYOND it has no INT8 form."""
+        constants = (self.graph.tensors[n].constant for n in node.inputs if n >= 0)
+        return any(one is not None and one.size > MOST_VALUES and np.abs(one).max() < BEYOND for one in constants)

@@ -1,0 +1,98 @@
+"""The INT8 graph of a float flatbuffer: which operators quantize, where requantization is needed."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgecompress.errors import ModelError
+from edgecompress.quantization.exchange import set_quantization
+from edgecompress.quantization.graph import DTYPES, read_graph
+from edgecompress.quantization.islands import remove_islands
+from edgecompress.quantization.ranges import find_groups
+from edgecompress.quantization.readers import mark_readers
+from edgecompress.quantization.scheme import INT8, Scheme
+from edgecompress.tflite.flatbuffer import read_model, write_model
+from edgecompress.tflite.quiet import quiet
+from edgecompress.tflite.views import op_name
+
+
+def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
+    """Returns the quantized flatbuffer of a float32 one, with placeholder activation ranges.
+
+    ai-edge-quantizer decides the structure (per-channel symmetric weights, asymmetric INT8 activations, equal scales
+    where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
+
+    Args:
+        float_model: The float32 flatbuffer.
+        scheme: Which integers it is stored and computed in.
+
+    Raises:
+        ModelError: The quantizer cannot handle the model.
+    """
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the calibration interpreter warns of the memory that keeping tensors costs
+        from ai_edge_quantizer import quantizer
+
+        try:
+            q = quantizer.Quantizer(float_model, scheme.instructions())
+            result = q.quantize(q.calibrate(_one_sample(float_model)) if scheme.static else None)
+        except (RuntimeError, ValueError, KeyError, NotImplementedError, TypeError) as error:
+            raise ModelError(f"the INT8 graph could not be built: {type(error).__name__}: {error}") from error
+    if result.quantized_model is None:
+        raise ModelError("the INT8 graph could not be built: the quantizer returned nothing")
+    model = read_model(bytes(result.quantized_model))
+    if scheme.static:
+        changed = remove_islands(model, kept=frozenset(name for name, wide in scheme.wide.items() if wide == "float32"))
+        changed += _center_second_factors(model)
+    else:
+        changed = _quantize_inputs_asymmetrically(model)
+    return write_model(model) if changed else bytes(result.quantized_model)
+
+
+def _quantize_inputs_asymmetrically(model: schema.ModelT) -> int:
+    """Lets linear layers quantize float inputs with a zero point, as XNNPACK does; returns how many were changed."""
+    changed = 0
+    for operator in model.subgraphs[0].operators:
+        if operator.builtinOptionsType == schema.BuiltinOptions.FullyConnectedOptions:
+            operator.builtinOptions.asymmetricQuantizeInputs = True
+            changed += 1
+    return changed
+
+
+def _center_second_factors(model: schema.ModelT) -> int:
+    """Gives products of two activations grids as calibration will, by which their speed is told; returns how many."""
+    main = model.subgraphs[0]
+    if not any(op_name(model, operator) == "BATCH_MATMUL" for operator in main.operators) or len(main.inputs) != 1:
+        return 0
+    labels = [str(k) for k in range(len(main.operators))]
+    graph = read_graph(model, labels)
+    groups = find_groups(graph)
+    mark_readers(graph, groups)
+    chosen = [group for group in groups if group.symmetric and group.zero_point]
+    for group in chosen:
+        largest = max(-group.low, group.high)
+        group.set_range(-largest, largest)
+        for n in group.tensors:
+            set_quantization(
+                main.tensors[n],
+                np.array([group.scale], np.float32),
+                np.array([group.zero_point], np.int64),
+            )
+    return len(chosen)
+
+
+def _one_sample(float_model: bytes) -> dict[str, list[dict[str, np.ndarray]]]:
+    model = schema.ModelT.InitFromPackedBuf(float_model, 0)
+    signature = model.signatureDefs[0]
+    generator = np.random.default_rng(0)
+    sample = {}
+    for entry in signature.inputs:
+        shape = [int(side) for side in model.subgraphs[0].tensors[entry.tensorIndex].shape]
+        dtype = DTYPES[model.subgraphs[0].tensors[entry.tensorIndex].type]
+        # Zero is a number that every table has a row for.
+        values = generator.standard_normal(shape) if dtype is np.float32 else np.zeros(shape)
+        sample[entry.name.decode()] = values.astype(dtype)
+    return {signature.signatureKey.decode(): [sample]}

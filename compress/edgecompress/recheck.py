@@ -1,0 +1,197 @@
+"""A finished run, checked again: every hash, the flatbuffer's score on the test split, its agreement with the twin."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecompress.artifact import Store, is_whole, sha256_file
+from edgecompress.context import Context, Listener
+from edgecompress.errors import ModelError, RecipeError, ResourceError
+from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
+from edgecompress.pipeline import LOCK, MODEL, REJECTED, REPORT
+from edgecompress.plan import Plan, make_plan
+from edgecompress.recipe import Recipe
+from edgecompress.recipe_source import parse
+from edgecompress.wording import counted
+
+#: Accuracy is counted in samples; anything beyond float noise is another result.
+SAME_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        name: What was checked.
+        passed: Whether it held; None where it could not be checked here, which fails nothing.
+        detail: What was found.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple[Listener, ...] = ()) -> dict[str, Any]:
+    """Returns the verdict on a run's folder: {passed, accuracy, metrics, checks}.
+
+    `accuracy` is that of a classifier, None of other tasks; `metrics` are all figures on the test split.
+
+    Raises:
+        ResourceError: The folder holds no finished run, or its data cannot be read.
+    """
+    report, lock = read_run(folder)
+    recipe = recipe_of(folder, lock)
+    checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
+    checks += [_hash_check(folder, LOCK, digest) for name, digest in report.get("pages", {}).items() if name == LOCK]
+    if not is_whole(report):
+        checks.append(Check(REPORT, False, "its content is not what the run wrote"))
+    model = folder / MODEL
+    if not model.is_file():
+        detail = (
+            "the run's flatbuffer had failed its verification" if (folder / REJECTED).is_file() else "it is missing"
+        )
+        checks.append(Check(MODEL, False, detail))
+        return _verdict(checks, None)
+    if sha256_file(model) != lock["model_sha256"] and all(check.passed for check in checks):
+        checks.append(Check(f"{MODEL} against {LOCK}", False, "the lock file names another flatbuffer"))
+    if not all(check.passed for check in checks):
+        return _verdict(checks, None)  # a file that is not the run's must not be opened as if it were
+    plan = make_plan(recipe, store, trust=trust)
+    checks.append(_data_check(plan, lock))
+    checks += [_stage_check(step.stage, step.result is not None, step.reason) for step in plan.steps]
+    metrics = _score(folder, recipe, plan, store, report, trust, listeners, checks)
+    return _verdict(checks, metrics)
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns report and lock file of a finished run.
+
+    Raises:
+        ResourceError: The folder holds none, or they are damaged.
+    """
+    try:
+        report = json.loads((folder / REPORT).read_bytes())
+        lock = parse((folder / LOCK).read_text(encoding="utf-8"), LOCK).data
+    except FileNotFoundError as error:
+        raise ResourceError(
+            f"{folder} holds no finished run: {Path(str(error.filename)).name} is missing. "
+            "Give the folder of `edgecompress run`."
+        ) from error
+    except (OSError, ValueError, RecursionError, RecipeError) as error:
+        raise ResourceError(
+            f"{folder}: report.json or {LOCK} cannot be read ({str(error).splitlines()[0]}). Run the recipe again."
+        ) from error
+    if not _is_report(report) or not isinstance(lock, dict) or not {"model_sha256", "data_sha256"} <= lock.keys():
+        raise ResourceError(f"{folder}: report.json or {LOCK} is not what a run writes. Run the recipe again.")
+    return report, lock
+
+
+def _is_report(report: Any) -> bool:
+    """Returns whether a document has of a report what is read here."""
+    try:
+        files, task = report["files"], report["task"]
+        value = main_value(report["models"][-1], main_figure(task))
+    except (KeyError, TypeError, IndexError, AttributeError):
+        return False
+    named = all(
+        isinstance(names, dict) and all(isinstance(digest, str) for digest in names.values())
+        for names in (files, report.get("pages", {}))
+    )
+    return named and isinstance(value, int | float)
+
+
+def recipe_of(folder: Path, lock: dict[str, Any]) -> Recipe:
+    """Returns the recipe in a run's lock file.
+
+    Raises:
+        ResourceError: This version knows no such recipe.
+    """
+    try:
+        return Recipe.model_validate({**lock["recipe"]}).model_copy(update={"base_dir": str(lock["base_dir"])})
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's errors are ValueErrors
+        raise ResourceError(
+            f"{folder}: {LOCK} holds no recipe that this version knows. Run the recipe again."
+        ) from error
+
+
+def _hash_check(folder: Path, name: str, digest: str) -> Check:
+    path = folder / name
+    if not path.is_file():
+        return Check(name, False, "it is missing")
+    same = sha256_file(path) == digest
+    return Check(name, same, "unchanged since the run" if same else "its SHA-256 is not the one in report.json")
+
+
+def _data_check(plan: Plan, lock: dict[str, Any]) -> Check:
+    same = plan.data_sha256 == lock["data_sha256"]
+    return Check("data", same, "the same as in the run" if same else "its content has changed since the run")
+
+
+def _stage_check(stage: str, there: bool, reason: str) -> Check:
+    if there:
+        return Check(f"stage {stage}", True, "its files match their hashes")
+    damaged = "damaged" in reason or "missing" in reason or "cannot be read" in reason
+    return Check(f"stage {stage}", False if damaged else None, reason if damaged else "not in the store any more")
+
+
+def _score(
+    folder: Path,
+    recipe: Recipe,
+    plan: Plan,
+    store: Store,
+    report: dict[str, Any],
+    trust: bool,
+    listeners: tuple[Listener, ...],
+    checks: list[Check],
+) -> dict[str, float] | None:
+    from edgecompress.stages.base import Workbench, final_stage
+    from edgecompress.stages.gate import check_twin, score
+    from edgecompress.stages.twins import load_twin
+    from edgecompress.tflite.child import call
+    from edgecompress.tflite.inspection import RUN_TIMEOUT_S
+
+    try:  # native code, and a file whose hashes may be forged: first in a process of its own
+        call("invoke", {"path": str((folder / MODEL).absolute()), "runtime": "litert"}, timeout_s=RUN_TIMEOUT_S)
+    except ModelError as error:
+        checks.append(Check(f"{MODEL} in LiteRT", False, str(error)))
+        return None
+    ctx = Context(recipe, trust=trust, listeners=list(listeners), stage="verify")
+    bench = Workbench(ctx, store, {step.stage: step.result for step in plan.steps if step.result is not None})
+    outputs = score(bench, folder / MODEL)
+    metrics, figure = bench.task.metrics(outputs, bench.dataset.test), bench.task.figure
+    value, expected = metrics[figure.key], main_value(report["models"][-1], figure)
+    same, tested = (
+        abs(value - expected) <= SAME_SHARE * (100 if figure.unit == "%" else abs(expected)),
+        counted(len(outputs), "sample"),
+    )
+    told = f"{figure_text(figure, value)} on {tested}, the report says {figure_text(figure, expected)}"
+    checks.append(Check(f"test {figure.label}", same, told))
+    if recipe.quantize is not None:
+        if "quantize" in bench.results and final_stage(recipe) in bench.results:
+            reasons: list[str] = []
+            twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
+            found = check_twin(bench, twin, folder / MODEL, outputs, reasons)
+            same, samples = found["twin"]["same"], found["twin"]["samples"]
+            detail = (
+                reasons[0]
+                if reasons
+                else f"the same answer on {same:.2f} % of {counted(samples, answer_noun(recipe.task))}"
+            )
+            checks.append(Check("agreement with the twin", not reasons, detail))
+        else:
+            checks.append(Check("agreement with the twin", None, "the twin is not in the store any more"))
+    return metrics
+
+
+def _verdict(checks: list[Check], metrics: dict[str, float] | None) -> dict[str, Any]:
+    return {
+        "passed": all(check.passed is not False for check in checks),
+        "accuracy": (metrics or {}).get(ACCURACY.key),
+        "metrics": metrics,
+        "checks": [asdict(check) for check in checks],
+    }

@@ -1,0 +1,281 @@
+"""What the stages share: the data, the models that earlier stages left, and the teacher to learn from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgecompress.artifact import StageResult, Store, sha256_json, write_json
+from edgecompress.context import Context
+from edgecompress.data import load_dataset
+from edgecompress.data.base import Dataset
+from edgecompress.data.forms import with_tokens_of
+from edgecompress.errors import ModelError
+from edgecompress.keras_source import PREFIX
+from edgecompress.models import build_model, published_normalization
+from edgecompress.models.count import count
+from edgecompress.models.keras_models import KerasTeacher
+from edgecompress.models.weights import load_weights, save_weights
+from edgecompress.pruning.architecture import apply_architecture
+from edgecompress.recipe import DistillSpec, ModelSpec, Recipe, TrainSpec
+from edgecompress.stages.keras import require_known_range
+from edgecompress.tasks import make_task
+from edgecompress.tasks.base import Task
+from edgecompress.tflite.convert import convert
+from edgecompress.training.evaluate import outputs_of
+from edgecompress.training.fit import fit
+from edgecompress.training.loss import Lesson
+from edgecompress.training.precision import pick_device, pick_threads
+from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
+
+#: The flatbuffer to ship; no other file of a run has this name.
+MODEL = "model.tflite"
+WEIGHTS = "weights.safetensors"
+ARCHITECTURE = "architecture.json"
+CURVE = "curve.json"
+#: Of a Keras teacher, in the place of weights: which file it is, and its float32 flatbuffer.
+KERAS = "keras.json"
+FLOAT = "float.tflite"
+#: Soft targets have this many bytes a number, and are computed anew at every step where they would come to more.
+TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
+#: What a conversion depends on beside the model.
+CONVERTERS = ("litert-torch", "torch")
+
+
+def model_stages(recipe: Recipe) -> list[tuple[str, str]]:
+    """Returns the float models of a run in order: (row of the report, stage that made it)."""
+    rows = []
+    if recipe.teacher is not None:
+        rows.append(("teacher", "teacher"))
+    if recipe.student is not None:
+        rows.append(("student", "distill"))
+    if recipe.prune is not None:
+        rows.append(("pruned", "prune"))
+    return rows
+
+
+def final_stage(recipe: Recipe) -> str:
+    """Returns the stage whose float model becomes the flatbuffer."""
+    return model_stages(recipe)[-1][1]
+
+
+@dataclass
+class Workbench:
+    """One run at work: loads what stages ask for, once.
+
+    Attributes:
+        ctx: The run.
+        store: Where finished steps lie.
+        results: What has been finished, by stage.
+    """
+
+    ctx: Context
+    store: Store
+    results: dict[str, StageResult] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe."""
+        return self.ctx.recipe
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where training runs; threads are set on the way."""
+        torch.set_num_threads(pick_threads(self.recipe.threads))
+        return pick_device(self.recipe.device)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data; what it has to say goes into the log."""
+        published = None
+        for spec in (self.recipe.student, self.recipe.teacher):
+            published = published or (published_normalization(spec) if spec is not None else None)
+        dataset = load_dataset(self.recipe, trust=self.ctx.trust, normalization=published)
+        for note in dataset.notes:
+            self.ctx.note(note)
+        return dataset
+
+    @cached_property
+    def task(self) -> Task:
+        """The task over the data."""
+        return make_task(self.recipe, self.dataset)
+
+    @cached_property
+    def teacher_task(self) -> Task:
+        """The task over the data as the teacher reads them: text in its own tokens, where it brings any."""
+        if self.recipe.teacher is None:
+            return self.task
+        dataset = with_tokens_of(self.recipe, self.recipe.teacher, self.dataset)
+        return self.task if dataset is self.dataset else make_task(self.recipe, dataset)
+
+    def task_of(self, stage: str) -> Task:
+        """The task over the data as the model of a stage reads them."""
+        return self.teacher_task if stage == "teacher" else self.task
+
+    @cached_property
+    def keras_teacher(self) -> KerasTeacher:
+        """The Keras model that the recipe's teacher names, loaded once.
+
+        Raises:
+            ModelError: It cannot be used, or does not fit the data.
+            UsageError: It holds code that is not trusted.
+        """
+        spec, dataset = self.spec_of("teacher"), self.dataset
+        torch.set_num_threads(pick_threads(self.recipe.threads))  # TensorFlow takes as many
+        require_known_range(spec, dataset)
+        model = build_model(
+            spec,
+            dataset.input_shape,
+            dataset.num_classes,
+            trust=self.ctx.trust,
+            base_dir=Path(self.recipe.base_dir),
+            seed=self.recipe.seed,
+            normalization=dataset.normalization,
+        )
+        assert isinstance(model, KerasTeacher)  # noqa: S101 - its name begins with keras/
+        return model
+
+    def build(self, spec: ModelSpec, stage: str | None = None) -> nn.Module:
+        """Returns a model as the recipe describes it, with its weights where it names any.
+
+        Args:
+            spec: The recipe's block.
+            stage: Whose model it is, where the data of a teacher may differ.
+        """
+        data = self.dataset if stage is None else self.task_of(stage).dataset
+        if spec.model.startswith(PREFIX):
+            return self.keras_teacher
+        distilled = self.recipe.distill is not None and spec is self.recipe.student
+        return build_model(
+            spec,
+            data.input_shape,
+            data.num_classes,
+            trust=self.ctx.trust,
+            base_dir=Path(self.recipe.base_dir),
+            seed=self.recipe.seed,
+            fine_tune=distilled or spec.train is not None,
+            ends=data.ends,
+        )
+
+    def spec_of(self, stage: str) -> ModelSpec:
+        """Returns the recipe's block behind a stage's model."""
+        spec = self.recipe.teacher if stage == "teacher" else self.recipe.compressed
+        if spec is None:
+            raise ModelError(f"the recipe has no model for stage {stage}")
+        return spec
+
+    def load(self, stage: str) -> nn.Module:
+        """Returns the model a finished stage left, on the CPU, in evaluation mode."""
+        result = self.results[stage]
+        if KERAS in result.artifacts:
+            if json.loads(result.path(KERAS).read_text())["sha256"] != self.keras_teacher.sha256:
+                raise ModelError(f"model {self.spec_of(stage).model} has changed while it was used. Run again.")
+            return self.keras_teacher
+        model = self.build(self.spec_of(stage).model_copy(update={"weights": None}), stage)
+        if ARCHITECTURE in result.artifacts:
+            apply_architecture(model, json.loads(result.path(ARCHITECTURE).read_text()))
+        load_weights(model, result.path(WEIGHTS))
+        return model.eval()
+
+    def lesson(self, *, learn: bool) -> Lesson:
+        """Returns what a stage learns from: the teacher and the labels, or the labels alone."""
+        if not learn or "teacher" not in self.results:
+            return Lesson()
+        spec = self.recipe.distill or DistillSpec()
+        if spec.alpha == 0:
+            return Lesson()
+        # Without augmentation all views are the same samples.
+        views = spec.views if self.recipe.data.augment else min(spec.views, 1)
+        size = TARGET_BYTES * views * len(self.dataset.train) * math.prod(self.dataset.outputs)
+        # A teacher with tokens of its own cannot read the student's batches.
+        online = (views == 0 or size > MOST_TARGET_BYTES) and self.teacher_task is self.task
+        if online and views:
+            self.ctx.note(f"soft targets of {size >> 20:,} MiB are not stored: the teacher runs at every step")
+        if online:
+            return Lesson(
+                OnlineTeacher(self.load("teacher"), self.device, self.dataset.value_shape), spec.temperature, spec.alpha
+            )
+        teacher = self.results["teacher"]
+        kept = teacher.artifacts.get(WEIGHTS) or teacher.artifacts[KERAS]
+        stored = StoredTargets(
+            self.store,
+            self.ctx,
+            self.teacher_task,
+            views=max(views, 1),
+            teacher_fingerprint=f"{teacher.fingerprint} {kept.sha256}",
+            teacher=lambda: self.load("teacher"),
+            device=self.device,
+        )
+        return Lesson(stored, spec.temperature, spec.alpha)
+
+    def float_flatbuffer(self, stage: str) -> Path:
+        """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
+        if FLOAT in self.results[stage].artifacts:
+            return self.results[stage].path(FLOAT)
+        fingerprint = sha256_json(
+            {
+                "model": self.results[stage].fingerprint,
+                # The content too: a model made again need not be the same, on a GPU or another number of cores.
+                "artifacts": {name: one.sha256 for name, one in self.results[stage].artifacts.items()},
+                "libraries": {name: importlib.metadata.version(name) for name in CONVERTERS},
+            }
+        )
+
+        def make(work: Path) -> dict[str, Any]:
+            self.ctx.note(f"converting the {stage} model to a flatbuffer")
+            data = self.task_of(stage).dataset
+            convert(self.load(stage), data.input_shape, work / FLOAT, data.input_dtype)
+            return {}
+
+        return self.store.once("flatbuffer", fingerprint, make, self.ctx.note).path(FLOAT)
+
+
+def validation_figures(
+    bench: Workbench, model: nn.Module, prefix: str = "validation_", stage: str = ""
+) -> dict[str, float]:
+    """Returns the task's figures on the validation split, as the stage's model reads it, empty where there is none."""
+    task = bench.task_of(stage)
+    split = task.dataset.validation
+    if not len(split):
+        return {}
+    figures = task.metrics(outputs_of(model, task, split.inputs, bench.device), split)
+    return {f"{prefix}{name}": value for name, value in figures.items()}
+
+
+def model_figures(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:
+    """Returns parameters, non-zero parameters and MACs of a stage's model."""
+    data = bench.task_of(stage).dataset
+    counts = count(model, data.input_shape, data.input_dtype)
+    return {"params": counts.params, "nonzero_params": counts.nonzero_params, "macs": counts.macs}
+
+
+def train_model(
+    bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str
+) -> dict[str, Any]:
+    """Builds a model, trains it if asked, saves it and returns its figures."""
+    model = bench.build(spec, name).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    curve: list[dict[str, Any]] = []
+    if train is not None:
+        curve = fit(model, train, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)
+    elif spec.weights is None and not getattr(model, "comes_trained", False):
+        bench.ctx.warn(
+            f"The {name} has random weights: it was neither trained nor loaded, so its figures mean nothing."
+        )
+    figures = {**model_figures(bench, model, name), **validation_figures(bench, model, stage=name)}
+    figures["trained"] = train is not None
+    save_model(model, curve, work)
+    return figures
+
+
+def save_model(model: nn.Module, curve: list[dict[str, Any]], work: Path) -> None:
+    """Writes a model's weights and its training curve."""
+    save_weights(model.to("cpu"), work / WEIGHTS)
+    write_json(work / CURVE, curve)

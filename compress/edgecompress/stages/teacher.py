@@ -1,0 +1,34 @@
+"""Stage teacher: the FP32 model to learn from, trained or loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgecompress.artifact import write_bytes, write_json
+from edgecompress.keras_source import PREFIX
+from edgecompress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_figures
+from edgecompress.stages.keras import keras_figures
+from edgecompress.training.loss import Lesson
+
+
+def run(bench: Workbench, work: Path) -> dict[str, Any]:
+    """Trains the teacher on the labels, or takes its weights as they are."""
+    spec = bench.spec_of("teacher")
+    if spec.model.startswith(PREFIX):
+        return _take_keras(bench, work)
+    return train_model(bench, work, spec, spec.train, Lesson(), "teacher")
+
+
+def _take_keras(bench: Workbench, work: Path) -> dict[str, Any]:
+    """Converts a Keras model, before anything learns from it, and scores it as it is."""
+    model = bench.keras_teacher
+    bench.ctx.note(f"converting the teacher; it answers with {model.outputs}")
+    write_bytes(work / FLOAT, model.flatbuffer())
+    write_json(work / KERAS, {"sha256": model.sha256})
+    return {
+        **keras_figures(model, work / FLOAT),
+        **validation_figures(bench, model),
+        "trained": False,
+        "outputs": model.outputs,
+    }

@@ -1,0 +1,60 @@
+"""The twin on disk: what the quantize stage leaves and the verify stage reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgecompress.artifact import StageResult, write_bytes, write_json
+from edgecompress.models.weights import load_weights, save_weights
+from edgecompress.quantization.twin import Twin
+from edgecompress.stages.base import WEIGHTS
+from edgecompress.tflite.flatbuffer import read_model, write_model
+
+STRUCTURE = "structure.tflite"
+QUANTIZED = "quantized.tflite"
+RANGES = "ranges.json"
+LABELS = "labels.json"
+
+
+class TwinRanges:
+    """The activation ranges of a twin in training, which are no tensors of it."""
+
+    def __init__(self, twin: Twin) -> None:
+        """Takes the twin."""
+        self._twin = twin
+
+    def state(self) -> list[dict[str, Any]]:
+        """Returns the ranges."""
+        return self._twin.ranges()
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Takes ranges that `state` gave."""
+        self._twin.load_ranges(state)
+
+
+def save_twin(twin: Twin, structure: bytes, labels: list[str], work: Path) -> None:
+    """Writes the twin's parts, and the INT8 flatbuffer with its ranges and weights."""
+    write_bytes(work / STRUCTURE, structure)
+    model = read_model(structure)
+    twin.write_into(model)
+    write_bytes(work / QUANTIZED, write_model(model))
+    save_weights(twin, work / WEIGHTS)
+    write_json(work / RANGES, twin.ranges())
+    write_json(work / LABELS, labels)
+
+
+def load_twin(quantized: StageResult, floating: Path) -> Twin:
+    """Returns the twin of a finished quantize stage, on the CPU, in evaluation mode.
+
+    Args:
+        quantized: What the quantize stage left.
+        floating: The float flatbuffer it started from.
+    """
+    labels = json.loads(quantized.path(LABELS).read_text())
+    portable = bool(quantized.metrics.get("portable", False))
+    twin = Twin(read_model(quantized.path(STRUCTURE)), read_model(floating), labels, portable=portable)
+    load_weights(twin, quantized.path(WEIGHTS))
+    twin.load_ranges(json.loads(quantized.path(RANGES).read_text()))
+    return twin.eval()

@@ -1,0 +1,96 @@
+"""Latency of files from anywhere: one child process per runtime and thread count, so that a crash is an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecompress.errors import ModelError, UsageError
+from edgecompress.tflite.child import call
+from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.latency import Latency, find_runtime
+
+#: A file that has not run by then is taken to hang the interpreter.
+START_S = 60.0
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One file under one runtime with one number of threads.
+
+    Attributes:
+        file: As the user named it.
+        runtime: Name of the runtime.
+        threads: Interpreter threads.
+        latency: What was measured; its ratio is to the first file under the same runtime and threads.
+    """
+
+    file: str
+    runtime: str
+    threads: int
+    latency: Latency
+
+
+def bench(
+    paths: Sequence[Path],
+    *,
+    runtimes: Sequence[str] = ("litert",),
+    threads: Sequence[int] = (1,),
+    runs: int = 200,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[BenchRow]:
+    """Returns the latency of each file per runtime and thread count; files are measured interleaved.
+
+    The same file may be given twice: the ratio of the two tells how noisy the machine is.
+
+    Args:
+        paths: Flatbuffers.
+        runtimes: Names of runtimes.
+        threads: Thread counts.
+        runs: Timed runs per file, runtime and thread count.
+        on_progress: Told how many timed runs of all are done.
+
+    Raises:
+        UsageError: A runtime is unknown, or a number is below 1.
+        ResourceError: A file cannot be read, is no flatbuffer, or cannot be run.
+    """
+    for name in runtimes:
+        find_runtime(name)
+    if runs < 1 or min(threads) < 1:
+        raise UsageError("--runs and --threads must be 1 or more")
+    for path in paths:
+        read_model(path)
+    rows: list[BenchRow] = []
+    cases = [(runtime, count) for runtime in runtimes for count in threads]
+    for number, (runtime, count) in enumerate(cases):
+
+        def progress(done: int, total: int, before: int = number) -> None:
+            if on_progress is not None:
+                on_progress(before * total + done, len(cases) * total)
+
+        files = {str(place): str(path.absolute()) for place, path in enumerate(paths)}
+        arguments = {"paths": files, "runtime": runtime, "threads": count, "runs": runs}
+        try:
+            measured = call("bench", arguments, start_s=START_S * len(paths), on_progress=progress, runtime=runtime)
+        except ModelError:
+            _find_culprit(paths, runtime)
+            raise
+        rows += [
+            BenchRow(str(path), runtime, count, Latency(**measured[str(place)])) for place, path in enumerate(paths)
+        ]
+    return rows
+
+
+def _find_culprit(paths: Sequence[Path], runtime: str) -> None:
+    """Runs each file alone, so that the message names the one that crashed.
+
+    Raises:
+        ModelError: One of them cannot be run.
+    """
+    for path in paths:
+        try:
+            call("invoke", {"path": str(path.absolute()), "runtime": runtime}, timeout_s=START_S, runtime=runtime)
+        except ModelError as error:
+            message = str(error).removeprefix(f"{path.absolute()}: ")
+            raise ModelError(f"{path}: {message}") from error

@@ -1,0 +1,201 @@
+"""Reading and writing flatbuffers, with every number in them checked before anything relies on it.
+
+Files come from outside: a damaged one must end in a clear message, never in a traceback, a hang or a wrong figure.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edgecompress.artifact import require_file
+from edgecompress.errors import ResourceError
+
+#: The strongest of zstd's ordinary levels; those above it ask more memory of whoever unpacks the file.
+ZSTD_LEVEL = 19
+#: Bytes 4 to 8 of every TFLite flatbuffer.
+IDENTIFIER = b"TFL3"
+HEADER_BYTES = 8
+#: The least a table takes: its offset in a vector and the offset of its vtable. A file cannot hold more of them.
+TABLE_BYTES = 8
+#: The one schema version there is.
+SCHEMA_VERSION = 3
+#: What the generated reader raises when an offset or a count points outside of the file.
+_PARSE_ERRORS = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+
+
+def read_model(source: Path | bytes) -> schema.ModelT:
+    """Returns the unpacked flatbuffer; tensor data are read-only views of the file's bytes.
+
+    Every reference in it (operator codes, tensors, buffers) is valid, lists are never None, and texts are bytes.
+
+    Args:
+        source: A file, or its content.
+
+    Raises:
+        ResourceError: The file cannot be read, is no TFLite flatbuffer, or is damaged.
+    """
+    name = "the flatbuffer" if isinstance(source, bytes) else str(source)
+    content = source if isinstance(source, bytes) else read_content(source)
+    if len(content) < HEADER_BYTES or content[4:8] != IDENTIFIER:
+        raise ResourceError(
+            f"{name} is not a TFLite flatbuffer ({IDENTIFIER.decode()!r} is missing at byte 4). "
+            "Expected a .tflite file as `edgecompress run` or a TFLite converter writes it."
+        )
+    try:
+        _check_counts(content)
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        _complete(model, content)
+        _check_references(model)
+    except _PARSE_ERRORS as error:
+        raise ResourceError(
+            f"{name} is damaged: {error or type(error).__name__}. It was cut short or changed after it was written; "
+            "make it or copy it again."
+        ) from error
+    return model
+
+
+def read_content(path: Path) -> bytes:
+    """Returns a file's bytes.
+
+    Raises:
+        ResourceError: It cannot be read.
+    """
+    try:
+        require_file(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise ResourceError(f"cannot read {path}: {error.strerror or error}. Expected a .tflite file.") from error
+
+
+def write_model(model: schema.ModelT) -> bytes:
+    """Returns the packed flatbuffer, equal vectors stored once; the same model gives the same bytes."""
+    from edgecompress.tflite.finish import pack
+
+    return pack(model)
+
+
+def sizes(path: Path) -> dict[str, int]:
+    """Returns a file's size, and what gzip and zstd make of it (see `packed_sizes`).
+
+    Raises:
+        ResourceError: It cannot be read.
+    """
+    return packed_sizes(read_content(path))
+
+
+def packed_sizes(content: bytes) -> dict[str, int]:
+    """Returns the size of some bytes, and what gzip at level 9 and zstd at level 19 make of them.
+
+    Keys: `size_bytes`, `gzip_bytes`, `zstd_bytes`.
+    """
+    return {
+        "size_bytes": len(content),
+        "gzip_bytes": len(gzip.compress(content, 9, mtime=0)),
+        "zstd_bytes": len(zstandard.ZstdCompressor(ZSTD_LEVEL).compress(content)),
+    }
+
+
+def weight_zeros(model: schema.ModelT) -> tuple[int, int]:
+    """Returns how many weights of convolutions and linear layers are zero, and how many there are."""
+    from edgecompress.tflite.weights import weight_sparsity
+
+    tensors = weight_sparsity(model)
+    return sum(tensor.zeros for tensor in tensors), sum(tensor.total for tensor in tensors)
+
+
+def _check_counts(content: bytes) -> None:
+    """Refuses counts that the file has no room for, before a loop runs over them."""
+    left = len(content) // TABLE_BYTES
+    for count in _table_counts(schema.Model.GetRootAs(content, 0)):
+        left -= count
+        if left < 0:
+            raise ValueError("it claims to hold more tables than its size allows")
+
+
+def _table_counts(root: Any) -> Iterator[int]:
+    """Gives the length of each vector of tables; whoever reads stops before the walk gets out of hand."""
+    yield root.OperatorCodesLength()
+    yield root.BuffersLength()
+    yield root.MetadataLength()
+    yield root.ExternalBufferGroupsLength()
+    yield root.ExternalBuffersLength()
+    yield root.SubgraphsLength()
+    for number in range(root.SubgraphsLength()):
+        graph = root.Subgraphs(number)
+        yield graph.OperatorsLength()
+        yield graph.TensorsLength()
+        for index in range(graph.TensorsLength()):
+            tensor = graph.Tensors(index)
+            yield tensor.VariantTensorsLength()
+            sparsity = tensor.Sparsity()
+            if sparsity is not None:
+                yield sparsity.DimMetadataLength()
+    yield root.SignatureDefsLength()
+    for number in range(root.SignatureDefsLength()):
+        yield root.SignatureDefs(number).InputsLength()
+        yield root.SignatureDefs(number).OutputsLength()
+
+
+def _complete(model: schema.ModelT, content: bytes) -> None:
+    """Replaces what a file may leave out by empty values, so that nobody has to ask for None."""
+    if model.version != SCHEMA_VERSION:
+        raise ValueError(f"its schema version is {model.version}, {SCHEMA_VERSION} was expected")
+    for field in ("operatorCodes", "subgraphs", "buffers", "metadata", "signatureDefs"):
+        setattr(model, field, getattr(model, field) or [])
+    model.description = model.description or b""
+    for graph in model.subgraphs:
+        for field in ("tensors", "operators"):
+            setattr(graph, field, getattr(graph, field) or [])
+        for owner in (graph, *graph.operators):
+            owner.inputs, owner.outputs = _integers(owner.inputs), _integers(owner.outputs)
+        graph.name = graph.name or b""
+        for tensor in graph.tensors:
+            tensor.name, tensor.shape = tensor.name or b"", _integers(tensor.shape)
+    for signature in model.signatureDefs:
+        signature.inputs, signature.outputs = signature.inputs or [], signature.outputs or []
+        signature.signatureKey = signature.signatureKey or b""
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # data behind the flatbuffer, as files of over 2 GiB have it (0 and 1 mean none)
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+
+
+def _integers(values: Any) -> NDArray[np.int32]:
+    return np.zeros(0, np.int32) if values is None else np.asarray(values, np.int32)
+
+
+def _check_references(model: schema.ModelT) -> None:
+    if not model.subgraphs:
+        raise ValueError("it holds no graph")
+    for graph in model.subgraphs:
+        tensors = len(graph.tensors)
+        for tensor in graph.tensors:
+            _within(tensor.buffer, len(model.buffers), "buffer")
+            if (tensor.shape < 0).any():
+                raise ValueError(f"a tensor has the shape {tensor.shape.tolist()}")
+            q = tensor.quantization
+            if q is not None and q.scale is not None and not np.isfinite(q.scale).all():
+                raise ValueError("a tensor has a scale that is no finite number")
+        for operator in graph.operators:
+            _within(operator.opcodeIndex, len(model.operatorCodes), "operator code")
+        for index in itertools.chain(graph.inputs, graph.outputs, *(op.outputs for op in graph.operators)):
+            _within(index, tensors, "tensor")
+        for index in itertools.chain(*(op.inputs for op in graph.operators)):
+            _within(index, tensors, "tensor", absent=True)
+    for entry in model.metadata:
+        _within(entry.buffer, len(model.buffers), "buffer")
+
+
+def _within(index: int, count: int, what: str, *, absent: bool = False) -> None:
+    if not (-1 if absent else 0) <= index < count:
+        raise ValueError(f"it refers to {what} {index} of {count}")
