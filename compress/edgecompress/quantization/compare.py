@@ -15,7 +15,7 @@ from edgecompress.quantization.graph import Node, tensor_values
 from edgecompress.quantization.ranges import INT8
 from edgecompress.quantization.twin import Twin
 from edgecompress.quantization.writing import float_constants
-from edgecompress.tflite.quiet import quiet
+from edgecompress.quiet import quiet
 from edgecompress.tflite.sparse import densified
 
 #: An operator computes what the twin computes when its outputs are within this many steps ...

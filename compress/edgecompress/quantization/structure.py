@@ -14,8 +14,8 @@ from edgecompress.quantization.islands import remove_islands
 from edgecompress.quantization.ranges import find_groups
 from edgecompress.quantization.readers import mark_readers
 from edgecompress.quantization.scheme import INT8, Scheme
+from edgecompress.quiet import quiet
 from edgecompress.tflite.flatbuffer import read_model, write_model
-from edgecompress.tflite.quiet import quiet
 from edgecompress.tflite.views import op_name
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from edgecompress.artifact import write_bytes
 from edgecompress.errors import ModelError
 from edgecompress.models.conversion import converted_form
-from edgecompress.tflite.quiet import quiet
+from edgecompress.quiet import quiet
 
 
 def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.tflite.quiet import quiet
+from edgecompress.quiet import quiet
 from edgecompress.tflite.session import OneEnded, TensorDetails, random_values
 
 #: What an interpreter may take; only what it needs is used, the rest is never touched.

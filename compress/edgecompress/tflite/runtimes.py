@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
+from edgecompress.quiet import quiet
 from edgecompress.tflite import private_env
 from edgecompress.tflite.micro import MicroRuntime
-from edgecompress.tflite.quiet import quiet
 from edgecompress.tflite.session import OneEnded, Runtime, TensorDetails, random_values
 
 #: How interpreters report what they cannot do; anything else is a bug of ours.
