@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from edgecompress.data.wav_files import read_wav
+from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.errors import DataError
 from packages import unpack, unpack_debian
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgecompress.archives import check_unpacked
-from edgecompress.data.named_arrays import expected, keys_of, raw_data
 from edgecompress.data.raw import RawData, hash_files, required_path
+from edgecompress.data.reading.named_arrays import expected, keys_of, raw_data
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 

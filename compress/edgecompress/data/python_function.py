@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgecompress.artifact import sha256_file, sha256_json
 from edgecompress.data.base import Split
-from edgecompress.data.named_arrays import expected, raw_data
 from edgecompress.data.raw import RawData
+from edgecompress.data.reading.named_arrays import expected, raw_data
 from edgecompress.errors import DataError
 from edgecompress.python_source import call_function, load_function, python_source_file
 from edgecompress.recipe import Recipe

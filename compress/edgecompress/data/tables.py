@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecompress.data.columns import raw_data_of, usual_names
-from edgecompress.data.delimited import read_delimited
-from edgecompress.data.json_lines import read_json_lines
 from edgecompress.data.raw import RawData, hash_files, required_path
-from edgecompress.data.table import Table
+from edgecompress.data.reading.columns import raw_data_of, usual_names
+from edgecompress.data.reading.delimited import read_delimited
+from edgecompress.data.reading.json_lines import read_json_lines
+from edgecompress.data.reading.table import Table
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 

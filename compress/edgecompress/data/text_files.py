@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData, data_path, hash_files, listing
-from edgecompress.data.text_reading import read_text
+from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 from edgecompress.wording import counted, verb

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edgecompress.data import fingerprint, load_dataset
-from edgecompress.data.delimited import parse, read_delimited
+from edgecompress.data.reading.delimited import parse, read_delimited
 from edgecompress.errors import DataError
 
 TEXTS = ["text,label", *(f'"text {n}, with a comma",{"good" if n % 2 else "bad"}' for n in range(20))]

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgecompress.data.table import MISSING, Table, shown
-from edgecompress.data.text_reading import read_text
+from edgecompress.data.reading.table import MISSING, Table, shown
+from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
 
 

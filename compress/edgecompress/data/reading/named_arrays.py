@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.data import arrays as pictures
-from edgecompress.data.arrays import as_array, as_float
 from edgecompress.data.base import Split
 from edgecompress.data.labels import class_names_of, describe_classes, read_labels
 from edgecompress.data.raw import RawData, RawKind, listing
-from edgecompress.data.series_arrays import read_series
-from edgecompress.data.text_reading import is_writable_text
+from edgecompress.data.reading import arrays as pictures
+from edgecompress.data.reading.arrays import as_array, as_float
+from edgecompress.data.reading.series_arrays import read_series
+from edgecompress.data.reading.text_reading import is_writable_text
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 from edgecompress.wording import counted

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
-from edgecompress.data.cells import label_of, number_of, sequence_of, text_of
 from edgecompress.data.labels import anomaly_numbers, describe_classes
 from edgecompress.data.raw import RawData, RawKind
-from edgecompress.data.table import Table, shown
+from edgecompress.data.reading.cells import label_of, number_of, sequence_of, text_of
+from edgecompress.data.reading.table import Table, shown
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 from edgecompress.wording import counted, verb

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgecompress.data.table import Table, rows_to_columns, shown
-from edgecompress.data.text_reading import read_text
+from edgecompress.data.reading.table import Table, rows_to_columns, shown
+from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
 from edgecompress.wording import counted
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.data.table import MISSING, shown
-from edgecompress.data.text_reading import is_writable_text
+from edgecompress.data.reading.table import MISSING, shown
+from edgecompress.data.reading.text_reading import is_writable_text
 
 #: Numbers as they are written where the comma is the decimal sign.
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.data.arrays import as_array, as_float
 from edgecompress.data.raw import listing
+from edgecompress.data.reading.arrays import as_array, as_float
 from edgecompress.errors import DataError
 from edgecompress.wording import counted
 
