@@ -42,7 +42,7 @@ IMPORTED = (
     "edgecompress.stages.twins",
     "edgecompress.recheck",
     "edgecompress.tflite.inspection",
-    "edgecompress.data",
+    "edgecompress.data.loading",
 )
 #: A command that takes longer than this hangs: the interpreter may take 60 s in each of two processes.
 LIMIT_S = 180.0

@@ -143,7 +143,7 @@ def _require_same_data(plan: Plan, ctx: Context) -> None:
     Raises:
         DataError: The data was changed or removed meanwhile.
     """
-    from edgecompress.data import fingerprint
+    from edgecompress.data.loading import fingerprint
 
     if ctx.recipe.data.source.startswith("python:"):
         return

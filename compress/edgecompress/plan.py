@@ -94,7 +94,7 @@ def make_plan(
         ResourceError: Data or weights cannot be found.
         UsageError: `until` is no stage of this recipe.
     """
-    from edgecompress.data import fingerprint as data_fingerprint
+    from edgecompress.data.loading import fingerprint as data_fingerprint
     from edgecompress.errors import UsageError
 
     stages = [stage for stage in STAGE_ORDER if _wanted(recipe, stage)]

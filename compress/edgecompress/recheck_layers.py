@@ -45,7 +45,7 @@ def analyse_layers(
             "and run it."
         )
 
-    from edgecompress.data import fingerprint
+    from edgecompress.data.loading import fingerprint
     from edgecompress.stages.analysis import COMMAND_EFFORT, COMMAND_SAMPLES, analyse_run
     from edgecompress.stages.base import Workbench, final_stage
     from edgecompress.stages.twins import load_twin

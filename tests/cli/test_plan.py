@@ -22,7 +22,7 @@ RECIPE = "version: 1\nteacher: {model: resnet9}\nstudent: {model: resnet8}\ndist
 def _recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
-    monkeypatch.setattr("edgecompress.data.fingerprint", lambda recipe, *, trust: "ab" * 32)
+    monkeypatch.setattr("edgecompress.data.loading.fingerprint", lambda recipe, *, trust: "ab" * 32)
     Path("r.yaml").write_text(RECIPE)
 
 
@@ -103,7 +103,7 @@ def test_what_user_code_prints_does_not_get_into_the_json(
         os.write(1, b"native code\n")
         return "ab" * 32
 
-    monkeypatch.setattr("edgecompress.data.fingerprint", chatty)
+    monkeypatch.setattr("edgecompress.data.loading.fingerprint", chatty)
     assert invoke(["plan", "r.yaml", "--json"]) == 0
     out, err = capfd.readouterr()
     assert json.loads(out)["ok"] is True

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from edgecompress.data.fashion_mnist import FOLDERS
+from edgecompress.data.sources.fashion_mnist import FOLDERS
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]

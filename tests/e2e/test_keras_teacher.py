@@ -13,7 +13,7 @@ import pytest
 import yaml
 from edgecompress.artifact import Store
 from edgecompress.context import Context
-from edgecompress.data import load_dataset
+from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ExitCode, ModelError, UsageError
 from edgecompress.models.keras_loading import require_tensorflow
 from edgecompress.pipeline import Outcome, run_pipeline

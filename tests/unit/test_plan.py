@@ -24,7 +24,9 @@ FULL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _data_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecompress.data.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}")
+    monkeypatch.setattr(
+        "edgecompress.data.loading.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}"
+    )
 
 
 def recipe(base_dir: Path | None = None, **changes: Any) -> Recipe:
@@ -102,10 +104,12 @@ def test_a_runtime_that_reads_no_sparse_weights_counts_where_there_may_be_some(c
 
 def test_data_content_and_libraries_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = prints(plan(tmp_path))
-    monkeypatch.setattr("edgecompress.data.fingerprint", lambda recipe, *, trust: "changed")
+    monkeypatch.setattr("edgecompress.data.loading.fingerprint", lambda recipe, *, trust: "changed")
     assert prints(plan(tmp_path))["teacher"] != before["teacher"]
     monkeypatch.undo()
-    monkeypatch.setattr("edgecompress.data.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}")
+    monkeypatch.setattr(
+        "edgecompress.data.loading.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}"
+    )
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0" if name == "torch-pruning" else "1.0")
     versions = plan(tmp_path).steps[2].parts["libraries"]
     assert versions == {"torch": "1.0", "numpy": "1.0", "torch-pruning": "99.0"}

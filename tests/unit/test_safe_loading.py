@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from edgecompress import archives
 from edgecompress.archives import check_unpacked
-from edgecompress.data import load_dataset
-from edgecompress.data.download import download
-from edgecompress.data.fashion_mnist import read_idx
+from edgecompress.data.loading import load_dataset
+from edgecompress.data.sources.download import download
+from edgecompress.data.sources.fashion_mnist import read_idx
 from edgecompress.errors import DataError, ModelError, ResourceError, UsageError
 from edgecompress.machine import memory_bytes
 from edgecompress.models.weight_files import read_state

@@ -15,9 +15,9 @@ from torch import nn
 
 from edgecompress.artifact import StageResult, Store, sha256_json, write_json
 from edgecompress.context import Context
-from edgecompress.data import load_dataset
 from edgecompress.data.base import Dataset
 from edgecompress.data.forms import with_tokens_of
+from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ModelError
 from edgecompress.keras_source import PREFIX
 from edgecompress.models import build_model, published_normalization

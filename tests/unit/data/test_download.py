@@ -8,7 +8,7 @@ from types import ModuleType
 
 import edgecompress.models.torchvision_import
 import pytest
-from edgecompress.data.download import download
+from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 
 

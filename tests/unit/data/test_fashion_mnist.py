@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgecompress.data import fashion_mnist, fingerprint, load_dataset
+from edgecompress.data.loading import fingerprint, load_dataset
+from edgecompress.data.sources import fashion_mnist
 from edgecompress.errors import DataError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -127,7 +128,7 @@ def test_a_download_is_made_only_when_asked_for(recipe_of, tmp_path: Path, monke
 
     module = fashion_mnist
     if source == "cifar10":
-        from edgecompress.data import cifar10 as module
+        from edgecompress.data.sources import cifar10 as module
     monkeypatch.setattr(module, "download", pretend)
     with pytest.raises(DataError):
         load_dataset(recipe_of(source, path="new"), trust=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgecompress.data import fingerprint, load_dataset
+from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.errors import DataError
 from PIL import Image
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.data import fingerprint, load_dataset
+from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.errors import DataError
 
 SERIES, FEATURES = (
@@ -267,7 +267,7 @@ def test_what_a_function_returns_is_checked(call, name: str, task: str, message:
 
 
 def test_the_fingerprint_follows_texts_and_groups(recipe_of, tmp_path: Path, monkeypatch) -> None:
-    from edgecompress.data import python_function
+    from edgecompress.data.sources import python_function
 
     prints = set()
     for first in ("a", "b", "b"):

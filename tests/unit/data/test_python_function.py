@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgecompress.data import fingerprint, load_dataset
+from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.errors import DataError, ExitCode, UsageError
 
 SOURCE = """
@@ -75,7 +75,7 @@ def test_the_fingerprint_follows_code_arguments_and_arrays(folder: Path, recipe_
     assert fingerprint(recipe_of("python:mine:make", args={"factor": 3}), trust=True) != first
     (folder / "mine.py").write_text(SOURCE.replace("default_rng(0)", "default_rng(1)"))
     assert fingerprint(recipe_of("python:mine:make"), trust=True) != first
-    from edgecompress.data import python_function
+    from edgecompress.data.sources import python_function
 
     prints = set()
     for value in ("1", "2", "2"):

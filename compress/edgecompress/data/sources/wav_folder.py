@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from edgecompress.artifact import sha256_json
 from edgecompress.data.base import Split
-from edgecompress.data.class_folders import CALIBRATION, Found, Layout, scan
 from edgecompress.data.front_end import describe, features, fitted, shape
 from edgecompress.data.labels import anomaly_numbers, describe_classes
 from edgecompress.data.raw import LISTED, RawData, empty_split, hash_files, required_path
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.data.reading.wav_files import read_wav
+from edgecompress.data.sources.class_folders import CALIBRATION, Found, Layout, scan
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 from edgecompress.wording import counted, verb

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
-from edgecompress.data.download import download
 from edgecompress.data.raw import RawData, data_path, hash_files, listing
+from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 

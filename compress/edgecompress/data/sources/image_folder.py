@@ -8,11 +8,11 @@ import numpy as np
 
 from edgecompress.artifact import sha256_json
 from edgecompress.data.base import Split
-from edgecompress.data.class_folders import CALIBRATION, Layout, scan
 from edgecompress.data.labels import describe_classes
 from edgecompress.data.pictures import sides
 from edgecompress.data.raw import RawData, empty_split, hash_files, required_path
 from edgecompress.data.reading.picture_files import SUFFIXES, common_form, read_pictures
+from edgecompress.data.sources.class_folders import CALIBRATION, Layout, scan
 from edgecompress.recipe import Recipe
 from edgecompress.wording import counted, verb
 

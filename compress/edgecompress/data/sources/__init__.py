@@ -1,0 +1,1 @@
+"""What a recipe's `data.source` can name, one file each."""
