@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from edgecompress.artifact import write_json
 from edgecompress.data import front_end
-from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe import AudioSpec, TokenizerSpec
 from edgecompress.report_program import snippet
 from edgecompress.report_schema import DataSummary, TensorSummary

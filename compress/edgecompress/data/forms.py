@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Normalization, Split, Vocabulary
-from edgecompress.data.hf_tokens import hf_tokens
 from edgecompress.data.normalize import choose_normalization
 from edgecompress.data.raw import RawData
-from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.data.tokens.hf_tokens import hf_tokens
+from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.errors import DataError, ModelError
 from edgecompress.hf_source import PREFIX
 from edgecompress.recipe import ModelSpec, Recipe

@@ -12,8 +12,8 @@ import pytest
 import torch
 from edgecompress.data.base import Dataset, Ends, Split
 from edgecompress.data.forms import NO_NORMALIZATION, with_tokens_of
-from edgecompress.data.hf_tokens import hf_tokens
-from edgecompress.data.tokenizer import vocabulary_from
+from edgecompress.data.tokens.hf_tokens import hf_tokens
+from edgecompress.data.tokens.tokenizer import vocabulary_from
 from edgecompress.errors import ModelError
 from edgecompress.hf_source import hf_sha256
 from edgecompress.models import build_model

@@ -12,7 +12,7 @@ import pytest
 from edgecompress.data.base import Dataset, Normalization
 from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.front_end import describe
-from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe import AudioSpec, Recipe, TokenizerSpec
 from edgecompress.stages import sample_text
 from edgecompress.stages.notes import metadata_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 from edgecompress.data.base import Dataset, Split
 from edgecompress.data.forms import NO_NORMALIZATION
-from edgecompress.data.tokenizer import make_vocabulary
+from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe, TokenizerSpec
 from edgecompress.tasks import make_task

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Vocabulary
-from edgecompress.data.hf_tokens import HfTokens
-from edgecompress.data.subwords import Subwords, train_subwords
+from edgecompress.data.tokens.hf_tokens import HfTokens
+from edgecompress.data.tokens.subwords import Subwords, train_subwords
 from edgecompress.errors import DataError
 from edgecompress.recipe import TokenizerSpec
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.data.subwords import BATCH, head
+from edgecompress.data.tokens.subwords import BATCH, head
 from edgecompress.errors import ModelError
 from edgecompress.hf_source import CONFIG, TOKENIZER, hf_document, hf_folder
 
