@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edgecompress.artifact import Store, sha256_file
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
-from edgecompress.models.resnet import resnet8
+from edgecompress.models.built_in.resnet import resnet8
 from edgecompress.models.weights import save_weights
 from edgecompress.pipeline import Outcome
 from edgecompress.pruning import load_pruned

@@ -16,6 +16,16 @@ from edgecompress.data.base import Ends, Normalization
 from edgecompress.errors import ModelError
 from edgecompress.hf_source import PREFIX as HF
 from edgecompress.keras_source import PREFIX as KERAS
+from edgecompress.models.built_in.dense import fc_autoencoder, mlp
+from edgecompress.models.built_in.ds_cnn import ds_cnn
+from edgecompress.models.built_in.mobilenet_v1 import mobilenet_v1
+from edgecompress.models.built_in.mobilenet_v2 import mobilenet_v2
+from edgecompress.models.built_in.recurrent import gru, lstm
+from edgecompress.models.built_in.resnet import resnet8, resnet9, resnet20
+from edgecompress.models.built_in.sequence import AsPicture
+from edgecompress.models.built_in.tcn import tcn
+from edgecompress.models.built_in.text_cnn import text_cnn
+from edgecompress.models.built_in.transformer import transformer
 from edgecompress.models.construction import (
     Shape,
     accepted_arguments,
@@ -25,18 +35,9 @@ from edgecompress.models.construction import (
     find_head,
     unknown_argument,
 )
-from edgecompress.models.dense import fc_autoencoder, mlp
-from edgecompress.models.ds_cnn import ds_cnn
 from edgecompress.models.hf_models import build_hf
 from edgecompress.models.keras_models import build_keras
-from edgecompress.models.mobilenet_v1 import mobilenet_v1
-from edgecompress.models.mobilenet_v2 import mobilenet_v2
 from edgecompress.models.python_source import build_python
-from edgecompress.models.recurrent import gru, lstm
-from edgecompress.models.resnet import resnet8, resnet9, resnet20
-from edgecompress.models.sequence import AsPicture
-from edgecompress.models.tcn import tcn
-from edgecompress.models.text_cnn import text_cnn
 from edgecompress.models.timm_models import build_timm, timm_normalization
 from edgecompress.models.torchvision_models import (
     adapt_channels,
@@ -44,7 +45,6 @@ from edgecompress.models.torchvision_models import (
     build_torchvision,
     torchvision_normalization,
 )
-from edgecompress.models.transformer import transformer
 from edgecompress.models.weight_files import State
 from edgecompress.models.weights import load_foreign_weights
 from edgecompress.recipe import ModelSpec

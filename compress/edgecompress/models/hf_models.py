@@ -21,8 +21,8 @@ from torch import nn
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.hf_source import CONFIG, hf_document, hf_folder, weight_files
+from edgecompress.models.built_in.sequence import Unpadded
 from edgecompress.models.construction import explaining
-from edgecompress.models.sequence import Unpadded
 from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.quiet import quiet
 

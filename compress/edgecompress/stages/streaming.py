@@ -15,8 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.artifact import write_bytes
 from edgecompress.errors import ModelError
+from edgecompress.models.built_in.recurrent import OneStep, Unrolled
 from edgecompress.models.conversion import converted_form
-from edgecompress.models.recurrent import OneStep, Unrolled
 from edgecompress.quantization.cells import find_cells, hand_on_floats
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.stepping import take_integers

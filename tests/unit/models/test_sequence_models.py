@@ -10,8 +10,8 @@ import torch
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
 from edgecompress.models import build_model
+from edgecompress.models.built_in.recurrent import OneStep
 from edgecompress.models.conversion import converted_form
-from edgecompress.models.recurrent import OneStep
 from edgecompress.quantization.cells import find_cells, hand_on_floats
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.stepping import take_integers

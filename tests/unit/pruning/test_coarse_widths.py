@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edgecompress.models.resnet import resnet8
+from edgecompress.models.built_in.resnet import resnet8
 from edgecompress.pruning import StructuredPruner
 from edgecompress.pruning.channels import Root
 

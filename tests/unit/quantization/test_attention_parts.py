@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.data.base import Ends
-from edgecompress.models.transformer import transformer
+from edgecompress.models.built_in.transformer import transformer
 from edgecompress.quantization.attention import find_softmax
 from edgecompress.quantization.graph import Graph, read_graph
 from edgecompress.quantization.scheme import Scheme

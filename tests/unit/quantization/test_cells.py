@@ -11,7 +11,7 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.data.base import Ends
-from edgecompress.models.recurrent import gru, lstm
+from edgecompress.models.built_in.recurrent import gru, lstm
 from edgecompress.quantization.cells import cell_operators, find_cells
 from edgecompress.quantization.scheme import FloatPart, Scheme
 from edgecompress.quantization.structure import quantized_structure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecompress.models.blocks import ConvBn, halved, rounded, strides
+from edgecompress.models.built_in.blocks import ConvBn, halved, rounded, strides
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecompress.models.blocks import ConvBn, Separable, halved, halvings
+from edgecompress.models.built_in.blocks import ConvBn, Separable, halved, halvings
 
 #: Kernel of the first layer on a spectrogram (time x frequency), as published, and on a picture.
 SPECTROGRAM_KERNEL = (10, 4)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from edgecompress.data.base import Ends
-from edgecompress.models.blocks import ConvBn
-from edgecompress.models.sequence import as_row, embedding_of
+from edgecompress.models.built_in.blocks import ConvBn
+from edgecompress.models.built_in.sequence import as_row, embedding_of
 
 #: Steps a convolution sees.
 KERNEL = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecompress.models.blocks import ConvBn, Separable, halved, rounded, strides
+from edgecompress.models.built_in.blocks import ConvBn, Separable, halved, rounded, strides
 
 STEM_CHANNELS = 32
 #: (channels, stride) of the depthwise separable layers.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from edgecompress.data.base import Ends
-from edgecompress.models.sequence import embedding_of
+from edgecompress.models.built_in.sequence import embedding_of
 
 #: No value of a step is larger: less than this is zero after a ReLU.
 BEYOND = 1000.0

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
-from edgecompress.models.sequence import ChannelNorm, Unpadded, embedding_of
+from edgecompress.models.built_in.sequence import ChannelNorm, Unpadded, embedding_of
 
 #: Scores are cut off this far below zero: a hidden place weighs exp(-14) = 8e-7 of one with score 0.
 FLOOR = 14.0

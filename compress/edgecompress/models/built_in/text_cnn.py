@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgecompress.data.base import Ends
-from edgecompress.models.sequence import as_row, embedding_of
+from edgecompress.models.built_in.sequence import as_row, embedding_of
 
 #: Words that a filter sees.
 SPANS = (3, 4, 5)

@@ -1,0 +1,1 @@
+"""Networks that recipes call by a name of one word."""
