@@ -15,7 +15,7 @@ from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ExitCode, ModelError, UsageError
-from edgecompress.models.keras_loading import require_tensorflow
+from edgecompress.models.libraries.keras_loading import require_tensorflow
 from edgecompress.pipeline import Outcome, run_pipeline
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress.stages import Workbench

@@ -135,7 +135,7 @@ def test_blocks_of_the_wrong_type_do_not_stop_the_checks() -> None:
 def test_the_table_of_arguments_is_that_of_the_models() -> None:
     from inspect import signature
 
-    from edgecompress.models import BUILT_IN
+    from edgecompress.models.building import BUILT_IN
 
     for name, build in BUILT_IN.items():
         taken = [

@@ -20,9 +20,9 @@ from edgecompress.data.forms import with_tokens_of
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ModelError
 from edgecompress.keras_source import PREFIX
-from edgecompress.models import build_model, published_normalization
+from edgecompress.models.building import build_model, published_normalization
 from edgecompress.models.count import count
-from edgecompress.models.keras_models import KerasTeacher
+from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe import DistillSpec, ModelSpec, Recipe, TrainSpec

@@ -11,7 +11,7 @@ from torch import nn
 from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.models.count import count
-from edgecompress.models.keras_models import KerasTeacher
+from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.stages.base import FLOAT, Workbench
 from edgecompress.stages.keras import keras_figures, matrix_weights
 from edgecompress.stages.targets import find_aim, pruner_for

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgecompress.models import build_model
+from edgecompress.models.building import build_model
 from edgecompress.recipe import ModelSpec
 from torch import nn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.models import BUILT_IN, SEQUENCES
+from edgecompress.models.building import BUILT_IN, SEQUENCES
 from edgecompress.models.built_in.blocks import halvings, rounded, strides
 from edgecompress.models.count import count
 from edgecompress.quantization.structure import quantized_structure

@@ -16,8 +16,8 @@ from edgecompress.data.tokens.hf_tokens import hf_tokens
 from edgecompress.data.tokens.tokenizer import vocabulary_from
 from edgecompress.errors import ModelError
 from edgecompress.hf_source import hf_sha256
-from edgecompress.models import build_model
-from edgecompress.models.hf_models import Hidden
+from edgecompress.models.building import build_model
+from edgecompress.models.libraries.hf_models import Hidden
 from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.recipe import ModelSpec, Recipe
 from torch import nn

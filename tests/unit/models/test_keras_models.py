@@ -16,8 +16,9 @@ import pytest
 import torch
 from edgecompress.data.base import Normalization
 from edgecompress.errors import ExitCode, ModelError, UsageError
-from edgecompress.models import build_model, keras_loading
-from edgecompress.models.keras_models import KerasTeacher
+from edgecompress.models.building import build_model
+from edgecompress.models.libraries import keras_loading
+from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.recipe import ModelSpec
 from edgecompress.tflite.runtimes import RUNTIMES
 
@@ -385,7 +386,7 @@ def test_a_tensorflow_that_does_not_start_is_reported(monkeypatch: pytest.Monkey
 
 def test_keras_is_started_on_tensorflow_and_quietly() -> None:
     program = (
-        "from edgecompress.models.keras_loading import require_tensorflow as start; start('keras/test'); "
+        "from edgecompress.models.libraries.keras_loading import require_tensorflow as start; start('keras/test'); "
         "import keras; print(keras.backend.backend())"
     )
     environment = {**os.environ, "KERAS_BACKEND": "torch"}

@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.models import published_normalization, torchvision_import
+from edgecompress.models import torchvision_import
+from edgecompress.models.building import published_normalization
 from edgecompress.models.construction import find_head, first_convolution, kernels_for_channels
 from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.recipe import ModelSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from edgecompress.errors import DataError, ExitCode, ModelError, UsageError
-from edgecompress.models.python_source import python_source_file
+from edgecompress.models.libraries.python_models import python_source_file
 from edgecompress.python_source import call_function, load_function
 from torch import nn
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
-from edgecompress.models import build_model
+from edgecompress.models.building import build_model
 from edgecompress.models.built_in.recurrent import OneStep
 from edgecompress.models.conversion import converted_form
 from edgecompress.quantization.cells import find_cells, hand_on_floats

@@ -19,7 +19,7 @@ from edgecompress.data.base import Normalization
 from edgecompress.errors import ModelError
 from edgecompress.keras_source import KerasSource, keras_source
 from edgecompress.models.construction import Shape
-from edgecompress.models.keras_loading import (
+from edgecompress.models.libraries.keras_loading import (
     Loaded,
     calm,
     cause,

@@ -1,0 +1,1 @@
+"""Models that come from elsewhere: libraries, folders, files, and code of users."""
