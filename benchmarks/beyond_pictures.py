@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 from edgecompress.artifact import Store
-from edgecompress.diagnosis import machine
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.diagnosis import machine
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe_yaml import load_recipe
 from table import Table, mean_and_spread
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from edgecompress.artifact import Store
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe_yaml import load_recipe
 from table import Table, mean_and_spread
 

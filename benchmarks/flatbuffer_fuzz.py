@@ -40,7 +40,7 @@ FILES, PER_ROW = 500, 25
 IMPORTED = (
     "edgecompress.stages",
     "edgecompress.stages.twins",
-    "edgecompress.recheck",
+    "edgecompress.pipeline.recheck",
     "edgecompress.tflite.inspection",
     "edgecompress.data.loading",
 )

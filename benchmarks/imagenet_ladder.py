@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from edgecompress.artifact import Store
 from edgecompress.context import Context
-from edgecompress.pipeline import run_pipeline
-from edgecompress.plan import make_plan
+from edgecompress.pipeline.plan import make_plan
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.gate import score

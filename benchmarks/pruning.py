@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.artifact import Store
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe import Recipe
 from table import Table, mean_and_spread
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from edgecompress.artifact import Store
 from edgecompress.context import Context
-from edgecompress.pipeline import run_pipeline
-from edgecompress.plan import make_plan
+from edgecompress.pipeline.plan import make_plan
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe import Recipe
 from edgecompress.stages.base import Workbench
 from qat_parity import BATCH, recipe_of

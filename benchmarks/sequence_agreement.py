@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from edgecompress.artifact import Store
 from edgecompress.context import Context
-from edgecompress.pipeline import STEP, run_pipeline
-from edgecompress.plan import make_plan
+from edgecompress.pipeline.plan import make_plan
+from edgecompress.pipeline.run import STEP, run_pipeline
 from edgecompress.recipe import Recipe
 from edgecompress.stages.base import Workbench, final_stage
 from edgecompress.stages.gate import outputs_of_flatbuffer

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from edgecompress.artifact import Store
 from edgecompress.errors import EdgecompressError
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe import Recipe
 from table import Table
 

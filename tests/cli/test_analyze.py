@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
     monkeypatch.delenv("EDGECOMPRESS_TRUST", raising=False)
-    monkeypatch.setattr("edgecompress.recheck_layers.analyse_layers", analyse)
+    monkeypatch.setattr("edgecompress.pipeline.recheck_layers.analyse_layers", analyse)
     return holder
 
 

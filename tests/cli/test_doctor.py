@@ -41,7 +41,7 @@ FOUND: dict[str, Any] = {
 def test_shows_what_works_and_what_does_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgecompress.diagnosis.diagnose", lambda: FOUND)
+    monkeypatch.setattr("edgecompress.pipeline.diagnosis.diagnose", lambda: FOUND)
     assert invoke(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
@@ -69,7 +69,7 @@ def test_missing_parts_are_named_and_the_exit_code_is_4(
     found = FOUND | {"ok": False, "missing": ["torch"], "runtimes": FOUND["runtimes"] | {"litert": broken}}
     found["libraries"] = [{"name": "torch", "version": None, "required": True}]
     found["machine"] = FOUND["machine"] | {"memory_bytes": 0, "features": []}
-    monkeypatch.setattr("edgecompress.diagnosis.diagnose", lambda: found)
+    monkeypatch.setattr("edgecompress.pipeline.diagnosis.diagnose", lambda: found)
     assert invoke(["doctor"]) == 4
     out = capsys.readouterr().out
     assert "torch    -        MISSING" in out
@@ -80,7 +80,7 @@ def test_missing_parts_are_named_and_the_exit_code_is_4(
 
 
 def test_a_runtime_is_set_up_and_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("edgecompress.diagnosis.diagnose", lambda: FOUND)
+    monkeypatch.setattr("edgecompress.pipeline.diagnosis.diagnose", lambda: FOUND)
     monkeypatch.setattr("edgecompress.tflite.private_env.install", lambda: "/cache/tflite-runtime")
     assert invoke(["doctor", "--install", "tflite-runtime"]) == 0
     captured = capsys.readouterr()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from edgecompress.artifact import Store
-from edgecompress.plan import make_plan
+from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress_cli.main import invoke
 

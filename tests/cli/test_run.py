@@ -12,8 +12,8 @@ import pytest
 from edgecompress.artifact import StageResult
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode
-from edgecompress.pipeline import Outcome
-from edgecompress.plan import Plan, Step
+from edgecompress.pipeline.plan import Plan, Step
+from edgecompress.pipeline.run import Outcome
 from edgecompress_cli import crash
 from edgecompress_cli.main import invoke
 
@@ -53,7 +53,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
         monkeypatch.delenv(name, raising=False)
     Path("r.yaml").write_text("version: 1\nname: mine\nteacher: {model: resnet9}\n")
     standing = Pipeline(code=ExitCode.DONE, report=sample.report(), messages=(), cached=False, error=None)
-    monkeypatch.setattr("edgecompress.pipeline.run_pipeline", standing)
+    monkeypatch.setattr("edgecompress.pipeline.run.run_pipeline", standing)
     return standing
 
 

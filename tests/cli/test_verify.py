@@ -37,7 +37,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
     monkeypatch.delenv("EDGECOMPRESS_TRUST", raising=False)
-    monkeypatch.setattr("edgecompress.recheck.recheck", recheck)
+    monkeypatch.setattr("edgecompress.pipeline.recheck.recheck", recheck)
     return holder
 
 

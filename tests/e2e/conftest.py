@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from edgecompress.artifact import Store
-from edgecompress.pipeline import Outcome, run_pipeline
+from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe import BenchmarkSpec
 from edgecompress.recipe_yaml import load_recipe
 

@@ -14,8 +14,8 @@ import zstandard
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.artifact import Store
 from edgecompress.errors import ExitCode
-from edgecompress.pipeline import Outcome
-from edgecompress.recheck import recheck
+from edgecompress.pipeline.recheck import recheck
+from edgecompress.pipeline.run import Outcome
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 

@@ -12,8 +12,8 @@ import yaml
 from edgecompress.artifact import Store
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError
-from edgecompress.pipeline import run_pipeline
-from edgecompress.recheck import recheck
+from edgecompress.pipeline.recheck import recheck
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe_yaml import load_recipe
 
 TRAIN = {"epochs": 1, "batch_size": 64}

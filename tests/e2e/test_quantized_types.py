@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from edgecompress.errors import ExitCode
-from edgecompress.pipeline import Outcome
+from edgecompress.pipeline.run import Outcome
 
 WIDTHS = {"int8": np.int8, "int16": np.int16, "dynamic": np.float32, "float32": np.float32}
 

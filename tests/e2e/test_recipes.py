@@ -10,7 +10,7 @@ import pytest
 import yaml
 from edgecompress.artifact import Store
 from edgecompress.errors import ExitCode
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe import Recipe
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress.tflite.inspection import inspect_flatbuffer

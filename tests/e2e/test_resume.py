@@ -16,7 +16,7 @@ from edgecompress.artifact import Store, sha256_file
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ResourceError
 from edgecompress.file_lock import exclusive
-from edgecompress.pipeline import Outcome
+from edgecompress.pipeline.run import Outcome
 from edgecompress.training import checkpoint
 
 from tests.e2e.conftest import stripes
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import edgecompress.stages.yardstick
 from edgecompress.artifact import Store
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress.training import checkpoint
 

@@ -14,11 +14,11 @@ from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
 from edgecompress.models.built_in.resnet import resnet8
 from edgecompress.models.weights import save_weights
-from edgecompress.pipeline import Outcome
+from edgecompress.pipeline.recheck import recheck
+from edgecompress.pipeline.run import Outcome
 from edgecompress.pruning import load_pruned
 from edgecompress.quantization.compare import match_tensors
 from edgecompress.quantization.twin import Twin
-from edgecompress.recheck import recheck
 from edgecompress.stages import STAGES as STAGE_TABLE
 from edgecompress.tflite.flatbuffer import read_model
 

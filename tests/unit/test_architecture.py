@@ -48,7 +48,7 @@ LIGHT = (
     "edgecompress.recipe",
     "edgecompress.recipe_yaml",
     "edgecompress.recipe_docs",
-    "edgecompress.plan",
+    "edgecompress.pipeline.plan",
     "edgecompress_cli.main",
 )
 HEAVY = ("torch", "numpy", "tensorflow", "ai_edge_litert", "litert_torch", "torchvision", "sklearn", "matplotlib")
@@ -126,7 +126,8 @@ def test_stages_do_not_import_each_other() -> None:
 
 
 def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
-    from edgecompress import plan, stages
+    from edgecompress import stages
+    from edgecompress.pipeline import plan
 
     assert tuple(stages.STAGES) == STAGES == plan.STAGE_ORDER
 

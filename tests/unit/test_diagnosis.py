@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress import diagnosis
+from edgecompress.pipeline import diagnosis
 from edgecompress.tflite import private_env
 
 

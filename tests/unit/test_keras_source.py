@@ -12,7 +12,7 @@ import pytest
 from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.keras_source import keras_source
-from edgecompress.plan import make_plan
+from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe import Recipe
 
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "dense"}, "registered_name": None}

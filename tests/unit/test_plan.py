@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.plan import STAGE_ORDER, Plan, make_plan
+from edgecompress.pipeline.plan import STAGE_ORDER, Plan, make_plan
 from edgecompress.recipe import Recipe
 
 FULL: dict[str, Any] = {

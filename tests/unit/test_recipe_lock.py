@@ -10,9 +10,9 @@ import pytest
 import yaml
 from edgecompress import __version__
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.lock import differences, lock_file
 from edgecompress.machine import cores, cpu_name
-from edgecompress.plan import Plan, Step
+from edgecompress.pipeline.lock_file import differences, lock_file
+from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.recipe import Recipe
 from edgecompress.recipe_lock import written
 from edgecompress.recipe_yaml import load_recipe

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from edgecompress.artifact import Artifact, StageResult
-from edgecompress.plan import Plan, Step
+from edgecompress.pipeline.plan import Plan, Step
+from edgecompress.pipeline.report_inputs import environment, report_inputs
 from edgecompress.recipe import Recipe
 from edgecompress.report import build_report
-from edgecompress.report_inputs import environment, report_inputs
 from edgecompress.report_schema import ReportInputs
 
 from tests.unit import report_sample as sample

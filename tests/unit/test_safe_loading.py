@@ -22,8 +22,8 @@ from edgecompress.data.sources.fashion_mnist import read_idx
 from edgecompress.errors import DataError, ModelError, ResourceError, UsageError
 from edgecompress.machine import memory_bytes
 from edgecompress.models.weight_files import read_state
-from edgecompress.pipeline import LOCK, REPORT
-from edgecompress.recheck import read_run
+from edgecompress.pipeline.recheck import read_run
+from edgecompress.pipeline.run import LOCK, REPORT
 from edgecompress.recipe import Recipe
 
 from tests.shared.recipe_mutations import hostile

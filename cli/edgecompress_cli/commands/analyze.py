@@ -35,7 +35,7 @@ def analyze(
     Example: edgecompress analyze runs/digits --top 5
     """
     from edgecompress.artifact import Store
-    from edgecompress.recheck_layers import analyse_layers
+    from edgecompress.pipeline.recheck_layers import analyse_layers
 
     from edgecompress_cli.commands.run import default_store, trusted
     from edgecompress_cli.display import make_display

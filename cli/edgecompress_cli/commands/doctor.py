@@ -27,8 +27,8 @@ def doctor(
     Example: edgecompress doctor
     Example: edgecompress doctor --install tflite-runtime
     """
-    from edgecompress.diagnosis import diagnose
     from edgecompress.errors import ExitCode, UsageError
+    from edgecompress.pipeline.diagnosis import diagnose
     from edgecompress.tflite import private_env
 
     if install is not None:

@@ -28,7 +28,7 @@ def plan(
     Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
     """
     from edgecompress.artifact import Store
-    from edgecompress.plan import make_plan
+    from edgecompress.pipeline.plan import make_plan
     from edgecompress.recipe_yaml import load_recipe
 
     from edgecompress_cli.commands.run import default_store, trusted

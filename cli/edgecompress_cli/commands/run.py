@@ -50,7 +50,7 @@ def run(
     """
     from edgecompress.artifact import Store
     from edgecompress.errors import ExitCode
-    from edgecompress.pipeline import run_pipeline
+    from edgecompress.pipeline.run import run_pipeline
     from edgecompress.recipe_yaml import load_recipe
 
     from edgecompress_cli.crash import log_crashes_to

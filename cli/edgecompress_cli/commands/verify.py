@@ -27,7 +27,7 @@ def verify(
     """
     from edgecompress.artifact import Store
     from edgecompress.errors import ExitCode
-    from edgecompress.recheck import recheck
+    from edgecompress.pipeline.recheck import recheck
 
     from edgecompress_cli.commands.run import default_store, trusted
     from edgecompress_cli.display import make_display

@@ -13,7 +13,7 @@ import torch
 from edgecompress.artifact import Store
 from edgecompress.errors import ModelError
 from edgecompress.models.weights import save_weights
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
 from edgecompress.recipe import Recipe
 from safetensors.torch import load_file, save_file

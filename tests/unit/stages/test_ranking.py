@@ -11,7 +11,7 @@ import pytest
 import torch
 from edgecompress.artifact import Store
 from edgecompress.context import Context
-from edgecompress.pipeline import run_pipeline
+from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import GroupMagnitude, StructuredPruner, Taylor
 from edgecompress.pruning.graph import ChannelGraph
 from edgecompress.recipe import Recipe

@@ -11,7 +11,7 @@ from edgecompress import __version__
 from edgecompress.artifact import StageResult
 from edgecompress.errors import DataError
 from edgecompress.machine import cores, cpu_name
-from edgecompress.plan import Plan
+from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe import Recipe
 
 HEADER = """\

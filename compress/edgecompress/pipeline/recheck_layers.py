@@ -10,7 +10,7 @@ from typing import Any
 from edgecompress.artifact import StageResult, Store
 from edgecompress.context import Context, Listener
 from edgecompress.errors import ResourceError
-from edgecompress.recheck import read_run, recipe_of
+from edgecompress.pipeline.recheck import read_run, recipe_of
 from edgecompress.report_analysis import conclusion
 
 AGAIN = "Run the recipe again with `edgecompress run`: what is finished is reused"

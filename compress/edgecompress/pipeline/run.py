@@ -21,8 +21,8 @@ from edgecompress.artifact import StageResult, Store, is_whole, remove_partial, 
 from edgecompress.context import Context, Event, Listener
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
 from edgecompress.file_lock import BusyError, exclusive
-from edgecompress.lock import differences, lock_file
-from edgecompress.plan import Plan, Step, altered, make_plan
+from edgecompress.pipeline.lock_file import differences, lock_file
+from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
 from edgecompress.recipe import Recipe
 from edgecompress.wording import printable
 
@@ -192,8 +192,8 @@ def _write_results(
     recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context
 ) -> dict[str, Any]:
     """Writes flatbuffer, lock file and report; a flatbuffer that failed its verification gets another name."""
+    from edgecompress.pipeline.report_inputs import report_inputs
     from edgecompress.report import build_report, write_report
-    from edgecompress.report_inputs import report_inputs
 
     passed = bool(results["verify"].metrics["passed"])
     exported = results["export"].artifacts[MODEL]

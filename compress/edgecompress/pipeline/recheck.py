@@ -11,8 +11,8 @@ from edgecompress.artifact import Store, is_whole, sha256_file
 from edgecompress.context import Context, Listener
 from edgecompress.errors import ModelError, RecipeError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
-from edgecompress.pipeline import LOCK, MODEL, REJECTED, REPORT
-from edgecompress.plan import Plan, make_plan
+from edgecompress.pipeline.plan import Plan, make_plan
+from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
 from edgecompress.recipe import Recipe
 from edgecompress.recipe_source import parse
 from edgecompress.wording import counted

@@ -11,7 +11,7 @@ from typing import Any
 from edgecompress.artifact import StageResult
 from edgecompress.figures import figures_of
 from edgecompress.machine import cores, cpu_name
-from edgecompress.plan import Plan
+from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe import DistillSpec, Recipe
 from edgecompress.report_schema import (
     BenchmarkSummary,

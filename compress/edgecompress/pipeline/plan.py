@@ -13,9 +13,9 @@ from typing import Any
 
 from edgecompress import __version__
 from edgecompress.artifact import MISSING, StageResult, Store, sha256_file, sha256_json
-from edgecompress.changes import changed
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.machine import cores, cpu_name
+from edgecompress.pipeline.changes import changed
 from edgecompress.recipe import DistillSpec, ModelSpec, Recipe
 
 STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
