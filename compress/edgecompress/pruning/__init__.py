@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgecompress.pruning.architecture import apply_architecture, architecture_of
-    from edgecompress.pruning.importance import BatchNormScale, GroupMagnitude, Importance, Taylor
     from edgecompress.pruning.loading import load_pruned
-    from edgecompress.pruning.results import PruningReport, StepReport
-    from edgecompress.pruning.structured import StructuredPruner
-    from edgecompress.pruning.unstructured import MagnitudeMasks, cubic_share, prunable_weights
+    from edgecompress.pruning.structured.importance import BatchNormScale, GroupMagnitude, Importance, Taylor
+    from edgecompress.pruning.structured.pruner import StructuredPruner
+    from edgecompress.pruning.structured.results import PruningReport, StepReport
+    from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share, prunable_weights
 
 __all__ = [
     "BatchNormScale",

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from edgecompress.pruning.cutting import kept
+from edgecompress.pruning.slices import kept
 
 #: Layers whose units can go: nn.RNN, nn.GRU, nn.LSTM and their cells.
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)

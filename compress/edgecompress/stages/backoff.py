@@ -11,8 +11,8 @@ from torch import nn
 from edgecompress.artifact import write_json
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
-from edgecompress.pruning.graph import clone
-from edgecompress.pruning.importance import Importance
+from edgecompress.pruning.coupling.channel_graph import clone
+from edgecompress.pruning.structured.importance import Importance
 from edgecompress.recipe import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for

@@ -9,8 +9,8 @@ from torch import nn
 from edgecompress.data.base import Dataset
 from edgecompress.errors import DataError, ModelError
 from edgecompress.models.count import count
-from edgecompress.pruning.patterns import Pattern
-from edgecompress.pruning.unstructured import MagnitudeMasks
+from edgecompress.pruning.unstructured.masks import MagnitudeMasks
+from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.targets import find_aim, pruner_for

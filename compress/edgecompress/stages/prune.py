@@ -15,11 +15,11 @@ from edgecompress.artifact import write_json
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import open_attention
 from edgecompress.pruning.architecture import architecture_of
-from edgecompress.pruning.cut import Channels
-from edgecompress.pruning.graph import undisturbed
-from edgecompress.pruning.importance import IMPORTANCES, Taylor
-from edgecompress.pruning.patterns import Pattern
-from edgecompress.pruning.unstructured import MagnitudeMasks, cubic_share
+from edgecompress.pruning.coupling.channel_graph import undisturbed
+from edgecompress.pruning.coupling.cut import Channels
+from edgecompress.pruning.structured.importance import IMPORTANCES, Taylor
+from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share
+from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe import PruneSpec
 from edgecompress.stages.backoff import settle, too_slow
 from edgecompress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures

@@ -15,9 +15,9 @@ from torch import nn
 
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
-from edgecompress.pruning.fixed_widths import WidthPruner, Widths
-from edgecompress.pruning.graph import clone
-from edgecompress.pruning.importance import IMPORTANCES, Importance
+from edgecompress.pruning.coupling.channel_graph import clone
+from edgecompress.pruning.structured.fixed_widths import WidthPruner, Widths
+from edgecompress.pruning.structured.importance import IMPORTANCES, Importance
 from edgecompress.recipe import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.yardstick import Yardstick

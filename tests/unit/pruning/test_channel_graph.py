@@ -8,8 +8,8 @@ import pytest
 import torch
 from edgecompress.errors import ModelError
 from edgecompress.pruning import StructuredPruner
-from edgecompress.pruning.graph import ChannelGraph
-from edgecompress.pruning.widths import Segment, allowed_atoms, segments_of
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.structured.widths import Segment, allowed_atoms, segments_of
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import conv, example, make

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch_pruning
-from edgecompress.pruning.graph import ChannelGraph
-from edgecompress.pruning.importance import GroupMagnitude
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.structured.importance import GroupMagnitude
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import example, make

@@ -6,7 +6,7 @@ import pytest
 import torch
 from edgecompress.models.built_in.resnet import resnet8
 from edgecompress.pruning import StructuredPruner
-from edgecompress.pruning.channels import Root
+from edgecompress.pruning.coupling.channels import Root
 
 
 class Tempting:

@@ -12,9 +12,9 @@ from edgecompress.models.attention import open_attention
 from edgecompress.models.count import count
 from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
-from edgecompress.pruning.graph import ChannelGraph
-from edgecompress.pruning.heads import heads_of
-from edgecompress.pruning.widths import CostModel, Segment, allowed_atoms, item_macs, segments_of
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.coupling.heads import heads_of
+from edgecompress.pruning.structured.widths import CostModel, Segment, allowed_atoms, item_macs, segments_of
 from torch import nn
 
 from tests.unit.pruning.attention_nets import CASES, HEADS, SIZE, WHOLE, WIDTH, Net, example, make

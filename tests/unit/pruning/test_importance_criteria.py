@@ -8,9 +8,9 @@ import pytest
 import torch
 from edgecompress.errors import ModelError
 from edgecompress.pruning import BatchNormScale, GroupMagnitude, StructuredPruner, Taylor
-from edgecompress.pruning.channels import Root, is_depthwise
-from edgecompress.pruning.graph import ChannelGraph, undisturbed
-from edgecompress.pruning.importance import IMPORTANCES, Importance
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph, undisturbed
+from edgecompress.pruning.coupling.channels import Root, is_depthwise
+from edgecompress.pruning.structured.importance import IMPORTANCES, Importance
 from torch import nn
 from torch.func import functional_call
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from edgecompress.pruning import StructuredPruner
-from edgecompress.pruning.negligible import NEGLIGIBLE, NEGLIGIBLE_TOGETHER, negligible
-from edgecompress.pruning.widths import Segment
+from edgecompress.pruning.structured.negligible import NEGLIGIBLE, NEGLIGIBLE_TOGETHER, negligible
+from edgecompress.pruning.structured.widths import Segment
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import conv

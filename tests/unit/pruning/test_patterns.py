@@ -6,8 +6,8 @@ import pytest
 import torch
 from edgecompress.errors import ModelError
 from edgecompress.pruning import MagnitudeMasks
-from edgecompress.pruning.patterns import Pattern
-from edgecompress.pruning.unstructured import cubic_share
+from edgecompress.pruning.unstructured.masks import cubic_share
+from edgecompress.pruning.unstructured.patterns import Pattern
 from torch import nn
 
 

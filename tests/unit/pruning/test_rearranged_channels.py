@@ -9,8 +9,8 @@ import torch
 import torch_pruning
 from edgecompress.errors import ModelError
 from edgecompress.pruning import StructuredPruner
-from edgecompress.pruning.graph import ChannelGraph
-from edgecompress.pruning.tracing import Graph
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.coupling.dependencies import Graph
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import NETS, conv, example, make

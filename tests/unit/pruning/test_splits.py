@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 from edgecompress.pruning import StructuredPruner
-from edgecompress.pruning.graph import ChannelGraph
-from edgecompress.pruning.probe import _silence
-from edgecompress.pruning.widths import segments_of
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.coupling.probe import _silence
+from edgecompress.pruning.structured.widths import segments_of
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import conv, example

@@ -8,7 +8,7 @@ import pytest
 import torch
 from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.pruning import StructuredPruner
-from edgecompress.pruning.branches import outputs_and_branches
+from edgecompress.pruning.coupling.branches import outputs_and_branches
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import conv, example

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from edgecompress.pruning.structured import StructuredPruner
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from torch import nn
 
 

@@ -13,7 +13,7 @@ from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import GroupMagnitude, StructuredPruner, Taylor
-from edgecompress.pruning.graph import ChannelGraph
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.recipe import Recipe
 from edgecompress.stages import prune
 from edgecompress.stages.base import Workbench

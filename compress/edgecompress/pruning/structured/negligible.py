@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecompress.pruning.widths import CostModel, Measure, Segment
+from edgecompress.pruning.structured.widths import CostModel, Measure, Segment
 
 #: A root that saves less than this share of the whole model's parameters or MACs at its smallest width is left alone.
 NEGLIGIBLE = 0.005

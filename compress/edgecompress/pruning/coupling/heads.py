@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from edgecompress.models.attention import kept_reason
-from edgecompress.pruning.channels import Coupled, Root, Share
-from edgecompress.pruning.cutting import keep_places
+from edgecompress.pruning.coupling.channels import Coupled, Root, Share
+from edgecompress.pruning.slices import keep_places
 
 #: Attributes that count heads.
 HEAD_COUNTS = (

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.channels import Root, is_depthwise
+from edgecompress.pruning.coupling.channels import Root, is_depthwise
 from edgecompress.pruning.recurrent import RECURRENT, cut_features, cut_units, units_of
 
 #: What slicing raises where channels and tensors do not fit.

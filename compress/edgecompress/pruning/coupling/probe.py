@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.channels import Root, holders, is_depthwise, placed
-from edgecompress.pruning.cut import cut
-from edgecompress.pruning.graph import clone, run
+from edgecompress.pruning.coupling.channel_graph import clone, run
+from edgecompress.pruning.coupling.channels import Root, holders, is_depthwise, placed
+from edgecompress.pruning.coupling.cut import cut
 from edgecompress.pruning.recurrent import RECURRENT, silence_units
 
 #: Largest difference, relative to the outputs' size, between a cut model and one with the same channels at zero.

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.patterns import Pattern
+from edgecompress.pruning.unstructured.patterns import Pattern
 
 Score = Literal["magnitude", "lamp"]
 Scope = Literal["global", "layer"]

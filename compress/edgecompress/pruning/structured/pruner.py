@@ -21,15 +21,15 @@ from torch import nn
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import close_attention, open_attention
 from edgecompress.models.count import Counts, count
-from edgecompress.pruning.channels import Root
-from edgecompress.pruning.cut import Channels, compose, cut
-from edgecompress.pruning.graph import ChannelGraph, clone, run, undisturbed
-from edgecompress.pruning.importance import GroupMagnitude, Importance, Unrated
-from edgecompress.pruning.layers import layer_widths, paths_of
-from edgecompress.pruning.negligible import negligible
-from edgecompress.pruning.probe import broken_roots
-from edgecompress.pruning.results import PruningReport, StepReport
-from edgecompress.pruning.widths import (
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph, clone, run, undisturbed
+from edgecompress.pruning.coupling.channels import Root
+from edgecompress.pruning.coupling.cut import Channels, compose, cut
+from edgecompress.pruning.coupling.layers import layer_widths, paths_of
+from edgecompress.pruning.coupling.probe import broken_roots
+from edgecompress.pruning.structured.importance import GroupMagnitude, Importance, Unrated
+from edgecompress.pruning.structured.negligible import negligible
+from edgecompress.pruning.structured.results import PruningReport, StepReport
+from edgecompress.pruning.structured.widths import (
     CLOSE_ENOUGH,
     FAR_OFF,
     CostModel,

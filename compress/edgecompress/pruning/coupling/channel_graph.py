@@ -19,12 +19,12 @@ from torch import nn
 from torch_pruning.dependency import Node
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.branches import FAILURES, outputs_and_branches, tensors_of
-from edgecompress.pruning.channels import ROOT_TYPES, Coupled, Root, holders, parts_of, sharing, unfit
-from edgecompress.pruning.cut import Channels, cut
-from edgecompress.pruning.heads import find_attention
+from edgecompress.pruning.coupling.branches import FAILURES, outputs_and_branches, tensors_of
+from edgecompress.pruning.coupling.channels import ROOT_TYPES, Coupled, Root, holders, parts_of, sharing, unfit
+from edgecompress.pruning.coupling.cut import Channels, cut
+from edgecompress.pruning.coupling.dependencies import Barrier, Graph
+from edgecompress.pruning.coupling.heads import find_attention
 from edgecompress.pruning.recurrent import RECURRENT, stand_ins
-from edgecompress.pruning.tracing import Barrier, Graph
 
 
 class ChannelGraph:

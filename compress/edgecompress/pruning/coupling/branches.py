@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecompress.pruning.channels import ROOT_TYPES
+from edgecompress.pruning.coupling.channels import ROOT_TYPES
 
 #: What a model raises that is given tensors it was not made for.
 FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)

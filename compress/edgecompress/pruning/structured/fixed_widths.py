@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.channels import Root
-from edgecompress.pruning.importance import Importance
-from edgecompress.pruning.structured import StructuredPruner
-from edgecompress.pruning.widths import Measure, Segment
+from edgecompress.pruning.coupling.channels import Root
+from edgecompress.pruning.structured.importance import Importance
+from edgecompress.pruning.structured.pruner import StructuredPruner
+from edgecompress.pruning.structured.widths import Measure, Segment
 
 #: Layers that a message about an unknown one names at most.
 NAMED = 8

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.channels import Coupled, Root, is_depthwise, width_of
+from edgecompress.pruning.coupling.channels import Coupled, Root, is_depthwise, width_of
 from edgecompress.pruning.recurrent import RECURRENT, per_unit
 
 Axis = Literal["out", "in"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecompress.pruning.widths import Measure
+from edgecompress.pruning.structured.widths import Measure
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.pruning.channels import ROOT_TYPES
-from edgecompress.pruning.heads import heads_of
+from edgecompress.pruning.coupling.channels import ROOT_TYPES
+from edgecompress.pruning.coupling.heads import heads_of
 from edgecompress.pruning.recurrent import RECURRENT, units_of
 
 

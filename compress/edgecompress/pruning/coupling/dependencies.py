@@ -19,8 +19,8 @@ from torch_pruning.dependency import Dependency, Group, index_mapping, shape_inf
 from torch_pruning.dependency.node import Node
 from torch_pruning.pruner import function
 
-from edgecompress.pruning.branches import switched_on
-from edgecompress.pruning.channels import is_depthwise
+from edgecompress.pruning.coupling.branches import switched_on
+from edgecompress.pruning.coupling.channels import is_depthwise
 
 OPTYPE = torch_pruning.ops.OPTYPE
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from edgecompress.models.count import Counts
-from edgecompress.pruning.channels import Root, Share, is_depthwise
+from edgecompress.pruning.coupling.channels import Root, Share, is_depthwise
 from edgecompress.pruning.recurrent import RECURRENT, cost_of, units_of
 
 Measure = Literal["params", "macs"]

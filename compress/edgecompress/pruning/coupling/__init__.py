@@ -1,0 +1,1 @@
+"""Which channels have to go together, and how they are cut out."""

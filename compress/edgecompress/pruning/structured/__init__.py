@@ -1,0 +1,1 @@
+"""Structured pruning: whole channels go, so that the model is really smaller and faster."""
