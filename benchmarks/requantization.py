@@ -19,7 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.data.loading import load_dataset
-from edgecompress.quantization.exchange import replace_values, set_quantization
+from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress.tasks import make_task
 from edgecompress.tflite.finish import pack

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import WEIGHTED, activate, symmetric_same
 from edgecompress.quantization.layers import Layer, walk
-from edgecompress.quantization.ops import WEIGHTED, activate, symmetric_same
 from edgecompress.quantization.twin import Twin
 
 ITERATIONS = 1000

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.quantization.effort import node_macs
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.layers import Layer, outputs_sparing, sharing, walk, walkable
-from edgecompress.quantization.ops import WEIGHTED
 from edgecompress.quantization.ranges import RangeGroup
 from edgecompress.quantization.twin import Twin
 

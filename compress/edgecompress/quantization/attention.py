@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgecompress.quantization.graph import Graph, Node
+from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.scheme import FloatPart
 from edgecompress.tflite.views import CONVERSIONS
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import torch
 
-from edgecompress.quantization.batches import compute, compute_each
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.batches import compute, compute_each
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.layers import Layer, walk
-from edgecompress.quantization.ops import WEIGHTED
 from edgecompress.quantization.twin import Twin
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.quantization.fake import WEIGHT_QMAX
-from edgecompress.quantization.graph import Graph
+from edgecompress.quantization.graph.graph import Graph
 
 if TYPE_CHECKING:
     from edgecompress.quantization.twin import Twin

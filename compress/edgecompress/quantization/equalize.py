@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from edgecompress.quantization.graph import Node
-from edgecompress.quantization.ops import WEIGHTED
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.twin import Twin
 
 #: Operators through which a channel passes as a whole, whatever factor it carries.

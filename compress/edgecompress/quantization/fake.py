@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgecompress.quantization.graph import TensorSpec
+from edgecompress.quantization.graph.graph import TensorSpec
 
 WEIGHT_QMAX = 127
 #: Smallest weight scale: kernels turn scales into fixed-point multipliers, which underflow below this.

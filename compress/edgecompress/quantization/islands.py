@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.quantization.exchange import set_quantization
-from edgecompress.quantization.ops import PASS_THROUGH
+from edgecompress.quantization.graph.exchange import set_quantization
+from edgecompress.quantization.graph.ops import PASS_THROUGH
 from edgecompress.quantization.ranges import scale_and_zero_point
 from edgecompress.tflite.finish import operator_code
 from edgecompress.tflite.views import op_name, text

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgecompress.quantization.graph import Node
-from edgecompress.quantization.ops import activate
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import activate
 from edgecompress.quantization.ranges import QMAX, QMIN, RangeGroup
 
 #: What floating point may take off a tie, in steps.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.batches import Way
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.batches import Way
+from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.twin import Twin
 
 

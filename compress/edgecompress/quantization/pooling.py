@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.quantization.graph import tensor_values
+from edgecompress.quantization.graph.graph import tensor_values
 from edgecompress.tflite.finish import operator_code
 from edgecompress.tflite.flatbuffer import read_model, write_model
 from edgecompress.tflite.views import op_name

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from edgecompress.quantization.graph import Graph, Node
-from edgecompress.quantization.ops import WEIGHTED
+from edgecompress.quantization.graph.graph import Graph, Node
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.ranges import INT8, RangeGroup
 
 #: What weights are multiples of.

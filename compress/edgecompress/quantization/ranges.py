@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DivergedError, ModelError
-from edgecompress.quantization.graph import Graph, Node
-from edgecompress.quantization.ops import FIXED_OUTPUT, PASS_THROUGH, WEIGHTED
+from edgecompress.quantization.graph.graph import Graph, Node
+from edgecompress.quantization.graph.ops import FIXED_OUTPUT, PASS_THROUGH, WEIGHTED
 
 INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
 QMIN, QMAX = -128, 127

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.quantization.graph import Graph, Node
+from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.ranges import INT8, RangeGroup
 
 #: Operator whose INT8 output is the same for all inputs beyond this, both ways: sigmoid(-6.25) = 0.49 / 256 and

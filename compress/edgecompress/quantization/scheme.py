@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.graph import Node
 from edgecompress.tflite.views import CONVERSIONS, OpInfo
 
 Weights = Literal["int8", "int4"]

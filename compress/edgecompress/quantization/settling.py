@@ -14,9 +14,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.quantization.graph import Graph, Node, TensorSpec, read_graph
+from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec, read_graph
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.kernels import ADD_BITS, divide_by_power, multiplier32, xnnpack_multipliers, xnnpack_sum
-from edgecompress.quantization.ops import WEIGHTED
 from edgecompress.quantization.portable import BELOW, UNIT, has_integers
 from edgecompress.quantization.ranges import INT8, QMAX, QMIN, RangeGroup
 from edgecompress.quantization.twin import Twin

@@ -8,8 +8,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.exchange import set_quantization
-from edgecompress.quantization.graph import DTYPES, read_graph
+from edgecompress.quantization.graph.exchange import set_quantization
+from edgecompress.quantization.graph.graph import DTYPES, read_graph
 from edgecompress.quantization.islands import remove_islands
 from edgecompress.quantization.ranges import find_groups
 from edgecompress.quantization.readers import mark_readers

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.quantization.graph import Graph, Node
-from edgecompress.quantization.ops import WEIGHTED
+from edgecompress.quantization.graph.graph import Graph, Node
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.ranges import INT8, RangeGroup, find_groups
 from edgecompress.quantization.readers import mark_readers
 from edgecompress.tflite.views import CONVERSIONS, op_name

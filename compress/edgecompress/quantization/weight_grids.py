@@ -10,7 +10,7 @@ from torch import nn
 
 from edgecompress.quantization.clustering import fake_clustered
 from edgecompress.quantization.fake import MIN_WEIGHT_SCALE, fake_bias, fake_weight, symmetric_scale, weight_qmax
-from edgecompress.quantization.graph import Graph
+from edgecompress.quantization.graph.graph import Graph
 from edgecompress.quantization.portable import LARGEST, UNIT, below_powers
 from edgecompress.quantization.ranges import RangeGroup
 

@@ -12,9 +12,9 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError
 from edgecompress.quantization.analysis import Gain
 from edgecompress.quantization.effort import node_macs
-from edgecompress.quantization.exchange import base_name, tensors_by_name
-from edgecompress.quantization.graph import Node
-from edgecompress.quantization.ops import PASS_THROUGH
+from edgecompress.quantization.graph.exchange import base_name, tensors_by_name
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import PASS_THROUGH
 from edgecompress.quantization.scheme import Scheme, Wide
 from edgecompress.quantization.twin import Twin
 

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.attention import find_softmax
 from edgecompress.quantization.cells import cell_operators, find_cells
-from edgecompress.quantization.graph import read_graph
+from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.quantization.norms import find_norms, norm_operators
 from edgecompress.quantization.scheme import FloatPart, Scheme
 from edgecompress.recipe import Recipe

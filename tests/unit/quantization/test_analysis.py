@@ -22,9 +22,9 @@ from edgecompress.quantization.analysis import (
     weight_ratio,
     with_gains,
 )
-from edgecompress.quantization.batches import Way
 from edgecompress.quantization.effort import node_macs
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.batches import Way
+from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.layers import outputs_sparing, sharing, walk, walkable
 from edgecompress.quantization.scheme import Activations, Scheme
 from edgecompress.quantization.structure import quantized_structure

@@ -11,7 +11,7 @@ import torch
 from edgecompress.data.base import Ends
 from edgecompress.models.built_in.transformer import transformer
 from edgecompress.quantization.attention import find_softmax
-from edgecompress.quantization.graph import Graph, read_graph
+from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.structure import quantized_structure
 from edgecompress.quantization.twin import Twin

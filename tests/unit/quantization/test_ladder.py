@@ -16,9 +16,9 @@ from edgecompress.quantization.bias_correction import correct_biases
 from edgecompress.quantization.compare import compare_answers
 from edgecompress.quantization.equalize import equalize, find_pairs
 from edgecompress.quantization.estimation import ESTIMATORS, Seen, estimate, look
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.layers import walk
-from edgecompress.quantization.ops import WEIGHTED
 from edgecompress.quantization.ranges import RangeGroup
 from edgecompress.quantization.scheme import Scheme, Wide
 from edgecompress.quantization.structure import quantized_structure

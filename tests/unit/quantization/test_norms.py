@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from edgecompress.quantization.analysis import analyse
-from edgecompress.quantization.graph import Graph, read_graph
+from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.norms import find_norms, norm_operators
 from edgecompress.quantization.scheme import Scheme

@@ -10,7 +10,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.quantization.adaround import learn_rounding
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.kernels import as_the_kernel
 from edgecompress.quantization.pooling import pool_means
 from edgecompress.quantization.portable import BELOW, below_powers

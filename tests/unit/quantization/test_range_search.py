@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from edgecompress.quantization import range_search
-from edgecompress.quantization.batches import Way
 from edgecompress.quantization.effort import pass_cost
 from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, look
+from edgecompress.quantization.graph.batches import Way
 from edgecompress.quantization.ladder import Built, Ladder
 from edgecompress.quantization.layers import outputs_by_range
 from edgecompress.quantization.range_search import search_estimators

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from edgecompress.quantization.graph import read_graph
+from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.quantization.ranges import QMAX, RangeGroup, scale_and_zero_point
 from edgecompress.quantization.readers import (
     ADDED_SHARE,

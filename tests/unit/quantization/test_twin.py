@@ -11,8 +11,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError, VerificationError
 from edgecompress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
-from edgecompress.quantization.graph import tensor_values
-from edgecompress.quantization.ops import OPS, same_padding
+from edgecompress.quantization.graph.graph import tensor_values
+from edgecompress.quantization.graph.ops import OPS, same_padding
 from edgecompress.quantization.ranges import scale_and_zero_point
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.finish import pack

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError
-from edgecompress.quantization.graph import Graph, Node, TensorSpec
+from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec
 from edgecompress.quantization.stepping import take_integers
 from edgecompress.quantization.tying import share_biases, step_key, tied_groups
 

@@ -11,7 +11,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.errors import ResourceError
-from edgecompress.quantization.graph import read_graph
+from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.recipe import Recipe
 from edgecompress.stages.encoding import difference
 from edgecompress.stages.floating import floating_operators

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import torch
 
-from edgecompress.quantization.graph import Node
-from edgecompress.quantization.ops import OPS
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.ops import OPS
 
 
 class Way(Enum):

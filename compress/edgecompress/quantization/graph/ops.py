@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 
 from edgecompress.errors import ModelError, VerificationError
-from edgecompress.quantization.graph import Node
+from edgecompress.quantization.graph.graph import Node
 from edgecompress.training.precision import SAFE_CHANNELS
 
 Tensors = list[torch.Tensor]

@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.graph import Graph, Node, TensorSpec, pack_int4, tensor_values
-from edgecompress.quantization.ops import WEIGHTED
+from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec, pack_int4, tensor_values
+from edgecompress.quantization.graph.ops import WEIGHTED
 
 #: The quantizer names its copies of a constant NAME_17 or NAME_duplicated_17.
 _COPY = re.compile(r"(_duplicated)?_\d+$")
