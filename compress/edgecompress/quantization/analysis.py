@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edgecompress.quantization.effort import node_macs
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
+from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.layers import Layer, outputs_sparing, sharing, walk, walkable
-from edgecompress.quantization.ranges import RangeGroup
 from edgecompress.quantization.twin import Twin
 
 #: Float32 resolves no more (24 bits): what is nearer than this counts as equal, and ratios end here.

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Node, tensor_values
-from edgecompress.quantization.ranges import INT8
+from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.twin import Twin
 from edgecompress.quantization.writing import float_constants
 from edgecompress.quiet import quiet

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgecompress.quantization.ranges import INT8, RangeGroup
+from edgecompress.quantization.grids.ranges import INT8, RangeGroup
 from edgecompress.quantization.twin import Twin
 
 Range = tuple[float, float]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgecompress.quantization.fake import bias_steps
 from edgecompress.quantization.graph.batches import compute, compute_each
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED, activate
-from edgecompress.quantization.ranges import INT8
+from edgecompress.quantization.grids.fake import bias_steps
+from edgecompress.quantization.grids.ranges import INT8
 
 if TYPE_CHECKING:
     from edgecompress.quantization.twin import Twin

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.exchange import set_quantization
 from edgecompress.quantization.graph.ops import PASS_THROUGH
-from edgecompress.quantization.ranges import scale_and_zero_point
+from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.tflite.finish import operator_code
 from edgecompress.tflite.views import op_name, text
 

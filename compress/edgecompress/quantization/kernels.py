@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import activate
-from edgecompress.quantization.ranges import QMAX, QMIN, RangeGroup
+from edgecompress.quantization.grids.ranges import QMAX, QMIN, RangeGroup
 
 #: What floating point may take off a tie, in steps.
 TIE_MARGIN = 1e-4

@@ -14,8 +14,8 @@ import torch
 
 from edgecompress.quantization.effort import pass_cost
 from edgecompress.quantization.estimation import Range
+from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.layers import first_use, outputs_by_range, walkable
-from edgecompress.quantization.ranges import INT8
 from edgecompress.quantization.twin import Twin
 
 #: What the search may cost, in values computed: one or two minutes of one core.

@@ -10,9 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.exchange import set_quantization
 from edgecompress.quantization.graph.graph import DTYPES, read_graph
+from edgecompress.quantization.grids.ranges import find_groups
+from edgecompress.quantization.grids.readers import mark_readers
 from edgecompress.quantization.islands import remove_islands
-from edgecompress.quantization.ranges import find_groups
-from edgecompress.quantization.readers import mark_readers
 from edgecompress.quantization.scheme import INT8, Scheme
 from edgecompress.quiet import quiet
 from edgecompress.tflite.flatbuffer import read_model, write_model

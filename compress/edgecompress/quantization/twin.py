@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.clustering import codebooks_as_json, restore_codebooks
-from edgecompress.quantization.fake import fake_constant, fake_dynamic
 from edgecompress.quantization.graph.batches import Way, compute, compute_each, find_way, run_batch
 from edgecompress.quantization.graph.exchange import find_biases, find_dynamic, load_constants
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
 from edgecompress.quantization.graph.ops import is_narrow_stride, require_known
+from edgecompress.quantization.grids.codebooks import codebooks_as_json, restore_codebooks
+from edgecompress.quantization.grids.fake import fake_constant, fake_dynamic
+from edgecompress.quantization.grids.learned import LearnedScales
+from edgecompress.quantization.grids.portable import find_portable
+from edgecompress.quantization.grids.ranges import INT8, RangeGroup, floor_scales, ranges_as_json, restore_ranges
+from edgecompress.quantization.grids.tying import tied_groups
+from edgecompress.quantization.grids.weight_grids import WeightGrids
 from edgecompress.quantization.integer_sums import integer_sums, is_in_integers
 from edgecompress.quantization.kernels import KERNELS, RARE, as_the_kernel
-from edgecompress.quantization.learned import LearnedScales
-from edgecompress.quantization.portable import find_portable
-from edgecompress.quantization.ranges import INT8, RangeGroup, floor_scales, ranges_as_json, restore_ranges
-from edgecompress.quantization.tying import tied_groups
-from edgecompress.quantization.weight_grids import WeightGrids
 from edgecompress.quantization.writing import quantized_constants, write_into
 
 

@@ -10,8 +10,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.fake import bias_steps
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
+from edgecompress.quantization.grids.fake import bias_steps
 
 if TYPE_CHECKING:
     from edgecompress.quantization.twin import Twin

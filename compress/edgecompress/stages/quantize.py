@@ -15,14 +15,14 @@ from edgecompress.data.splits import calibration_inputs
 from edgecompress.errors import ModelError
 from edgecompress.figures import ACCURACY, AGREEMENT
 from edgecompress.quantization.clustering import CodebookSchedule, fit_codebooks
+from edgecompress.quantization.grids.readers import MOST_OUTPUTS, cut_outputs, output_floor
+from edgecompress.quantization.grids.tying import share_biases
 from edgecompress.quantization.ladder import Built, Ladder, Rung, Widening
 from edgecompress.quantization.pooling import pool_means
-from edgecompress.quantization.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.settling import settle
 from edgecompress.quantization.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
-from edgecompress.quantization.tying import share_biases
 from edgecompress.recipe import QuantizeSpec
 from edgecompress.stages.base import CURVE, Workbench, final_stage, validation_figures
 from edgecompress.stages.floating import norms_of, parts_of, told, with_floats

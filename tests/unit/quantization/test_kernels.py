@@ -10,9 +10,9 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
+from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.integer_sums import integer_sums
 from edgecompress.quantization.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
-from edgecompress.quantization.ranges import RangeGroup
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings

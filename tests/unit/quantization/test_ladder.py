@@ -17,9 +17,9 @@ from edgecompress.quantization.compare import compare_answers
 from edgecompress.quantization.equalize import equalize, find_pairs
 from edgecompress.quantization.estimation import ESTIMATORS, Seen, estimate, look
 from edgecompress.quantization.graph.ops import WEIGHTED
+from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.layers import walk
-from edgecompress.quantization.ranges import RangeGroup
 from edgecompress.quantization.scheme import Scheme, Wide
 from edgecompress.quantization.structure import quantized_structure
 from edgecompress.quantization.twin import Twin

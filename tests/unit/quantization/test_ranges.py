@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import Graph, read_graph
-from edgecompress.quantization.ranges import QMAX, QMIN, RangeGroup, find_groups, floor_scales, scale_and_zero_point
+from edgecompress.quantization.grids.ranges import (
+    QMAX,
+    QMIN,
+    RangeGroup,
+    find_groups,
+    floor_scales,
+    scale_and_zero_point,
+)
 from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.quantization.graph.graph import read_graph
-from edgecompress.quantization.ranges import QMAX, RangeGroup, scale_and_zero_point
-from edgecompress.quantization.readers import (
+from edgecompress.quantization.grids.ranges import QMAX, RangeGroup, scale_and_zero_point
+from edgecompress.quantization.grids.readers import (
     ADDED_SHARE,
     CELL,
     FEW_CLASSES,

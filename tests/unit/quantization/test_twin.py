@@ -13,7 +13,7 @@ from edgecompress.errors import ModelError, VerificationError
 from edgecompress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
 from edgecompress.quantization.graph.graph import tensor_values
 from edgecompress.quantization.graph.ops import OPS, same_padding
-from edgecompress.quantization.ranges import scale_and_zero_point
+from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.data.base import Dataset, Normalization, Split
-from edgecompress.quantization.ranges import scale_and_zero_point
+from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.recipe import Recipe
 from edgecompress.tasks import make_task
 from edgecompress.tasks.anomaly import AnomalyDetection

@@ -3,7 +3,7 @@
 They are trained as torch's own layers. For conversion each step is written out in few operators: what is read of the
 input is computed for all steps at once, the gates of a step lie side by side, and no steps are stacked where the last
 one is the answer. Every step calls the same modules, under `step`, by which its integers are the same in each
-(`edgecompress.quantization.tying`); so one step alone, with its state handed in and out, computes what the whole does.
+(`edgecompress.quantization.grids.tying`); so one step alone, with its state handed in and out, computes what the whole does.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class GruStep(nn.Module):
     """One step of one level, as torch's GRU computes it: n = tanh(in + r * hn), h = h + u * (n - h).
 
     u = 1 - z is the sigmoid of the negated sum: z's rows and biases are negated. What is added to the state then has
-    the state's own grid, and the sum is exact (`edgecompress.quantization.tying`).
+    the state's own grid, and the sum is exact (`edgecompress.quantization.grids.tying`).
     """
 
     GATES, CANDIDATE = (0, 1), (2,)

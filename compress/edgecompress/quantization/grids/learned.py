@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from edgecompress.quantization.ranges import RangeGroup
+from edgecompress.quantization.grids.ranges import RangeGroup
 
 #: A scale is learned as the logarithm of its ratio to the calibrated one, in these units: optimizers that make steps of
 #: about the learning rate (Adam) would otherwise hardly move it at the small rates that suit folded weights.

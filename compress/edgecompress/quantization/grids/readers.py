@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Graph, Node
-from edgecompress.quantization.ranges import INT8, RangeGroup
+from edgecompress.quantization.grids.ranges import INT8, RangeGroup
 
 #: Operator whose INT8 output is the same for all inputs beyond this, both ways: sigmoid(-6.25) = 0.49 / 256 and
 #: tanh(-3.2) = -127.6 / 128 round to the ends of the grids that the kernels ask for.

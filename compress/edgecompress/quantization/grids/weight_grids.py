@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from edgecompress.quantization.clustering import fake_clustered
-from edgecompress.quantization.fake import MIN_WEIGHT_SCALE, fake_bias, fake_weight, symmetric_scale, weight_qmax
 from edgecompress.quantization.graph.graph import Graph
-from edgecompress.quantization.portable import LARGEST, UNIT, below_powers
-from edgecompress.quantization.ranges import RangeGroup
+from edgecompress.quantization.grids.codebooks import fake_clustered
+from edgecompress.quantization.grids.fake import MIN_WEIGHT_SCALE, fake_bias, fake_weight, symmetric_scale, weight_qmax
+from edgecompress.quantization.grids.portable import LARGEST, UNIT, below_powers
+from edgecompress.quantization.grids.ranges import RangeGroup
 
 #: An INT32 bias must leave room for the sum of products that is added to it.
 BIAS_LIMIT = float(2**30)

@@ -15,8 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.graph.ops import WEIGHTED
-from edgecompress.quantization.ranges import INT8, RangeGroup, find_groups
-from edgecompress.quantization.readers import mark_readers
+from edgecompress.quantization.grids.ranges import INT8, RangeGroup, find_groups
+from edgecompress.quantization.grids.readers import mark_readers
 from edgecompress.tflite.views import CONVERSIONS, op_name
 
 #: A layer's name with such a part is called once for each step.

@@ -19,7 +19,7 @@ import torch
 
 from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.graph.ops import WEIGHTED
-from edgecompress.quantization.ranges import INT8, RangeGroup
+from edgecompress.quantization.grids.ranges import INT8, RangeGroup
 
 #: What weights are multiples of.
 UNIT = 2
