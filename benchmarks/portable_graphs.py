@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgecompress.quantization.pooling import pool_means
 from edgecompress.quantization.settling import parting_layers, settle
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.pooling import pool_means
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import pack

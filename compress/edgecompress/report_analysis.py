@@ -26,7 +26,7 @@ LARGE_SATURATION = 0.005
 SMALL_RANGE_USE = 0.25
 #: Operators that hardly occur but in layer norms.
 IN_NORMS = frozenset({"RSQRT", "SQUARED_DIFFERENCE"})
-#: Operators that can be INT8 but not INT16 (`edgecompress.quantization.support` asks the quantizer).
+#: Operators that can be INT8 but not INT16 (`edgecompress.quantization.structure.support` asks the quantizer).
 WITHOUT_INT16 = frozenset(
     {
         "ABS", "ELU", "EXP", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOG_SOFTMAX", "MINIMUM", "REDUCE_MAX", "RELU6",

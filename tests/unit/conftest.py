@@ -12,7 +12,7 @@ from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images,
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """The network, converted and quantized."""
-    from edgecompress.quantization.structure import quantized_structure
+    from edgecompress.quantization.structure.structure import quantized_structure
     from edgecompress.tflite.convert import convert
 
     module = every_kind()

@@ -28,7 +28,7 @@ from edgecompress.quantization.equalize import equalize
 from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, look
 from edgecompress.quantization.even_channels import even_out
 from edgecompress.quantization.range_search import search_estimators
-from edgecompress.quantization.scheme import FloatPart, Scheme, Wide
+from edgecompress.quantization.structure.scheme import FloatPart, Scheme, Wide
 from edgecompress.quantization.twin import Twin
 from edgecompress.quantization.wide import WideSet, carry_weights, wide_sets
 from edgecompress.wording import counted

@@ -15,7 +15,7 @@ from edgecompress.quantization.effort import node_macs
 from edgecompress.quantization.graph.exchange import base_name, tensors_by_name
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import PASS_THROUGH
-from edgecompress.quantization.scheme import Scheme, Wide
+from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.twin import Twin
 
 #: What the quantizer, and the removal of islands, add to the name of a tensor they make from another.

@@ -10,11 +10,11 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.quantization.attention import find_softmax
-from edgecompress.quantization.cells import cell_operators, find_cells
 from edgecompress.quantization.graph.graph import read_graph
-from edgecompress.quantization.norms import find_norms, norm_operators
-from edgecompress.quantization.scheme import FloatPart, Scheme
+from edgecompress.quantization.structure.attention import find_softmax
+from edgecompress.quantization.structure.cells import cell_operators, find_cells
+from edgecompress.quantization.structure.norms import find_norms, norm_operators
+from edgecompress.quantization.structure.scheme import FloatPart, Scheme
 from edgecompress.recipe import Recipe
 from edgecompress.stages.base import Workbench, final_stage
 from edgecompress.tflite.flatbuffer import read_model

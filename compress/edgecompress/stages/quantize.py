@@ -18,10 +18,10 @@ from edgecompress.quantization.clustering import CodebookSchedule, fit_codebooks
 from edgecompress.quantization.grids.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from edgecompress.quantization.grids.tying import share_biases
 from edgecompress.quantization.ladder import Built, Ladder, Rung, Widening
-from edgecompress.quantization.pooling import pool_means
-from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.settling import settle
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.pooling import pool_means
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.recipe import QuantizeSpec
 from edgecompress.stages.base import CURVE, Workbench, final_stage, validation_figures

@@ -17,10 +17,10 @@ from edgecompress.artifact import write_bytes
 from edgecompress.errors import ModelError
 from edgecompress.models.built_in.recurrent import OneStep, Unrolled
 from edgecompress.models.conversion import converted_form
-from edgecompress.quantization.cells import find_cells, hand_on_floats
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.stepping import take_integers
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.cells import find_cells, hand_on_floats
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.stepping import take_integers
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.stages.base import MODEL, Workbench, final_stage
 from edgecompress.stages.twins import LABELS, QUANTIZED
 from edgecompress.tflite.convert import convert_inputs

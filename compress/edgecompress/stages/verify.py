@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecompress.artifact import write_json
 from edgecompress.quantization.settling import parting_layers
-from edgecompress.quantization.support import becomes_integer
+from edgecompress.quantization.structure.support import becomes_integer
 from edgecompress.recipe import QuantizeSpec
 from edgecompress.stages.analysis import analyse_run
 from edgecompress.stages.base import MODEL, Workbench, final_stage, model_stages

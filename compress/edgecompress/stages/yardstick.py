@@ -17,8 +17,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.recipe import BenchmarkSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.floating import floating_parts, with_floats

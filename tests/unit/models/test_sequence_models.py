@@ -12,11 +12,11 @@ from edgecompress.errors import ModelError
 from edgecompress.models.building import build_model
 from edgecompress.models.built_in.recurrent import OneStep
 from edgecompress.models.conversion import converted_form
-from edgecompress.quantization.cells import find_cells, hand_on_floats
 from edgecompress.quantization.grids.tying import share_biases
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.stepping import take_integers
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.cells import find_cells, hand_on_floats
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.stepping import take_integers
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.recipe import ModelSpec
 from edgecompress.tflite.census import census

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.pruning import StructuredPruner
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model
 from torch import nn

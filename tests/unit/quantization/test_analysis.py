@@ -26,8 +26,8 @@ from edgecompress.quantization.effort import node_macs
 from edgecompress.quantization.graph.batches import Way
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.layers import outputs_sparing, sharing, walk, walkable
-from edgecompress.quantization.scheme import Activations, Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.scheme import Activations, Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model

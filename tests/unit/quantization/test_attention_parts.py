@@ -10,10 +10,10 @@ import pytest
 import torch
 from edgecompress.data.base import Ends
 from edgecompress.models.built_in.transformer import transformer
-from edgecompress.quantization.attention import find_softmax
 from edgecompress.quantization.graph.graph import Graph, read_graph
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.attention import find_softmax
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert

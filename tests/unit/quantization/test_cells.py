@@ -12,10 +12,10 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.data.base import Ends
 from edgecompress.models.built_in.recurrent import gru, lstm
-from edgecompress.quantization.cells import cell_operators, find_cells
 from edgecompress.quantization.grids.tying import share_biases
-from edgecompress.quantization.scheme import FloatPart, Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.cells import cell_operators, find_cells
+from edgecompress.quantization.structure.scheme import FloatPart, Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert

@@ -10,9 +10,9 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.quantization.compare import compare_answers
-from edgecompress.quantization.islands import FIXED_GRID, OWN_SCALE, remove_islands
-from edgecompress.quantization.scheme import Activations, Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.islands import FIXED_GRID, OWN_SCALE, remove_islands
+from edgecompress.quantization.structure.scheme import Activations, Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model

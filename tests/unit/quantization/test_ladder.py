@@ -20,8 +20,8 @@ from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.layers import walk
-from edgecompress.quantization.scheme import Scheme, Wide
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.scheme import Scheme, Wide
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.quantization.wide import WideSet, wide_sets
 from edgecompress.tflite.census import census

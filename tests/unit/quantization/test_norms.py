@@ -11,9 +11,9 @@ import torch
 from edgecompress.quantization.analysis import analyse
 from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.ladder import Built, Ladder, Widening
-from edgecompress.quantization.norms import find_norms, norm_operators
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.norms import find_norms, norm_operators
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert

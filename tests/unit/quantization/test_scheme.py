@@ -14,8 +14,8 @@ from edgecompress.quantization.compare import compare_answers, compare_layers
 from edgecompress.quantization.graph.graph import pack_int4, unpack_int4
 from edgecompress.quantization.grids.fake import fake_dynamic
 from edgecompress.quantization.grids.ranges import INT16, scale_and_zero_point
-from edgecompress.quantization.scheme import Activations, Scheme, Weights, Wide
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.scheme import Activations, Scheme, Weights, Wide
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model

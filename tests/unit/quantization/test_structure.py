@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from edgecompress.errors import ModelError
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.census import census
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import graph_views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from edgecompress.quantization.support import becomes_integer, integer_operators
+from edgecompress.quantization.structure.support import becomes_integer, integer_operators
 from edgecompress.report_analysis import WITHOUT_INT16
 
 

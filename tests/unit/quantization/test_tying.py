@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec
 from edgecompress.quantization.grids.tying import share_biases, step_key, tied_groups
-from edgecompress.quantization.stepping import take_integers
+from edgecompress.quantization.structure.stepping import take_integers
 
 FC, ADD, QUANTIZE = (getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "ADD", "QUANTIZE"))
 

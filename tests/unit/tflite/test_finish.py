@@ -10,7 +10,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from edgecompress.errors import ModelError
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import finish, pack
 from edgecompress.tflite.flatbuffer import read_model

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.structure import quantized_structure
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.labels import module_paths, operator_labels

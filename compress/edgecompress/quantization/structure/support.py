@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-from edgecompress.quantization.islands import EMBEDDING, FIXED_GRID, OWN_SCALE, SAME_SCALE
+from edgecompress.quantization.structure.islands import EMBEDDING, FIXED_GRID, OWN_SCALE, SAME_SCALE
 
 #: The quantizer's name of an operator -> the schema's, where it has another one there.
 _IN_SCHEMA = {"CONV_2D_TRANSPOSE": "TRANSPOSE_CONV"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.graph import Graph, Node, read_graph
-from edgecompress.quantization.scheme import FloatPart
+from edgecompress.quantization.structure.scheme import FloatPart
 from edgecompress.tflite.views import CONVERSIONS
 
 #: What a norm is made of between its input and its reciprocal root, and between that and its output.

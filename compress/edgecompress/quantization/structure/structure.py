@@ -12,8 +12,8 @@ from edgecompress.quantization.graph.exchange import set_quantization
 from edgecompress.quantization.graph.graph import DTYPES, read_graph
 from edgecompress.quantization.grids.ranges import find_groups
 from edgecompress.quantization.grids.readers import mark_readers
-from edgecompress.quantization.islands import remove_islands
-from edgecompress.quantization.scheme import INT8, Scheme
+from edgecompress.quantization.structure.islands import remove_islands
+from edgecompress.quantization.structure.scheme import INT8, Scheme
 from edgecompress.quiet import quiet
 from edgecompress.tflite.flatbuffer import read_model, write_model
 from edgecompress.tflite.views import op_name

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgecompress.quantization.graph.graph import Graph, Node
-from edgecompress.quantization.scheme import FloatPart
+from edgecompress.quantization.structure.scheme import FloatPart
 from edgecompress.tflite.views import CONVERSIONS
 
 #: What hands on values as they are.

@@ -1,0 +1,1 @@
+"""Which operators of a flatbuffer become integers, and which stay float."""
