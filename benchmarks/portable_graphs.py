@@ -20,7 +20,7 @@ import torch
 from edgecompress.quantization.settling import parting_layers, settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from edgecompress.quantization.compare import compare_answers
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import finish

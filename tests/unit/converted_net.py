@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model
 from torch import nn

@@ -18,7 +18,7 @@ from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.layers import Layer, outputs_sparing, sharing, walk, walkable
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 #: Float32 resolves no more (24 bits): what is nearer than this counts as equal, and ratios end here.
 MOST_DB = 150.0

@@ -15,7 +15,7 @@ from edgecompress.quantization.graph.batches import compute, compute_each
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.layers import Layer, walk
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from edgecompress.quantization.grids.codebooks import _steps, best_codes
 from edgecompress.quantization.grids.fake import WEIGHT_QMAX
 
 if TYPE_CHECKING:
-    from edgecompress.quantization.twin import Twin
+    from edgecompress.quantization.twin.twin import Twin
 
 #: How often codebooks are fitted in the course of a whole training.
 FITS = 50

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Node, tensor_values
 from edgecompress.quantization.grids.ranges import INT8
-from edgecompress.quantization.twin import Twin
-from edgecompress.quantization.writing import float_constants
+from edgecompress.quantization.twin.twin import Twin
+from edgecompress.quantization.twin.writing import float_constants
 from edgecompress.quiet import quiet
 from edgecompress.tflite.sparse import densified
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.views import GraphView, OpInfo, TensorInfo
 from edgecompress.tflite.weights import macs
 

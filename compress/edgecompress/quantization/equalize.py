@@ -14,7 +14,7 @@ import torch
 
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 #: Operators through which a channel passes as a whole, whatever factor it carries.
 CARRIERS = frozenset({"AVERAGE_POOL_2D", "LEAKY_RELU", "MAX_POOL_2D", "MEAN", "PAD", "RELU"})

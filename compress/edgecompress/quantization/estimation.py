@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.quantization.grids.ranges import INT8, RangeGroup
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 Range = tuple[float, float]
 #: Values kept of each batch of a tensor, evenly spread; enough for the 99.99th percentile over a few batches.

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 
 from edgecompress.quantization.equalize import HOMOGENEOUS, Pair, divide_channels, find_pairs, fused_activation
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 RELU6, CEILING = 3, 6.0
 #: Channels grow by no more: other samples may reach further than those that were seen.

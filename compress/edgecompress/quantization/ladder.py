@@ -29,7 +29,7 @@ from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, lo
 from edgecompress.quantization.even_channels import even_out
 from edgecompress.quantization.range_search import search_estimators
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme, Wide
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.quantization.wide import WideSet, carry_weights, wide_sets
 from edgecompress.wording import counted
 

@@ -10,7 +10,7 @@ import torch
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.batches import Way
 from edgecompress.quantization.graph.graph import Node
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 
 @dataclass(frozen=True)

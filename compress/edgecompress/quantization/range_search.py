@@ -16,7 +16,7 @@ from edgecompress.quantization.effort import pass_cost
 from edgecompress.quantization.estimation import Range
 from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.layers import first_use, outputs_by_range, walkable
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 #: What the search may cost, in values computed: one or two minutes of one core.
 EFFORT = 2e10

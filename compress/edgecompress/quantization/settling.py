@@ -18,8 +18,14 @@ from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec, read_
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.portable import BELOW, UNIT, has_integers
 from edgecompress.quantization.grids.ranges import INT8, QMAX, QMIN, RangeGroup
-from edgecompress.quantization.kernels import ADD_BITS, divide_by_power, multiplier32, xnnpack_multipliers, xnnpack_sum
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.kernels import (
+    ADD_BITS,
+    divide_by_power,
+    multiplier32,
+    xnnpack_multipliers,
+    xnnpack_sum,
+)
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.sparse import densified
 from edgecompress.tflite.views import op_name
 

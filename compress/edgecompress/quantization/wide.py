@@ -16,7 +16,7 @@ from edgecompress.quantization.graph.exchange import base_name, tensors_by_name
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import PASS_THROUGH
 from edgecompress.quantization.structure.scheme import Scheme, Wide
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 #: What the quantizer, and the removal of islands, add to the name of a tensor they make from another.
 _ADDED = re.compile(r"(?:_quantized|_dequant|_int8)+$")

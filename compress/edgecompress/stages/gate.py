@@ -20,7 +20,7 @@ from edgecompress.quantization.compare import (
     compare_layers,
     first_difference,
 )
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.runtimes import RUNTIMES

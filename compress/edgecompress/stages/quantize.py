@@ -22,7 +22,7 @@ from edgecompress.quantization.settling import settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe import QuantizeSpec
 from edgecompress.stages.base import CURVE, Workbench, final_stage, validation_figures
 from edgecompress.stages.floating import norms_of, parts_of, told, with_floats

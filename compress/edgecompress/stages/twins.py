@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecompress.artifact import StageResult, write_bytes, write_json
 from edgecompress.models.weights import load_weights, save_weights
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import WEIGHTS
 from edgecompress.tflite.flatbuffer import read_model, write_model
 

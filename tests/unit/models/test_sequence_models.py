@@ -17,7 +17,7 @@ from edgecompress.quantization.structure.cells import find_cells, hand_on_floats
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe import ModelSpec
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert, convert_inputs

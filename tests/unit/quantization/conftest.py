@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 from tests.unit.converted_net import Converted, images
 

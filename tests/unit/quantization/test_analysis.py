@@ -28,7 +28,7 @@ from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.layers import outputs_sparing, sharing, walk, walkable
 from edgecompress.quantization.structure.scheme import Activations, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model
 from numpy.typing import NDArray

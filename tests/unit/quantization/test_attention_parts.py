@@ -14,7 +14,7 @@ from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.structure.attention import find_softmax
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import finish

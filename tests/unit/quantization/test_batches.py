@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from edgecompress.quantization.graph.batches import Way, find_way, run_batch
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.flatbuffer import read_model
 
 from tests.unit.converted_net import Converted, images

@@ -16,7 +16,7 @@ from edgecompress.quantization.grids.tying import share_biases
 from edgecompress.quantization.structure.cells import cell_operators, find_cells
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import finish

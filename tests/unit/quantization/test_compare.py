@@ -17,7 +17,7 @@ from edgecompress.quantization.compare import (
     first_difference,
     match_tensors,
 )
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model
 

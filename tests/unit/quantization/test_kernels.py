@@ -11,9 +11,9 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
-from edgecompress.quantization.integer_sums import integer_sums
-from edgecompress.quantization.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.integer_sums import integer_sums
+from edgecompress.quantization.twin.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,7 +209,7 @@ def test_layers_sum_integers_where_nothing_is_learned(
         labels.append(node.label)
         return integer_sums(twin, node, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("edgecompress.quantization.twin.integer_sums", counted)
+    monkeypatch.setattr("edgecompress.quantization.twin.twin.integer_sums", counted)
     weighted = [node for node in twin.graph.nodes if node.op in WEIGHTED]
     x = images(4)
     with torch.set_grad_enabled(training):

@@ -22,7 +22,7 @@ from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.layers import walk
 from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.quantization.wide import WideSet, wide_sets
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert

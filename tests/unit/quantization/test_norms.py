@@ -14,7 +14,7 @@ from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.structure.norms import find_norms, norm_operators
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model

@@ -12,7 +12,7 @@ import torch
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.quantization.graph.ops import OPS
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model
 

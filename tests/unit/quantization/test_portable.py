@@ -13,11 +13,11 @@ from edgecompress.quantization.adaround import learn_rounding
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.grids.portable import BELOW, below_powers
 from edgecompress.quantization.grids.ranges import RangeGroup
-from edgecompress.quantization.kernels import as_the_kernel
 from edgecompress.quantization.settling import FARTHEST, count_parting, parting_layers, reference_sum, settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.kernels import as_the_kernel
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model

@@ -12,7 +12,7 @@ from edgecompress.quantization.ladder import Built, Ladder
 from edgecompress.quantization.layers import outputs_by_range
 from edgecompress.quantization.range_search import search_estimators
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert
 from torch import nn
 

@@ -19,7 +19,7 @@ from edgecompress.quantization.grids.readers import (
     mark_readers,
     output_floor,
 )
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.flatbuffer import read_model
 
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes

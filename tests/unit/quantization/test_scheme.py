@@ -16,7 +16,7 @@ from edgecompress.quantization.grids.fake import fake_dynamic
 from edgecompress.quantization.grids.ranges import INT16, scale_and_zero_point
 from edgecompress.quantization.structure.scheme import Activations, Scheme, Weights, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import dtype_name, op_name

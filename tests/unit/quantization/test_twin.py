@@ -14,7 +14,7 @@ from edgecompress.quantization.compare import compare_answers, compare_layers, f
 from edgecompress.quantization.graph.graph import tensor_values
 from edgecompress.quantization.graph.ops import OPS, same_padding
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model
 from hypothesis import given, settings

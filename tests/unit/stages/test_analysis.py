@@ -13,7 +13,7 @@ import torch
 from edgecompress.data.base import Split
 from edgecompress.quantization.analysis import adding, analyse
 from edgecompress.quantization.effort import pass_cost
-from edgecompress.quantization.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
 from numpy.typing import NDArray
 

@@ -18,7 +18,7 @@ from edgecompress.quantization.grids.fake import bias_steps
 from edgecompress.quantization.grids.ranges import INT8
 
 if TYPE_CHECKING:
-    from edgecompress.quantization.twin import Twin
+    from edgecompress.quantization.twin.twin import Twin
 
 _BITS, _BIAS_BITS = 8, 32
 

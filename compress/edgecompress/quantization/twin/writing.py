@@ -14,7 +14,7 @@ from edgecompress.quantization.graph.exchange import replace_values, set_quantiz
 from edgecompress.quantization.grids.fake import bias_steps
 
 if TYPE_CHECKING:
-    from edgecompress.quantization.twin import Twin
+    from edgecompress.quantization.twin.twin import Twin
 
 
 @torch.no_grad()

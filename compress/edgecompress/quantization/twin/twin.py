@@ -31,9 +31,9 @@ from edgecompress.quantization.grids.portable import find_portable
 from edgecompress.quantization.grids.ranges import INT8, RangeGroup, floor_scales, ranges_as_json, restore_ranges
 from edgecompress.quantization.grids.tying import tied_groups
 from edgecompress.quantization.grids.weight_grids import WeightGrids
-from edgecompress.quantization.integer_sums import integer_sums, is_in_integers
-from edgecompress.quantization.kernels import KERNELS, RARE, as_the_kernel
-from edgecompress.quantization.writing import quantized_constants, write_into
+from edgecompress.quantization.twin.integer_sums import integer_sums, is_in_integers
+from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel
+from edgecompress.quantization.twin.writing import quantized_constants, write_into
 
 
 class Twin(WeightGrids):
