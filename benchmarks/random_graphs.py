@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgecompress.quantization.compare import compare_answers
+from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.census import census

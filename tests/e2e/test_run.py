@@ -17,7 +17,7 @@ from edgecompress.models.weights import save_weights
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import Outcome
 from edgecompress.pruning import load_pruned
-from edgecompress.quantization.compare import match_tensors
+from edgecompress.quantization.proof.compare import match_tensors
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages import STAGES as STAGE_TABLE
 from edgecompress.tflite.flatbuffer import read_model

@@ -14,7 +14,7 @@ import torch
 from edgecompress.quantization.graph.batches import compute, compute_each
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
-from edgecompress.quantization.layers import Layer, walk
+from edgecompress.quantization.proof.layers import Layer, walk
 from edgecompress.quantization.twin.twin import Twin
 
 

@@ -22,11 +22,11 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.quantization.adaround import ITERATIONS, learn_rounding
-from edgecompress.quantization.analysis import Gain, adding, sensitivity
 from edgecompress.quantization.bias_correction import correct_biases
 from edgecompress.quantization.equalize import equalize
 from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, look
 from edgecompress.quantization.even_channels import even_out
+from edgecompress.quantization.proof.analysis import Gain, adding, sensitivity
 from edgecompress.quantization.range_search import search_estimators
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme, Wide
 from edgecompress.quantization.twin.twin import Twin

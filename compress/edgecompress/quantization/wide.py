@@ -10,11 +10,11 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.analysis import Gain
-from edgecompress.quantization.effort import node_macs
 from edgecompress.quantization.graph.exchange import base_name, tensors_by_name
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import PASS_THROUGH
+from edgecompress.quantization.proof.analysis import Gain
+from edgecompress.quantization.proof.effort import node_macs
 from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.twin.twin import Twin
 

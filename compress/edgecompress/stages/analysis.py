@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.data.splits import calibration_inputs, derived_seed, strata, subset
-from edgecompress.quantization.analysis import LayerAnalysis, adding, analyse, rank, sensitivity, with_gains
-from edgecompress.quantization.effort import pass_cost
 from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.proof.analysis import LayerAnalysis, adding, analyse, rank, sensitivity, with_gains
+from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.judge import Judge, judge_by_answers, judge_of

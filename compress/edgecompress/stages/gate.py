@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, judged
-from edgecompress.quantization.compare import (
+from edgecompress.quantization.proof.compare import (
     SAME_STEPS,
     Agreement,
     LayerDifference,

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.quantization.analysis import (
+from edgecompress.quantization.graph.batches import Way
+from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.proof.analysis import (
     MOST_DB,
     LayerAnalysis,
     adding,
@@ -22,10 +24,8 @@ from edgecompress.quantization.analysis import (
     weight_ratio,
     with_gains,
 )
-from edgecompress.quantization.effort import node_macs
-from edgecompress.quantization.graph.batches import Way
-from edgecompress.quantization.graph.graph import Node
-from edgecompress.quantization.layers import outputs_sparing, sharing, walk, walkable
+from edgecompress.quantization.proof.effort import node_macs
+from edgecompress.quantization.proof.layers import outputs_sparing, sharing, walk, walkable
 from edgecompress.quantization.structure.scheme import Activations, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin

@@ -10,8 +10,8 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from edgecompress.quantization.clustering import CodebookSchedule, clusterable, fit_codebooks
-from edgecompress.quantization.compare import compare_layers, first_difference
 from edgecompress.quantization.grids.codebooks import best_codes, fake_clustered
+from edgecompress.quantization.proof.compare import compare_layers, first_difference
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.weights import most_values

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgecompress.quantization import compare
-from edgecompress.quantization.compare import (
+from edgecompress.quantization.proof import compare
+from edgecompress.quantization.proof.compare import (
     Agreement,
     LayerDifference,
     compare_answers,

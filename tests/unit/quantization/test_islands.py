@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgecompress.quantization.compare import compare_answers
+from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.islands import FIXED_GRID, OWN_SCALE, remove_islands
 from edgecompress.quantization.structure.scheme import Activations, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure

@@ -11,15 +11,15 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.quantization.adaround import lay_out, learn_rounding
-from edgecompress.quantization.analysis import Gain
 from edgecompress.quantization.bias_correction import correct_biases
-from edgecompress.quantization.compare import compare_answers
 from edgecompress.quantization.equalize import equalize, find_pairs
 from edgecompress.quantization.estimation import ESTIMATORS, Seen, estimate, look
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.ladder import Built, Ladder, Widening
-from edgecompress.quantization.layers import walk
+from edgecompress.quantization.proof.analysis import Gain
+from edgecompress.quantization.proof.compare import compare_answers
+from edgecompress.quantization.proof.layers import walk
 from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin

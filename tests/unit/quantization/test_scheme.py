@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgecompress.quantization.compare import compare_answers, compare_layers
 from edgecompress.quantization.graph.graph import pack_int4, unpack_int4
 from edgecompress.quantization.grids.fake import fake_dynamic
 from edgecompress.quantization.grids.ranges import INT16, scale_and_zero_point
+from edgecompress.quantization.proof.compare import compare_answers, compare_layers
 from edgecompress.quantization.structure.scheme import Activations, Scheme, Weights, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin

@@ -10,10 +10,10 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError, VerificationError
-from edgecompress.quantization.compare import compare_answers, compare_layers, first_difference, match_tensors
 from edgecompress.quantization.graph.graph import tensor_values
 from edgecompress.quantization.graph.ops import OPS, same_padding
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
+from edgecompress.quantization.proof.compare import compare_answers, compare_layers, first_difference, match_tensors
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.data.base import Split
-from edgecompress.quantization.analysis import adding, analyse
-from edgecompress.quantization.effort import pass_cost
+from edgecompress.quantization.proof.analysis import adding, analyse
+from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
 from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgecompress.errors import ModelError
-from edgecompress.quantization.compare import Agreement, LayerDifference
+from edgecompress.quantization.proof.compare import Agreement, LayerDifference
 from edgecompress.recipe import QuantizeSpec
 from edgecompress.stages import gate
 from edgecompress.stages.gate import _judge

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgecompress.quantization.effort import node_macs
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
-from edgecompress.quantization.layers import Layer, outputs_sparing, sharing, walk, walkable
+from edgecompress.quantization.proof.effort import node_macs
+from edgecompress.quantization.proof.layers import Layer, outputs_sparing, sharing, walk, walkable
 from edgecompress.quantization.twin.twin import Twin
 
 #: Float32 resolves no more (24 bits): what is nearer than this counts as equal, and ratios end here.
