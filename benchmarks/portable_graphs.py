@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgecompress.quantization.settling import parting_layers, settle
+from edgecompress.quantization.repairs.settling import parting_layers, settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin

@@ -14,11 +14,11 @@ from edgecompress.data.base import Split
 from edgecompress.data.splits import calibration_inputs
 from edgecompress.errors import ModelError
 from edgecompress.figures import ACCURACY, AGREEMENT
-from edgecompress.quantization.clustering import CodebookSchedule, fit_codebooks
 from edgecompress.quantization.grids.readers import MOST_OUTPUTS, cut_outputs, output_floor
 from edgecompress.quantization.grids.tying import share_biases
-from edgecompress.quantization.ladder import Built, Ladder, Rung, Widening
-from edgecompress.quantization.settling import settle
+from edgecompress.quantization.repairs.clustering import CodebookSchedule, fit_codebooks
+from edgecompress.quantization.repairs.ladder import Built, Ladder, Rung, Widening
+from edgecompress.quantization.repairs.settling import settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.artifact import write_json
-from edgecompress.quantization.settling import parting_layers
+from edgecompress.quantization.repairs.settling import parting_layers
 from edgecompress.quantization.structure.support import becomes_integer
 from edgecompress.recipe import QuantizeSpec
 from edgecompress.stages.analysis import analyse_run

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgecompress.quantization.even_channels import LARGEST_GROWTH, MARGIN, even_out
 from edgecompress.quantization.proof.layers import walk
+from edgecompress.quantization.repairs.even_channels import LARGEST_GROWTH, MARGIN, even_out
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert

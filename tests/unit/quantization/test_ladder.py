@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgecompress.quantization.adaround import lay_out, learn_rounding
-from edgecompress.quantization.bias_correction import correct_biases
-from edgecompress.quantization.equalize import equalize, find_pairs
-from edgecompress.quantization.estimation import ESTIMATORS, Seen, estimate, look
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
-from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.proof.analysis import Gain
 from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.proof.layers import walk
+from edgecompress.quantization.repairs.adaround import lay_out, learn_rounding
+from edgecompress.quantization.repairs.bias_correction import correct_biases
+from edgecompress.quantization.repairs.equalize import equalize, find_pairs
+from edgecompress.quantization.repairs.estimation import ESTIMATORS, Seen, estimate, look
+from edgecompress.quantization.repairs.ladder import Built, Ladder, Widening
+from edgecompress.quantization.repairs.wide import WideSet, wide_sets
 from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.quantization.wide import WideSet, wide_sets
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import finish

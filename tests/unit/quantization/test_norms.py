@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from edgecompress.quantization.graph.graph import Graph, read_graph
-from edgecompress.quantization.ladder import Built, Ladder, Widening
 from edgecompress.quantization.proof.analysis import analyse
+from edgecompress.quantization.repairs.ladder import Built, Ladder, Widening
 from edgecompress.quantization.structure.norms import find_norms, norm_operators
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure

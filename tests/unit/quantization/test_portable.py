@@ -9,11 +9,11 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from edgecompress.quantization.adaround import learn_rounding
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.grids.portable import BELOW, below_powers
 from edgecompress.quantization.grids.ranges import RangeGroup
-from edgecompress.quantization.settling import FARTHEST, count_parting, parting_layers, reference_sum, settle
+from edgecompress.quantization.repairs.adaround import learn_rounding
+from edgecompress.quantization.repairs.settling import FARTHEST, count_parting, parting_layers, reference_sum, settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.kernels import as_the_kernel

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edgecompress.quantization import range_search
-from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, look
 from edgecompress.quantization.graph.batches import Way
-from edgecompress.quantization.ladder import Built, Ladder
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.proof.layers import outputs_by_range
-from edgecompress.quantization.range_search import search_estimators
+from edgecompress.quantization.repairs import range_search
+from edgecompress.quantization.repairs.estimation import ESTIMATORS, Range, estimate, look
+from edgecompress.quantization.repairs.ladder import Built, Ladder
+from edgecompress.quantization.repairs.range_search import search_estimators
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.convert import convert

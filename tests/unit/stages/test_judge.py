@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from edgecompress.data.base import Split
 from edgecompress.figures import ACCURACY, AGREEMENT, MAE, RECONSTRUCTION
-from edgecompress.quantization.ladder import Rung
+from edgecompress.quantization.repairs.ladder import Rung
 from edgecompress.stages.judge import judge_by_answers, judge_of
 from edgecompress.stages.quantize import rung_document
 

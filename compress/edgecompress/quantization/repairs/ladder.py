@@ -21,16 +21,16 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.quantization.adaround import ITERATIONS, learn_rounding
-from edgecompress.quantization.bias_correction import correct_biases
-from edgecompress.quantization.equalize import equalize
-from edgecompress.quantization.estimation import ESTIMATORS, Range, estimate, look
-from edgecompress.quantization.even_channels import even_out
 from edgecompress.quantization.proof.analysis import Gain, adding, sensitivity
-from edgecompress.quantization.range_search import search_estimators
+from edgecompress.quantization.repairs.adaround import ITERATIONS, learn_rounding
+from edgecompress.quantization.repairs.bias_correction import correct_biases
+from edgecompress.quantization.repairs.equalize import equalize
+from edgecompress.quantization.repairs.estimation import ESTIMATORS, Range, estimate, look
+from edgecompress.quantization.repairs.even_channels import even_out
+from edgecompress.quantization.repairs.range_search import search_estimators
+from edgecompress.quantization.repairs.wide import WideSet, carry_weights, wide_sets
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme, Wide
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.quantization.wide import WideSet, carry_weights, wide_sets
 from edgecompress.wording import counted
 
 #: Bytes of one activation for all samples that are walked through layer by layer.

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from edgecompress.quantization.estimation import Range
 from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.proof.layers import first_use, outputs_by_range, walkable
+from edgecompress.quantization.repairs.estimation import Range
 from edgecompress.quantization.twin.twin import Twin
 
 #: What the search may cost, in values computed: one or two minutes of one core.

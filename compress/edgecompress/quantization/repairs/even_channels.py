@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import torch
 
-from edgecompress.quantization.equalize import HOMOGENEOUS, Pair, divide_channels, find_pairs, fused_activation
+from edgecompress.quantization.repairs.equalize import HOMOGENEOUS, Pair, divide_channels, find_pairs, fused_activation
 from edgecompress.quantization.twin.twin import Twin
 
 RELU6, CEILING = 3, 6.0
