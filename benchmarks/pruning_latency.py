@@ -18,7 +18,7 @@ from typing import Any
 from edgecompress.artifact import Store
 from edgecompress.machine import cpu_name
 from edgecompress.pipeline.run import MODEL, run_pipeline
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tflite.latency import measure
 from table import Table
 

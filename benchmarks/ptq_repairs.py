@@ -18,7 +18,7 @@ from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import Workbench
 from qat_parity import BATCH, recipe_of
 from safetensors.torch import save_file

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from table import Table
 
 HERE = Path(__file__).parent

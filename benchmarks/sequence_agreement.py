@@ -29,8 +29,9 @@ from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import STEP, run_pipeline
-from edgecompress.recipe import Recipe
-from edgecompress.stages.base import Workbench, final_stage
+from edgecompress.recipe.schema import Recipe
+from edgecompress.recipe.steps import final_stage
+from edgecompress.stages.base import Workbench
 from edgecompress.stages.gate import outputs_of_flatbuffer
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import quantize_input, run_steps

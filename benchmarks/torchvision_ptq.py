@@ -15,7 +15,7 @@ import numpy as np
 from edgecompress.artifact import Store
 from edgecompress.errors import EdgecompressError
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from table import Table
 
 HERE = Path(__file__).parent

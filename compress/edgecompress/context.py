@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from edgecompress.recipe.fields import blocks
+from edgecompress.recipe.names import KERAS_INPUTS, MODEL_ARGUMENTS
 from edgecompress.recipe_data_checks import Finding, check_data
-from edgecompress.recipe_fields import blocks
-from edgecompress.recipe_names import KERAS_INPUTS, MODEL_ARGUMENTS
 from edgecompress.recipe_stream_checks import check_streaming
 from edgecompress.recipe_task_checks import check_task
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgecompress.recipe import SOURCES, TASKS
-from edgecompress.recipe_fields import KeyPath, listed
+from edgecompress.recipe.fields import KeyPath, listed
+from edgecompress.recipe.schema import SOURCES, TASKS
 
 Finding = tuple[KeyPath, str, str]
 

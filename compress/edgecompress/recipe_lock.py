@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgecompress.recipe import Recipe
-from edgecompress.recipe_fields import KeyPath
+from edgecompress.recipe.fields import KeyPath
+from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe_messages import found, nearest
 from edgecompress.recipe_source import Document
 

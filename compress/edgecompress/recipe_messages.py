@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from edgecompress.recipe_fields import (
+from edgecompress.recipe.fields import (
     KeyPath,
     accepts_null,
     alternatives,

@@ -15,7 +15,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from edgecompress.errors import Problem, RecipeError
-from edgecompress.recipe_fields import KeyPath, dotted
+from edgecompress.recipe.fields import KeyPath, dotted
 from edgecompress.recipe_syntax import syntax_problem
 
 MAX_BYTES = 400_000

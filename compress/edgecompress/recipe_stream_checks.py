@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgecompress.recipe_fields import KeyPath
+from edgecompress.recipe.fields import KeyPath
 
 Finding = tuple[KeyPath, str, str]
 

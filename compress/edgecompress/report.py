@@ -14,7 +14,7 @@ from edgecompress.artifact import is_whole, sealed, write_bytes, write_json
 from edgecompress.budget import evaluate_budget
 from edgecompress.errors import ResourceError
 from edgecompress.figures import main_figure
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.report_analysis import conclusion
 from edgecompress.report_figures import budget_figures, ratios_against, row_document, warnings_of, wider_parts
 from edgecompress.report_html import html_report

@@ -11,7 +11,7 @@ import yaml
 from edgecompress.artifact import Store
 from edgecompress.errors import ExitCode
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe_yaml import load_recipe
 from edgecompress.tflite.inspection import inspect_flatbuffer
 

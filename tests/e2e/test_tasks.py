@@ -14,7 +14,7 @@ from edgecompress.artifact import Store
 from edgecompress.errors import ExitCode, ModelError
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tflite.metadata_reader import read_files
 from edgecompress.tflite.runtimes import RUNTIMES
 

@@ -97,7 +97,8 @@ def _stub_stages(store: Path, recipe: Path) -> None:
     """Puts stages in the place of the real ones that write, a file at a time, what those left in a store."""
     from edgecompress import report
     from edgecompress.artifact import Store, write_bytes
-    from edgecompress.pipeline.plan import STAGE_ORDER, make_plan
+    from edgecompress.pipeline.plan import make_plan
+    from edgecompress.recipe.steps import STAGE_ORDER
     from edgecompress.recipe_yaml import load_recipe
 
     finished = {step.stage: step.result for step in make_plan(load_recipe(recipe), Store(store)).steps}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from edgecompress.recipe_fields import blocks, keys_of
+from edgecompress.recipe.fields import blocks, keys_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.report import build_report
 from edgecompress.report_schema import (
     BenchmarkSummary,

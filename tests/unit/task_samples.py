@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgecompress.data.front_end import describe
-from edgecompress.recipe import AudioSpec
+from edgecompress.recipe.schema import AudioSpec
 from edgecompress.report_schema import TensorSummary
 
 from tests.unit import report_sample as sample

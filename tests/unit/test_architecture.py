@@ -45,9 +45,9 @@ STAGES = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchm
 #: Modules that import nothing heavy, so that `--help` and `validate` answer at once.
 LIGHT = (
     "edgecompress.errors",
-    "edgecompress.recipe",
+    "edgecompress.recipe.schema",
     "edgecompress.recipe_yaml",
-    "edgecompress.recipe_docs",
+    "edgecompress.recipe.reference",
     "edgecompress.pipeline.plan",
     "edgecompress_cli.main",
 )

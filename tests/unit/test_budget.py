@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from edgecompress.budget import BudgetFigures, evaluate_budget
-from edgecompress.recipe import BudgetSpec
+from edgecompress.recipe.schema import BudgetSpec
 
 FIGURES = BudgetFigures(
     metrics={"accuracy": 97.3, "macro_f1": 97.1},

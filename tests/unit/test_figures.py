@@ -21,7 +21,7 @@ from edgecompress.figures import (
     named,
     told,
 )
-from edgecompress.recipe import TASKS
+from edgecompress.recipe.schema import TASKS
 
 
 def test_every_task_has_figures() -> None:

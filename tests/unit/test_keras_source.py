@@ -13,7 +13,7 @@ from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.keras_source import keras_source
 from edgecompress.pipeline.plan import make_plan
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "dense"}, "registered_name": None}
 ADAM = {"module": "elsewhere", "class_name": "MyAdam", "config": {}, "registered_name": "mine>MyAdam"}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.pipeline.plan import STAGE_ORDER, Plan, make_plan
-from edgecompress.recipe import Recipe
+from edgecompress.pipeline.plan import Plan, make_plan
+from edgecompress.recipe.schema import Recipe
+from edgecompress.recipe.steps import STAGE_ORDER
 
 FULL: dict[str, Any] = {
     "version": 1,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.recipe import MODELS, SOURCES, Recipe
-from edgecompress.recipe_docs import json_schema, reference_markdown
-from edgecompress.recipe_fields import blocks, default_of, field_at, keys_of, places_of, type_words
+from edgecompress.recipe.fields import blocks, default_of, field_at, keys_of, places_of, type_words
+from edgecompress.recipe.reference import json_schema, reference_markdown
+from edgecompress.recipe.schema import MODELS, SOURCES, Recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 

@@ -13,7 +13,7 @@ from edgecompress.errors import DataError, RecipeError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, Step
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe_lock import written
 from edgecompress.recipe_yaml import load_recipe
 

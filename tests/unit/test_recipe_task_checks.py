@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
-from edgecompress.recipe import BudgetSpec, Recipe, TaskName
+from edgecompress.recipe.schema import BudgetSpec, Recipe, TaskName
 from edgecompress.recipe_task_checks import LIMITS, check_task
 
 GENERAL = {"size_kib", "latency_ms", "arena_kib", "agreement"}

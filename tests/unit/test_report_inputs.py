@@ -11,7 +11,7 @@ import pytest
 from edgecompress.artifact import Artifact, StageResult
 from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.report_inputs import environment, report_inputs
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.report import build_report
 from edgecompress.report_schema import ReportInputs
 

@@ -15,7 +15,7 @@ import pytest
 from edgecompress.artifact import write_json
 from edgecompress.data import front_end
 from edgecompress.data.tokens.tokenizer import make_vocabulary
-from edgecompress.recipe import AudioSpec, TokenizerSpec
+from edgecompress.recipe.schema import AudioSpec, TokenizerSpec
 from edgecompress.report_program import snippet
 from edgecompress.report_schema import DataSummary, TensorSummary
 from edgecompress.stages.text_notes import vocabulary_summary

@@ -24,7 +24,7 @@ from edgecompress.machine import memory_bytes
 from edgecompress.models.weight_files import read_state
 from edgecompress.pipeline.recheck import read_run
 from edgecompress.pipeline.run import LOCK, REPORT
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 from tests.shared.recipe_mutations import hostile
 

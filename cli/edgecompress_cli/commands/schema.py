@@ -21,7 +21,7 @@ def schema(
     Example: edgecompress schema > recipe.schema.json
     """
     from edgecompress.errors import UsageError
-    from edgecompress.recipe_docs import json_schema, reference_markdown
+    from edgecompress.recipe.reference import json_schema, reference_markdown
 
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other: choose one.")

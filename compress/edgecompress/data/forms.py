@@ -17,8 +17,8 @@ from edgecompress.data.tokens.hf_tokens import hf_tokens
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.errors import DataError, ModelError
 from edgecompress.hf_source import PREFIX
-from edgecompress.recipe import ModelSpec, Recipe
-from edgecompress.recipe_data import MAX_LENGTH
+from edgecompress.recipe.data import MAX_LENGTH
+from edgecompress.recipe.schema import ModelSpec, Recipe
 from edgecompress.wording import counted
 
 BYTE_SCALE = 1 / 255

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
-from edgecompress.recipe import AudioSpec
+from edgecompress.recipe.schema import AudioSpec
 
 LOWEST_HZ = 20.0
 LOG_OFFSET = 1e-6

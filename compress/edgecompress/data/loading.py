@@ -16,7 +16,7 @@ from edgecompress.data.sources import (
     text_files,
     wav_folder,
 )
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 __all__ = ["SOURCES", "fingerprint", "load_dataset"]
 

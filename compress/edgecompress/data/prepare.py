@@ -15,7 +15,7 @@ from edgecompress.data.pictures import fitted, sides
 from edgecompress.data.raw import RawData, listing
 from edgecompress.data.splits import by_group, derived_seed, stratified, subset, undivided
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted, verb
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgecompress.artifact import sha256_file, sha256_json
 from edgecompress.data.base import Split
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 #: What the inputs of a source are. Text is (N,) objects of type str; series are (N, steps, features) or, where their
 #: lengths differ, (N,) objects of (steps, features).

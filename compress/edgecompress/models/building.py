@@ -47,7 +47,7 @@ from edgecompress.models.libraries.torchvision_models import (
 )
 from edgecompress.models.weight_files import State
 from edgecompress.models.weights import load_foreign_weights
-from edgecompress.recipe import ModelSpec
+from edgecompress.recipe.schema import ModelSpec
 
 __all__ = ["BUILT_IN", "build_model", "published_normalization"]
 

@@ -12,7 +12,7 @@ from edgecompress.artifact import StageResult
 from edgecompress.errors import DataError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.plan import Plan
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 HEADER = """\
 # What a run resolved. `edgecompress run` takes this file as a recipe and repeats the run with these widths, to the same

@@ -16,24 +16,12 @@ from edgecompress.artifact import MISSING, StageResult, Store, sha256_file, sha2
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.changes import changed
-from edgecompress.recipe import DistillSpec, ModelSpec, Recipe
+from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe
+from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, _inputs, _wanted
 
-STAGE_ORDER = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchmark")
-_TRAINING = ("torch", "numpy")
-_CONVERSION = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
 #: Keys of the `data` block that say where data are: what counts is their content.
 PLACES = {"path", "test_path", "download"}
 FRESH = "asked to be made again (--fresh)"
-#: Libraries whose version can change a stage's result.
-LIBRARIES: dict[str, tuple[str, ...]] = {
-    "teacher": _TRAINING,
-    "distill": _TRAINING,
-    "prune": (*_TRAINING, "torch-pruning"),
-    "quantize": (*_TRAINING, *_CONVERSION),
-    "export": (*_CONVERSION, "zstandard"),
-    "verify": ("ai-edge-litert",),
-    "benchmark": ("ai-edge-litert", "tensorflow-cpu", "tensorflow"),
-}
 
 
 @dataclass(frozen=True)
@@ -139,20 +127,6 @@ def altered(recipe: Recipe, plan: Plan) -> str:
     return ""
 
 
-def _wanted(recipe: Recipe, stage: str) -> bool:
-    match stage:
-        case "teacher":
-            return recipe.teacher is not None
-        case "distill":
-            return recipe.student is not None
-        case "prune":
-            return recipe.prune is not None
-        case "quantize":
-            return recipe.quantize is not None
-        case _:
-            return True
-
-
 def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dict[str, Any]:
     """Returns everything a stage's result depends on."""
     parts: dict[str, Any] = {
@@ -237,20 +211,6 @@ def _published(recipe: Recipe) -> str | None:
         if spec is not None and spec.weights is not None and spec.model.startswith(("torchvision/", "timm/")):
             return spec.model
     return None
-
-
-def _inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str, str]:
-    """Returns the fingerprints of the steps that a stage reads."""
-    match stage:
-        case "teacher":
-            wanted: tuple[str, ...] = ()
-        case "distill":
-            wanted = ("teacher",) if recipe.distill is not None else ()
-        case "verify" | "benchmark":
-            wanted = ("export",)
-        case _:
-            wanted = ("teacher", "distill", "prune", "quantize")
-    return {name: prints[name] for name in wanted if name in prints}
 
 
 def _soft_parts(recipe: Recipe, *, learn: bool) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from edgecompress.errors import ModelError, RecipeError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
 from edgecompress.pipeline.plan import Plan, make_plan
 from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe_source import parse
 from edgecompress.wording import counted
 
@@ -149,7 +149,8 @@ def _score(
     listeners: tuple[Listener, ...],
     checks: list[Check],
 ) -> dict[str, float] | None:
-    from edgecompress.stages.base import Workbench, final_stage
+    from edgecompress.recipe.steps import final_stage
+    from edgecompress.stages.base import Workbench
     from edgecompress.stages.gate import check_twin, score
     from edgecompress.stages.twins import load_twin
     from edgecompress.tflite.child import call

@@ -46,8 +46,9 @@ def analyse_layers(
         )
 
     from edgecompress.data.loading import fingerprint
+    from edgecompress.recipe.steps import final_stage
     from edgecompress.stages.analysis import COMMAND_EFFORT, COMMAND_SAMPLES, analyse_run
-    from edgecompress.stages.base import Workbench, final_stage
+    from edgecompress.stages.base import Workbench
     from edgecompress.stages.twins import load_twin
 
     results = _results(folder, store, lock.get("steps") or {}, ("quantize", final_stage(recipe)))

@@ -12,7 +12,7 @@ from edgecompress.artifact import StageResult
 from edgecompress.figures import figures_of
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.plan import Plan
-from edgecompress.recipe import DistillSpec, Recipe
+from edgecompress.recipe.schema import DistillSpec, Recipe
 from edgecompress.report_schema import (
     BenchmarkSummary,
     DataSummary,

@@ -23,7 +23,7 @@ from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
 from edgecompress.file_lock import BusyError, exclusive
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import printable
 
 MODEL = "model.tflite"

@@ -13,7 +13,7 @@ from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 from edgecompress.pruning.coupling.channel_graph import clone
 from edgecompress.pruning.structured.importance import Importance
-from edgecompress.recipe import PruneSpec
+from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from edgecompress.stages.yardstick import Timing, Yardstick

@@ -25,7 +25,7 @@ from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.pruning.architecture import apply_architecture
-from edgecompress.recipe import DistillSpec, ModelSpec, Recipe, TrainSpec
+from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
 from edgecompress.stages.keras import require_known_range
 from edgecompress.tasks import make_task
 from edgecompress.tasks.base import Task
@@ -48,23 +48,6 @@ FLOAT = "float.tflite"
 TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
-
-
-def model_stages(recipe: Recipe) -> list[tuple[str, str]]:
-    """Returns the float models of a run in order: (row of the report, stage that made it)."""
-    rows = []
-    if recipe.teacher is not None:
-        rows.append(("teacher", "teacher"))
-    if recipe.student is not None:
-        rows.append(("student", "distill"))
-    if recipe.prune is not None:
-        rows.append(("pruned", "prune"))
-    return rows
-
-
-def final_stage(recipe: Recipe) -> str:
-    """Returns the stage whose float model becomes the flatbuffer."""
-    return model_stages(recipe)[-1][1]
 
 
 @dataclass

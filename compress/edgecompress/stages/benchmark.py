@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
-from edgecompress.stages.base import MODEL, Workbench, model_stages
+from edgecompress.recipe.steps import model_stages
+from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.tflite.child import call
 from edgecompress.tflite.latency import measure
 from edgecompress.tflite.proof import REFERENCE, SAMPLES, RuntimeProof, prove

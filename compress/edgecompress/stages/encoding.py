@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import Workbench
 from edgecompress.tflite.flatbuffer import packed_sizes, read_model
 from edgecompress.tflite.runtimes import RUNTIMES

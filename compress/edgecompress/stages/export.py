@@ -9,7 +9,8 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.artifact import write_bytes, write_json
-from edgecompress.stages.base import MODEL, Workbench, final_stage, model_stages
+from edgecompress.recipe.steps import final_stage, model_stages
+from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.stages.encoding import encoded
 from edgecompress.stages.notes import metadata_of, raw_pixel_steps
 from edgecompress.stages.streaming import write_step

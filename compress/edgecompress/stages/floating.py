@@ -15,8 +15,9 @@ from edgecompress.quantization.structure.attention import find_softmax
 from edgecompress.quantization.structure.cells import cell_operators, find_cells
 from edgecompress.quantization.structure.norms import find_norms, norm_operators
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme
-from edgecompress.recipe import Recipe
-from edgecompress.stages.base import Workbench, final_stage
+from edgecompress.recipe.schema import Recipe
+from edgecompress.recipe.steps import final_stage
+from edgecompress.stages.base import Workbench
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.labels import operator_labels
 

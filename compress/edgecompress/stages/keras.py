@@ -10,7 +10,7 @@ import numpy as np
 from edgecompress.data.base import Dataset
 from edgecompress.errors import ModelError
 from edgecompress.models.libraries.keras_models import KerasTeacher
-from edgecompress.recipe import ModelSpec
+from edgecompress.recipe.schema import ModelSpec
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import graph_views
 from edgecompress.tflite.weights import macs

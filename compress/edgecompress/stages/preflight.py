@@ -11,7 +11,7 @@ from edgecompress.errors import DataError, ModelError
 from edgecompress.models.count import count
 from edgecompress.pruning.unstructured.masks import MagnitudeMasks
 from edgecompress.pruning.unstructured.patterns import Pattern
-from edgecompress.recipe import PruneSpec
+from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.targets import find_aim, pruner_for
 from edgecompress.tflite.runtimes import RUNTIMES

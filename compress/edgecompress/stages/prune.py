@@ -20,7 +20,7 @@ from edgecompress.pruning.coupling.cut import Channels
 from edgecompress.pruning.structured.importance import IMPORTANCES, Taylor
 from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share
 from edgecompress.pruning.unstructured.patterns import Pattern
-from edgecompress.recipe import PruneSpec
+from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.backoff import settle, too_slow
 from edgecompress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
 from edgecompress.stages.targets import TOLERANCE, UNITS, Aim, pruner_for, reached

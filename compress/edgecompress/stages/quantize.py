@@ -23,8 +23,9 @@ from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.recipe import QuantizeSpec
-from edgecompress.stages.base import CURVE, Workbench, final_stage, validation_figures
+from edgecompress.recipe.schema import QuantizeSpec
+from edgecompress.recipe.steps import final_stage
+from edgecompress.stages.base import CURVE, Workbench, validation_figures
 from edgecompress.stages.floating import norms_of, parts_of, told, with_floats
 from edgecompress.stages.judge import Judge, judge_of
 from edgecompress.stages.twins import TwinRanges, save_twin

@@ -21,7 +21,8 @@ from edgecompress.quantization.structure.cells import find_cells, hand_on_floats
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.stages.base import MODEL, Workbench, final_stage
+from edgecompress.recipe.steps import final_stage
+from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.stages.twins import LABELS, QUANTIZED
 from edgecompress.tflite.convert import convert_inputs
 from edgecompress.tflite.finish import finish

@@ -18,7 +18,7 @@ from edgecompress.models.count import count
 from edgecompress.pruning.coupling.channel_graph import clone
 from edgecompress.pruning.structured.fixed_widths import WidthPruner, Widths
 from edgecompress.pruning.structured.importance import IMPORTANCES, Importance
-from edgecompress.recipe import PruneSpec
+from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.yardstick import Yardstick
 

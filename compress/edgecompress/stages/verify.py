@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from edgecompress.artifact import write_json
 from edgecompress.quantization.repairs.settling import parting_layers
 from edgecompress.quantization.structure.support import becomes_integer
-from edgecompress.recipe import QuantizeSpec
+from edgecompress.recipe.schema import QuantizeSpec
+from edgecompress.recipe.steps import final_stage, model_stages
 from edgecompress.stages.analysis import analyse_run
-from edgecompress.stages.base import MODEL, Workbench, final_stage, model_stages
+from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.stages.floating import floating_operators
 from edgecompress.stages.gate import check_twin, score
 from edgecompress.stages.leakage import warn_of_leakage

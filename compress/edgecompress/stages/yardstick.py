@@ -19,7 +19,7 @@ from torch import nn
 
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.recipe import BenchmarkSpec
+from edgecompress.recipe.schema import BenchmarkSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.floating import floating_parts, with_floats
 from edgecompress.stages.notes import metadata_of

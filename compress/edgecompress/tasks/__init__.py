@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgecompress.data.base import Dataset
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.anomaly import AnomalyDetection
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.classification import Classification

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgecompress.data.base import Dataset, Split
 from edgecompress.errors import DataError
 from edgecompress.figures import Figure, main_figure
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.inputs import CHANGES, INPUTS
 
 #: Task -> the kinds of data it is about, in words where they are others. Audio comes as frames of features: a series.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.augment import augment, holes
 from edgecompress.tasks.augment_series import NEEDS, augment_series
 

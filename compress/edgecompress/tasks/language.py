@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Split
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.base import OnInputs
 
 #: Windows whose log-likelihoods are computed at a time: outputs are large.

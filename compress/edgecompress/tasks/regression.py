@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Split
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.base import OnInputs
 
 #: Two predictions count as the same answer within this share of the numbers' standard deviation.

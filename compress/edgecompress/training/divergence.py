@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import DivergedError
-from edgecompress.recipe import TrainSpec
+from edgecompress.recipe.schema import TrainSpec
 
 #: How often a training may go back before it is given up.
 MOST_SETBACKS = 3

@@ -15,7 +15,7 @@ from torch import nn
 from edgecompress.context import Context
 from edgecompress.errors import DivergedError, ModelError
 from edgecompress.figures import judged
-from edgecompress.recipe import TrainSpec
+from edgecompress.recipe.schema import TrainSpec
 from edgecompress.tasks.base import Task
 from edgecompress.training.checkpoint import Checkpoint, Keeper, Progress, restore
 from edgecompress.training.divergence import MOST_SETBACKS, check_weights, clip_gradients, no_better_than_guessing

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgecompress.context import Context
-from edgecompress.recipe import TrainSpec
+from edgecompress.recipe.schema import TrainSpec
 from edgecompress.tasks.base import Task
 from edgecompress.training.fit import stage_seed, steps_per_epoch
 from edgecompress.training.loss import Lesson, batch_loss

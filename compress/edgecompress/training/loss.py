@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.recipe import TrainSpec
+from edgecompress.recipe.schema import TrainSpec
 from edgecompress.tasks.base import Task
 from edgecompress.training.divergence import diverged
 from edgecompress.training.precision import autocast

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from edgecompress.recipe import TrainSpec
+from edgecompress.recipe.schema import TrainSpec
 
 
 def rate_at(spec: TrainSpec, progress: float) -> float:

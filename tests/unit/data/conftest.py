@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from PIL import Image
 
 RecipeOf = Callable[..., Recipe]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from edgecompress.data.base import NUMBERS_PER_TOKEN, Dataset, Ends, Normalization, Split
 from edgecompress.data.tokens.tokenizer import make_vocabulary
-from edgecompress.recipe import TokenizerSpec
+from edgecompress.recipe.schema import TokenizerSpec
 
 SPLIT = Split(np.zeros((4, 9), np.float32), np.zeros(4, np.int64))
 DATASET = Dataset(

@@ -10,7 +10,7 @@ import scipy.fft
 import scipy.signal
 from edgecompress.data.front_end import dct, describe, features, fitted, mel_filters, shape
 from edgecompress.errors import DataError
-from edgecompress.recipe import AudioSpec
+from edgecompress.recipe.schema import AudioSpec
 
 
 def waveforms(samples: int, count: int = 3) -> np.ndarray:

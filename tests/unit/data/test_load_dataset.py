@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from edgecompress.data.base import Normalization
 from edgecompress.data.loading import SOURCES, fingerprint, load_dataset
-from edgecompress.recipe_names import SOURCES as NAMES
+from edgecompress.recipe.names import SOURCES as NAMES
 
 PUBLISHED = Normalization(1 / 255, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "as published")
 
@@ -135,7 +135,7 @@ def test_all_pictures_of_a_dataset_are_resized(recipe_of, arrays) -> None:
 
 def test_fingerprints_import_nothing_heavy() -> None:
     code = (
-        "import sys; from edgecompress.data.loading import fingerprint; from edgecompress.recipe import Recipe; "
+        "import sys; from edgecompress.data.loading import fingerprint; from edgecompress.recipe.schema import Recipe; "
         "fingerprint(Recipe(version=1, student={'model': 'resnet8'}), trust=False); "
         "print([name for name in ('torch', 'sklearn', 'torchvision', 'tensorflow') if name in sys.modules])"
     )

@@ -13,7 +13,7 @@ import pytest
 from edgecompress.data.tokens.subwords import CONTINUED, PART, head
 from edgecompress.data.tokens.tokenizer import Bytes, make_vocabulary, vocabulary_from
 from edgecompress.errors import DataError
-from edgecompress.recipe import TokenizerSpec
+from edgecompress.recipe.schema import TokenizerSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,7 +191,7 @@ def test_half_a_byte_sequence_is_shown_as_such() -> None:
 
 def test_every_process_learns_the_same() -> None:
     program = (
-        "import json\nfrom edgecompress.recipe import TokenizerSpec\n"
+        "import json\nfrom edgecompress.recipe.schema import TokenizerSpec\n"
         "from edgecompress.data.tokens.tokenizer import make_vocabulary\n"
         "texts = [' '.join(f'w{a * b % 97}x{a}' for a in range(60)) for b in range(50)]\n"
         "print(json.dumps([make_vocabulary(TokenizerSpec(kind=k, vocabulary=600), texts, 0).document() for k in "

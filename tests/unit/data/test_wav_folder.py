@@ -13,7 +13,7 @@ from edgecompress.data.front_end import describe, features
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.errors import DataError
-from edgecompress.recipe import AudioSpec
+from edgecompress.recipe.schema import AudioSpec
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, (1600, 2))

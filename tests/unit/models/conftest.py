@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from edgecompress.models.building import build_model
-from edgecompress.recipe import ModelSpec
+from edgecompress.recipe.schema import ModelSpec
 from torch import nn
 
 Build = Callable[..., nn.Module]

@@ -19,7 +19,7 @@ from edgecompress.hf_source import hf_sha256
 from edgecompress.models.building import build_model
 from edgecompress.models.libraries.hf_models import Hidden
 from edgecompress.models.torchvision_import import import_torchvision
-from edgecompress.recipe import ModelSpec, Recipe
+from edgecompress.recipe.schema import ModelSpec, Recipe
 from torch import nn
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sat", "on", "mat", "##s"]

@@ -19,7 +19,7 @@ from edgecompress.errors import ExitCode, ModelError, UsageError
 from edgecompress.models.building import build_model
 from edgecompress.models.libraries import keras_loading
 from edgecompress.models.libraries.keras_models import KerasTeacher
-from edgecompress.recipe import ModelSpec
+from edgecompress.recipe.schema import ModelSpec
 from edgecompress.tflite.runtimes import RUNTIMES
 
 SHAPE, CLASSES = (3, 8, 6), 4

@@ -12,7 +12,7 @@ from edgecompress.models import torchvision_import
 from edgecompress.models.building import published_normalization
 from edgecompress.models.construction import find_head, first_convolution, kernels_for_channels
 from edgecompress.models.torchvision_import import import_torchvision
-from edgecompress.recipe import ModelSpec
+from edgecompress.recipe.schema import ModelSpec
 from torch import nn
 
 from tests.unit.models.conftest import Build

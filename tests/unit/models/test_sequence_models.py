@@ -18,7 +18,7 @@ from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.recipe import ModelSpec
+from edgecompress.recipe.schema import ModelSpec
 from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert, convert_inputs
 from edgecompress.tflite.finish import finish

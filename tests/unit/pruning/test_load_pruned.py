@@ -15,7 +15,7 @@ from edgecompress.errors import ModelError
 from edgecompress.models.weights import save_weights
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from safetensors.torch import load_file, save_file
 from torch import nn
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgecompress.data.base import Dataset, Normalization, Split
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import export
 from edgecompress.stages.notes import ends_in_probabilities, model_notes, raw_pixel_steps
 from edgecompress.tflite.finish import finish, pack

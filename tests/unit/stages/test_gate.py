@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.proof.compare import Agreement, LayerDifference
-from edgecompress.recipe import QuantizeSpec
+from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.stages import gate
 from edgecompress.stages.gate import _judge
 from edgecompress.stages.verify import census_reasons, way_out

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from edgecompress.artifact import Store
 from edgecompress.context import Context
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import base
 from edgecompress.stages.base import Workbench
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets

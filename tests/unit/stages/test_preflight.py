@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.preflight import _check_size
 from torch import nn
 

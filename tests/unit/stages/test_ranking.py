@@ -14,7 +14,7 @@ from edgecompress.context import Context
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import GroupMagnitude, StructuredPruner, Taylor
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import prune
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.prune import TAYLOR_BATCHES, Ranking

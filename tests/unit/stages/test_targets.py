@@ -11,7 +11,7 @@ import torch
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
-from edgecompress.recipe import PruneSpec, Recipe
+from edgecompress.recipe.schema import PruneSpec, Recipe
 from edgecompress.stages import targets
 from edgecompress.stages.targets import find_aim, pruner_for, reached
 from torch import nn

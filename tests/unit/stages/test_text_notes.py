@@ -13,7 +13,7 @@ from edgecompress.data.base import Dataset, Normalization
 from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.front_end import describe
 from edgecompress.data.tokens.tokenizer import make_vocabulary
-from edgecompress.recipe import AudioSpec, Recipe, TokenizerSpec
+from edgecompress.recipe.schema import AudioSpec, Recipe, TokenizerSpec
 from edgecompress.stages import sample_text
 from edgecompress.stages.notes import metadata_of
 from edgecompress.stages.text_notes import vocabulary_summary

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from edgecompress.recipe import BenchmarkSpec, Recipe
+from edgecompress.recipe.schema import BenchmarkSpec, Recipe
 from edgecompress.stages import yardstick
 from edgecompress.stages.yardstick import Timing, Yardstick, timed
 from edgecompress.tflite.flatbuffer import read_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks import make_task
 from edgecompress.tasks.augment_series import LARGEST_ANGLE, augment_series, rotations
 

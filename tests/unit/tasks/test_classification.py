@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.data.base import Dataset, Normalization, Split
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks import TASKS, make_task
 from edgecompress.tasks.classification import Classification
 

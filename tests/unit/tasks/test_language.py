@@ -12,7 +12,7 @@ from edgecompress.data.base import Dataset, Split
 from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe, TokenizerSpec
+from edgecompress.recipe.schema import Recipe, TokenizerSpec
 from edgecompress.tasks import make_task
 from edgecompress.tasks.language import LanguageModeling
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks import make_task
 from edgecompress.tasks.anomaly import AnomalyDetection
 from edgecompress.tasks.regression import Regression

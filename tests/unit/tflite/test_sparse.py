@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.errors import ResourceError
 from edgecompress.quantization.graph.graph import read_graph
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.encoding import difference
 from edgecompress.stages.floating import floating_operators
 from edgecompress.tflite.accounting import breakdown

@@ -13,7 +13,7 @@ import torch
 from edgecompress.artifact import Store
 from edgecompress.context import Context, Event
 from edgecompress.errors import ResourceError
-from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe, TrainSpec
 from edgecompress.training import checkpoint as module
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson

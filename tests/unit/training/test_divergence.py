@@ -10,7 +10,7 @@ import pytest
 import torch
 from edgecompress.context import Context, Event
 from edgecompress.errors import DivergedError
-from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe, TrainSpec
 from edgecompress.training import checkpoint
 from edgecompress.training.divergence import MOST_SETBACKS, guessing, no_better_than_guessing
 from edgecompress.training.fit import fit

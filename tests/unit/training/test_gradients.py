@@ -7,7 +7,7 @@ import pytest
 import torch
 from edgecompress.context import Context
 from edgecompress.errors import ModelError
-from edgecompress.recipe import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe, TrainSpec
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson
 from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edgecompress.recipe import TrainSpec
+from edgecompress.recipe.schema import TrainSpec
 from edgecompress.training.schedules import make_optimizer, rate_at
 from torch import nn
 

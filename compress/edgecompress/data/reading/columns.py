@@ -14,7 +14,7 @@ from edgecompress.data.raw import RawData, RawKind
 from edgecompress.data.reading.cells import label_of, number_of, sequence_of, text_of
 from edgecompress.data.reading.table import Table, shown
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted, verb
 
 TEXT_TASKS = ("text-classification", "language-modeling")

@@ -17,7 +17,7 @@ from edgecompress.data.reading.arrays import as_array, as_float
 from edgecompress.data.reading.series_arrays import read_series
 from edgecompress.data.reading.text_reading import is_writable_text
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted
 
 PARTS = ("train", "test")

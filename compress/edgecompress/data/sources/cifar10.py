@@ -14,7 +14,7 @@ from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData, data_path, hash_files, listing
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "data"

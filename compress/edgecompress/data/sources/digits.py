@@ -10,7 +10,7 @@ import numpy as np
 from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData, hash_files
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 FILE = "datasets/data/digits.csv.gz"
 #: Values go from 0 to this.

@@ -14,7 +14,7 @@ from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData, data_path, hash_files
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted
 
 #: Where it is looked for without a `path`: Debian's package, torchvision's layout in ./data, a plain folder.

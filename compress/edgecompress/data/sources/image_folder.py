@@ -13,7 +13,7 @@ from edgecompress.data.pictures import sides
 from edgecompress.data.raw import RawData, empty_split, hash_files, required_path
 from edgecompress.data.reading.picture_files import SUFFIXES, common_form, read_pictures
 from edgecompress.data.sources.class_folders import CALIBRATION, Layout, scan
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted, verb
 
 EXPECTED = (

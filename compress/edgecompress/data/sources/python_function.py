@@ -16,7 +16,7 @@ from edgecompress.data.raw import RawData
 from edgecompress.data.reading.named_arrays import expected, raw_data
 from edgecompress.errors import DataError
 from edgecompress.python_source import call_function, load_function, python_source_file
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 WHAT = "data source"
 ORDER = ("x_train", "y_train", "x_test", "y_test")

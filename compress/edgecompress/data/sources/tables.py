@@ -11,7 +11,7 @@ from edgecompress.data.reading.delimited import read_delimited
 from edgecompress.data.reading.json_lines import read_json_lines
 from edgecompress.data.reading.table import Table
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 
 EXPECTED = {
     "csv": "a .csv, .tsv or .tab file with one row per sample",

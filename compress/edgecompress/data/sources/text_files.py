@@ -11,7 +11,7 @@ from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData, data_path, hash_files, listing
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted, verb
 
 EXPECTED = "a text file, a folder of .txt, .text or .md files, or a pattern such as texts/**/*.py, all in UTF-8"

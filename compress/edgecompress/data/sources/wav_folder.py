@@ -19,7 +19,7 @@ from edgecompress.data.reading.text_reading import read_text
 from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.data.sources.class_folders import CALIBRATION, Found, Layout, scan
 from edgecompress.errors import DataError
-from edgecompress.recipe import Recipe
+from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted, verb
 
 EXPECTED = (

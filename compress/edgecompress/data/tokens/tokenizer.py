@@ -15,7 +15,7 @@ from edgecompress.data.base import Vocabulary
 from edgecompress.data.tokens.hf_tokens import HfTokens
 from edgecompress.data.tokens.subwords import Subwords, train_subwords
 from edgecompress.errors import DataError
-from edgecompress.recipe import TokenizerSpec
+from edgecompress.recipe.schema import TokenizerSpec
 
 #: Token 0 pads, token 1 stands for everything that is not in the vocabulary.
 PADDING, UNKNOWN = 0, 1

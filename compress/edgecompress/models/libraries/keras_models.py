@@ -28,7 +28,7 @@ from edgecompress.models.libraries.keras_loading import (
     load_program,
     require_tensorflow,
 )
-from edgecompress.recipe_names import KERAS_INPUTS
+from edgecompress.recipe.names import KERAS_INPUTS
 
 __all__ = ["KerasTeacher", "build_keras"]
 

@@ -8,16 +8,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from edgecompress.recipe import MODELS, SOURCES, Block, Recipe, Trains
-from edgecompress.recipe_fields import (
-    accepts_null,
-    block_of,
-    blocks,
-    choices,
-    default_of,
-    keys_of,
-    type_words,
-)
+from edgecompress.recipe.fields import accepts_null, block_of, blocks, choices, default_of, keys_of, type_words
+from edgecompress.recipe.schema import MODELS, SOURCES, Block, Recipe, Trains
 
 PYTHON_NAME = "^python:[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
 #: Keys that take a name from a table, or a prefixed one: definition -> key -> (names, patterns).

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from edgecompress.recipe_names import SOURCES, check_name
-from edgecompress.recipe_training import Block
+from edgecompress.recipe.names import SOURCES, check_name
+from edgecompress.recipe.training import Block
 
 #: Largest side of a picture, in pixels.
 MAX_SIDE = 4096

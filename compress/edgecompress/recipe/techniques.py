@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgecompress.recipe_training import Block, Trains, TrainSpec
+from edgecompress.recipe.training import Block, Trains, TrainSpec
 
 _COUNT = re.compile(r"([0-9]*\.?[0-9]+)\s*([kMG])")
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from edgecompress.recipe_data import AudioSpec, DataSpec, TokenizerSpec
-from edgecompress.recipe_names import MODEL_PREFIXES, MODELS, SOURCES, check_name
-from edgecompress.recipe_techniques import DistillSpec, PruneSpec, QuantizeSpec
-from edgecompress.recipe_training import BASE_LEARNING_RATE, BASE_WEIGHT_DECAY, Block, Trains, TrainSpec
+from edgecompress.recipe.data import AudioSpec, DataSpec, TokenizerSpec
+from edgecompress.recipe.names import MODEL_PREFIXES, MODELS, SOURCES, check_name
+from edgecompress.recipe.techniques import DistillSpec, PruneSpec, QuantizeSpec
+from edgecompress.recipe.training import BASE_LEARNING_RATE, BASE_WEIGHT_DECAY, Block, Trains, TrainSpec
 
 __all__ = [
     "BASE_LEARNING_RATE", "BASE_WEIGHT_DECAY", "MODELS", "SOURCES", "TASKS", "AudioSpec", "BenchmarkSpec", "Block",

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from edgecompress.recipe import Block, Recipe, Trains
+from edgecompress.recipe.schema import Block, Recipe, Trains
 
 #: Numbers from here on are shown with separators.
 GROUPED_FROM = 10_000

@@ -1,0 +1,1 @@
+"""What a recipe may hold, and which steps follow from it."""
