@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from edgecompress.recipe.checks.combinations import check
 from edgecompress.recipe.names import MODEL_ARGUMENTS
-from edgecompress.recipe_checks import check
 
 TEACHER = {"model": "resnet9"}
 STUDENT = {"model": "resnet8"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from edgecompress.recipe_stream_checks import check_streaming
+from edgecompress.recipe.checks.streaming import check_streaming
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+from edgecompress.recipe.checks.tasks import LIMITS, check_task
 from edgecompress.recipe.schema import BudgetSpec, Recipe, TaskName
-from edgecompress.recipe_task_checks import LIMITS, check_task
 
 GENERAL = {"size_kib", "latency_ms", "arena_kib", "agreement"}
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgecompress.figures import FIGURES, main_figure
+from edgecompress.recipe.checks.data import Finding
 from edgecompress.recipe.fields import blocks
-from edgecompress.recipe_data_checks import Finding
 
 CLASSES = tuple(task for task in FIGURES if task.endswith("-classification"))
 #: Limit -> the tasks that have what it limits.

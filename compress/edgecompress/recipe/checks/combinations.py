@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from edgecompress.recipe.checks.data import Finding, check_data
+from edgecompress.recipe.checks.streaming import check_streaming
+from edgecompress.recipe.checks.tasks import check_task
 from edgecompress.recipe.fields import blocks
 from edgecompress.recipe.names import KERAS_INPUTS, MODEL_ARGUMENTS
-from edgecompress.recipe_data_checks import Finding, check_data
-from edgecompress.recipe_stream_checks import check_streaming
-from edgecompress.recipe_task_checks import check_task
 
 #: Types that input and output can have, by that of the activations.
 IO_BY_ACTIVATIONS = {

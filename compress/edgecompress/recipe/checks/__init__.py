@@ -1,0 +1,1 @@
+"""What is refused although each key is right by itself."""
