@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent

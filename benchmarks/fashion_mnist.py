@@ -16,7 +16,7 @@ import numpy as np
 from edgecompress.artifact import Store
 from edgecompress.pipeline.diagnosis import machine
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.tflite.flatbuffer import read_model
 from table import Table, mean_and_spread
 

@@ -17,7 +17,7 @@ from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.gate import score
 from edgecompress.training.evaluate import outputs_of

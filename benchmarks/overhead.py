@@ -14,7 +14,7 @@ from typing import Any
 
 from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from table import Table
 
 HERE = Path(__file__).parent

@@ -20,7 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.data.loading import load_dataset
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.tasks import make_task
 from edgecompress.tflite.finish import pack
 from edgecompress.tflite.flatbuffer import read_model

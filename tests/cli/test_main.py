@@ -42,7 +42,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[BaseEx
         def load(*_: Any, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("edgecompress.recipe_yaml.load_recipe", load)
+        monkeypatch.setattr("edgecompress.recipe.reading.load.load_recipe", load)
 
     return fail_with
 

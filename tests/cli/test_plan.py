@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from edgecompress.artifact import Store
 from edgecompress.pipeline.plan import make_plan
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress_cli.main import invoke
 
 Capture = pytest.CaptureFixture[str]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from edgecompress.artifact import Store
 from edgecompress.pipeline.run import Outcome, run_pipeline
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec
-from edgecompress.recipe_yaml import load_recipe
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 

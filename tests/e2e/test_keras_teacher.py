@@ -17,7 +17,7 @@ from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ExitCode, ModelError, UsageError
 from edgecompress.models.libraries.keras_loading import require_tensorflow
 from edgecompress.pipeline.run import Outcome, run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.stages import Workbench
 from edgecompress.stages.sizes import predict_sizes
 from edgecompress.tflite.runtimes import RUNTIMES

@@ -14,7 +14,7 @@ from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 
 TRAIN = {"epochs": 1, "batch_size": 64}
 RECIPE: dict[str, Any] = {

@@ -31,7 +31,7 @@ from pathlib import Path
 import edgecompress.stages.yardstick
 from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.training import checkpoint
 
 recipe, store, output, stage, kind, count = sys.argv[1:]

@@ -98,8 +98,8 @@ def _stub_stages(store: Path, recipe: Path) -> None:
     from edgecompress import report
     from edgecompress.artifact import Store, write_bytes
     from edgecompress.pipeline.plan import make_plan
+    from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.recipe.steps import STAGE_ORDER
-    from edgecompress.recipe_yaml import load_recipe
 
     finished = {step.stage: step.result for step in make_plan(load_recipe(recipe), Store(store)).steps}
     assert all(finished.values()), "run the recipe first"

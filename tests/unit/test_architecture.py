@@ -46,7 +46,7 @@ STAGES = ("teacher", "distill", "prune", "quantize", "export", "verify", "benchm
 LIGHT = (
     "edgecompress.errors",
     "edgecompress.recipe.schema",
-    "edgecompress.recipe_yaml",
+    "edgecompress.recipe.reading.load",
     "edgecompress.recipe.reference",
     "edgecompress.pipeline.plan",
     "edgecompress_cli.main",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from edgecompress.errors import RecipeError
-from edgecompress.recipe_yaml import load_recipe
+from edgecompress.recipe.reading.load import load_recipe
 
 FOLDER = Path(__file__).parents[1] / "golden" / "recipe_errors"
 MISTAKES = sorted(FOLDER.glob("*.yaml"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from edgecompress.errors import ExitCode, RecipeError
+from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
-from edgecompress.recipe_yaml import load_recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -29,7 +29,7 @@ def plan(
     """
     from edgecompress.artifact import Store
     from edgecompress.pipeline.plan import make_plan
-    from edgecompress.recipe_yaml import load_recipe
+    from edgecompress.recipe.reading.load import load_recipe
 
     from edgecompress_cli.commands.run import default_store, trusted
 

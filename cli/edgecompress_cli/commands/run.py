@@ -51,7 +51,7 @@ def run(
     from edgecompress.artifact import Store
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.run import run_pipeline
-    from edgecompress.recipe_yaml import load_recipe
+    from edgecompress.recipe.reading.load import load_recipe
 
     from edgecompress_cli.crash import log_crashes_to
     from edgecompress_cli.display import make_display

@@ -25,7 +25,7 @@ def validate(
     Example: edgecompress validate recipes/*.yaml
     """
     from edgecompress.errors import ExitCode, RecipeError
-    from edgecompress.recipe_yaml import load_recipe
+    from edgecompress.recipe.reading.load import load_recipe
 
     results = []
     for path in recipes:

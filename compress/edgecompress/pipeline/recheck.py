@@ -13,8 +13,8 @@ from edgecompress.errors import ModelError, RecipeError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
 from edgecompress.pipeline.plan import Plan, make_plan
 from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
+from edgecompress.recipe.reading.source import parse
 from edgecompress.recipe.schema import Recipe
-from edgecompress.recipe_source import parse
 from edgecompress.wording import counted
 
 #: Accuracy is counted in samples; anything beyond float noise is another result.

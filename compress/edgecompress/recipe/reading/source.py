@@ -16,7 +16,7 @@ from yaml.reader import ReaderError
 
 from edgecompress.errors import Problem, RecipeError
 from edgecompress.recipe.fields import KeyPath, dotted
-from edgecompress.recipe_syntax import syntax_problem
+from edgecompress.recipe.reading.syntax import syntax_problem
 
 MAX_BYTES = 400_000
 MAX_NODES = 10_000

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from edgecompress.errors import Problem, RecipeError
 from edgecompress.recipe.checks.combinations import check
 from edgecompress.recipe.fields import KeyPath, accepts_null, block_of, dotted, field_at
+from edgecompress.recipe.reading.lock import folder_of, is_lock, refuse_what_is_decided, unwrap, written
+from edgecompress.recipe.reading.messages import MAX_PROBLEMS, complain_about, empty_block, real_path
+from edgecompress.recipe.reading.source import MAX_BYTES, MAX_DEPTH, UNPRINTABLE, Document, parse, spelled
 from edgecompress.recipe.schema import Recipe
-from edgecompress.recipe_lock import folder_of, is_lock, refuse_what_is_decided, unwrap, written
-from edgecompress.recipe_messages import MAX_PROBLEMS, complain_about, empty_block, real_path
-from edgecompress.recipe_source import MAX_BYTES, MAX_DEPTH, UNPRINTABLE, Document, parse, spelled
 from edgecompress.wording import counted
 
 OVERRIDE = "--set"

@@ -26,7 +26,7 @@ from edgecompress.recipe.fields import (
     range_words,
     type_words,
 )
-from edgecompress.recipe_source import Document
+from edgecompress.recipe.reading.source import Document
 
 #: Names people know from other tools -> the key here.
 OTHER_NAMES = {

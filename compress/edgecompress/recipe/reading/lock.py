@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgecompress.recipe.fields import KeyPath
+from edgecompress.recipe.reading.messages import found, nearest
+from edgecompress.recipe.reading.source import Document
 from edgecompress.recipe.schema import Recipe
-from edgecompress.recipe_messages import found, nearest
-from edgecompress.recipe_source import Document
 
 #: What a lock file holds beside `recipe`: key -> its type, and that type in words.
 FACTS: dict[str, tuple[type | tuple[type, ...], str]] = {

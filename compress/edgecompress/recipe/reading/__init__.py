@@ -1,0 +1,1 @@
+"""How text becomes a recipe, or a list of what is wrong with it."""
