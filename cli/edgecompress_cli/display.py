@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from edgecompress.context import Event
 from edgecompress.figures import ACCURACY, figure_text, told
-from edgecompress.report_format import duration
+from edgecompress.report.numbers import duration
 from edgecompress.wording import counted, printable
 from rich.console import Console
 from rich.markup import escape

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgecompress.figures import ACCURACY, AGREEMENT, Figure, figure_text, named
-from edgecompress.report_format import MISSING, compact, number, percent, significant
+from edgecompress.report.numbers import MISSING, compact, number, percent, significant
 from edgecompress.report_html_parts import details, section, table
 from edgecompress.report_svg import esc
 from edgecompress.report_tables import Report, Table

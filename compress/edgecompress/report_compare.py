@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecompress.figures import lost_text, main_value
-from edgecompress.report_format import MISSING, kib, milliseconds, ratio
+from edgecompress.report.numbers import MISSING, kib, milliseconds, ratio
 from edgecompress.report_tables import Report, Table, base_model, figure_cell, figure_of, first_runtime, p50_of, verdict
 
 #: Keys that only name a run.

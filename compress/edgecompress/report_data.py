@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgecompress.report_format import number
+from edgecompress.report.numbers import number
 from edgecompress.report_tables import Report
 from edgecompress.wording import counted
 

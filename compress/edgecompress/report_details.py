@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edgecompress.report.numbers import significant
 from edgecompress.report_facts import (
     allowed_table,
     bytes_table,
@@ -20,7 +21,6 @@ from edgecompress.report_facts import (
     verification_facts,
     widths_table,
 )
-from edgecompress.report_format import significant
 from edgecompress.report_html_parts import details, facts, section, table
 from edgecompress.report_making import making
 from edgecompress.report_svg import esc

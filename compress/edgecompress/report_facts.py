@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgecompress.figures import Figure, answer_noun, figure_text, judged, main_figure, main_value
-from edgecompress.report_figures import KINDS
-from edgecompress.report_format import duration, kib, milliseconds, number, percent, significant
+from edgecompress.report.numbers import duration, kib, milliseconds, number, percent, significant
+from edgecompress.report.rows import KINDS
 from edgecompress.report_making import few_named
 from edgecompress.report_tables import Report, Table, figure_of
 from edgecompress.wording import counted, verb

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgecompress.figures import figure_text, judged
-from edgecompress.report_format import kib, milliseconds, number, percent, plain, points, significant
+from edgecompress.report.numbers import kib, milliseconds, number, percent, plain, points, significant
 from edgecompress.report_tables import Report
 
 Fact = tuple[str, str]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgecompress.report_format import percent, significant
+from edgecompress.report.numbers import percent, significant
 from edgecompress.report_html_parts import section, table
 from edgecompress.report_svg import Axis, Drawing, esc, padded
 from edgecompress.report_tables import Table

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgecompress.report_schema import DataSummary, TensorSummary
+from edgecompress.report.schema import DataSummary, TensorSummary
 
 VOCABULARY = "vocabulary.json"
 PICTURE_AXES = 3

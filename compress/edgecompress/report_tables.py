@@ -6,16 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecompress.figures import Figure, answer_noun, figure_text, figures_of, lost_text, main_figure, main_value
-from edgecompress.report_format import (
-    compact,
-    kib,
-    milliseconds,
-    number,
-    percent,
-    points,
-    ratio,
-    than,
-)
+from edgecompress.report.numbers import compact, kib, milliseconds, number, percent, points, ratio, than
 from edgecompress.wording import counted
 
 Report = dict[str, Any]

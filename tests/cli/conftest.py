@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.report import write_report
+from edgecompress.report.document import write_report
 
 from tests.unit import report_sample as sample
 

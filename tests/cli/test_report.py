@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from edgecompress.artifact import sealed
-from edgecompress.report_schema import VerificationSummary
+from edgecompress.report.schema import VerificationSummary
 from edgecompress_cli.main import invoke
 
 from tests.cli.conftest import Terminal

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from edgecompress.recipe.schema import Recipe
-from edgecompress.report import build_report
-from edgecompress.report_schema import (
+from edgecompress.report.document import build_report
+from edgecompress.report.schema import (
     BenchmarkSummary,
     DataSummary,
     FlatbufferSummary,

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecompress.data.front_end import describe
 from edgecompress.recipe.schema import AudioSpec
-from edgecompress.report_schema import TensorSummary
+from edgecompress.report.schema import TensorSummary
 
 from tests.unit import report_sample as sample
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from edgecompress.budget import BudgetFigures, evaluate_budget
 from edgecompress.recipe.schema import BudgetSpec
+from edgecompress.report.budget import BudgetFigures, evaluate_budget
 
 FIGURES = BudgetFigures(
     metrics={"accuracy": 97.3, "macro_f1": 97.1},

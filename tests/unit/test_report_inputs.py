@@ -12,8 +12,8 @@ from edgecompress.artifact import Artifact, StageResult
 from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.report_inputs import environment, report_inputs
 from edgecompress.recipe.schema import Recipe
-from edgecompress.report import build_report
-from edgecompress.report_schema import ReportInputs
+from edgecompress.report.document import build_report
+from edgecompress.report.schema import ReportInputs
 
 from tests.unit import report_sample as sample
 

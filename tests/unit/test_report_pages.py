@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.report.markdown import code_block, escaped, markdown_report
 from edgecompress.report_html import html_report
-from edgecompress.report_markdown import code_block, escaped, markdown_report
 from edgecompress.report_plots import confusion_matrix, latency_bars
 from edgecompress.report_tables import verdict
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.report import write_report
-from edgecompress.report_picture import COLOURS, picture
+from edgecompress.report.document import write_report
+from edgecompress.report.picture import COLOURS, picture
 from PIL import Image
 
 from tests.unit import report_sample as sample

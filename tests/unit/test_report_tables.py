@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from edgecompress.report.markdown import markdown_report
+from edgecompress.report.numbers import compact, duration, kib, milliseconds, number, percent, points, ratio, than
+from edgecompress.report.schema import VerificationSummary
 from edgecompress.report_compare import compare
 from edgecompress.report_facts import (
     allowed_table,
@@ -16,11 +19,8 @@ from edgecompress.report_facts import (
     runtimes_table,
     training_table,
 )
-from edgecompress.report_format import compact, duration, kib, milliseconds, number, percent, points, ratio, than
 from edgecompress.report_html import html_report
 from edgecompress.report_making import making
-from edgecompress.report_markdown import markdown_report
-from edgecompress.report_schema import VerificationSummary
 from edgecompress.report_tables import headlines, models_table
 
 from tests.unit import report_sample as sample

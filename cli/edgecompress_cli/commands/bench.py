@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from edgecompress.report_format import significant
+from edgecompress.report.numbers import significant
 from edgecompress.wording import counted
 
 from edgecompress_cli import render

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from edgecompress.report_format import kib
+from edgecompress.report.numbers import kib
 from edgecompress.wording import counted
 
 from edgecompress_cli import render

@@ -22,7 +22,7 @@ def report(
     Example: edgecompress report runs/digits runs/digits-sparse
     """
     from edgecompress.errors import ResourceError
-    from edgecompress.report import load_report
+    from edgecompress.report.document import load_report
 
     runs = [(str(folder), load_report(folder)) for folder in folders]
     try:

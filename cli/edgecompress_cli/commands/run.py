@@ -88,7 +88,7 @@ def run(
             }
         )
     elif not quiet:
-        from edgecompress.report_format import duration
+        from edgecompress.report.numbers import duration
 
         if outcome.report is not None:
             from edgecompress_cli.report_view import show_report

@@ -13,7 +13,7 @@ from edgecompress.figures import figures_of
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import DistillSpec, Recipe
-from edgecompress.report_schema import (
+from edgecompress.report.schema import (
     BenchmarkSummary,
     DataSummary,
     FlatbufferSummary,

@@ -193,7 +193,7 @@ def _write_results(
 ) -> dict[str, Any]:
     """Writes flatbuffer, lock file and report; a flatbuffer that failed its verification gets another name."""
     from edgecompress.pipeline.report_inputs import report_inputs
-    from edgecompress.report import build_report, write_report
+    from edgecompress.report.document import build_report, write_report
 
     passed = bool(results["verify"].metrics["passed"])
     exported = results["export"].artifacts[MODEL]

@@ -3,7 +3,7 @@
 They are trained as torch's own layers. For conversion each step is written out in few operators: what is read of the
 input is computed for all steps at once, the gates of a step lie side by side, and no steps are stacked where the last
 one is the answer. Every step calls the same modules, under `step`, by which its integers are the same in each
-(`edgecompress.quantization.grids.tying`); so one step alone, with its state handed in and out, computes what the whole does.
+(`quantization.grids.tying`); so one step alone, with its state handed in and out, computes what the whole does.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from edgecompress.report.numbers import number
+from edgecompress.report.schema import PICTURE
 from edgecompress.report_analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
 from edgecompress.report_data import data_facts
 from edgecompress.report_facts import (
@@ -24,10 +26,8 @@ from edgecompress.report_facts import (
     verification_facts,
     widths_table,
 )
-from edgecompress.report_format import number
 from edgecompress.report_making import making
 from edgecompress.report_outcome import hits_table, predictions_table, sample_sentence, shown_prompt
-from edgecompress.report_schema import PICTURE
 from edgecompress.report_tables import (
     Report,
     Table,

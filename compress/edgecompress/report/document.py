@@ -11,17 +11,14 @@ from typing import Any
 
 from edgecompress import __version__
 from edgecompress.artifact import is_whole, sealed, write_bytes, write_json
-from edgecompress.budget import evaluate_budget
 from edgecompress.errors import ResourceError
 from edgecompress.figures import main_figure
 from edgecompress.recipe.schema import Recipe
-from edgecompress.report_analysis import conclusion
-from edgecompress.report_figures import budget_figures, ratios_against, row_document, warnings_of, wider_parts
-from edgecompress.report_html import html_report
-from edgecompress.report_markdown import markdown_report
-from edgecompress.report_picture import picture
-from edgecompress.report_program import snippet
-from edgecompress.report_schema import (
+from edgecompress.report.budget import evaluate_budget
+from edgecompress.report.markdown import markdown_report
+from edgecompress.report.picture import picture
+from edgecompress.report.rows import budget_figures, ratios_against, row_document, warnings_of, wider_parts
+from edgecompress.report.schema import (
     HTML,
     MARKDOWN,
     PICTURE,
@@ -30,6 +27,9 @@ from edgecompress.report_schema import (
     ReportInputs,
     VerificationSummary,
 )
+from edgecompress.report_analysis import conclusion
+from edgecompress.report_html import html_report
+from edgecompress.report_program import snippet
 from edgecompress.report_usage import input_document, output_document
 
 #: Keys without which a document is no report of ours.

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from edgecompress.figures import figure_text, main_figure, main_value
-from edgecompress.report_format import KIB, kib, milliseconds
+from edgecompress.report.numbers import KIB, kib, milliseconds
 from edgecompress.wording import printable
 
 COLOURS = {"teacher": "#64748b", "student": "#3b82f6", "pruned": "#8b5cf6", "quantized": "#0d9488"}

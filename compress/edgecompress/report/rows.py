@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from edgecompress.budget import BudgetFigures
 from edgecompress.figures import Figure, figures_of, main_figure
-from edgecompress.report_format import kib, milliseconds, percent, points, ratio
-from edgecompress.report_schema import BenchmarkSummary, ModelRow, ReportInputs
+from edgecompress.report.budget import BudgetFigures
+from edgecompress.report.numbers import kib, milliseconds, percent, points, ratio
+from edgecompress.report.schema import BenchmarkSummary, ModelRow, ReportInputs
 from edgecompress.wording import counted, verb
 
 #: Fewer test samples than this tell accuracies apart only roughly.

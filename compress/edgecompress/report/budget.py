@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecompress.figures import ACCURACY, AUC, BITS_PER_BYTE, MAE, PERPLEXITY, R2, RMSE, Figure
 from edgecompress.recipe.schema import BudgetSpec
-from edgecompress.report_format import KIB, significant
+from edgecompress.report.numbers import KIB, significant
 
 #: Accuracies are percentages of counts: 98.3 - 97.3 may come out as 1.0000000000000142, which is no miss.
 ROUNDING = 1e-9

@@ -1,0 +1,1 @@
+"""The report: its document, and the pages made from it."""
