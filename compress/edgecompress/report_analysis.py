@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgecompress.figures import ACCURACY, AGREEMENT, Figure, figure_text, named
 from edgecompress.report.numbers import MISSING, compact, number, percent, significant
-from edgecompress.report_html_parts import details, section, table
-from edgecompress.report_svg import esc
-from edgecompress.report_tables import Report, Table
+from edgecompress.report_tables import Table
 from edgecompress.wording import counted, verb
 
 #: Layers shown in the report beside those in the list of all.
@@ -238,18 +235,3 @@ def _remedy(quantize: dict[str, Any], op: str) -> str:
     if quantize["escalate"] is None:
         steps.append("`quantize.escalate: qat` trains where no repair suffices")
     return f"{'; '.join(steps)}."
-
-
-def section_html(report: Report) -> str:
-    """Returns the report's section on the layers: the worst ones, what follows, and a list of all; "" without any."""
-    found = report.get("analysis")
-    if not found:
-        return ""
-    layers = found["layers"]
-    told = re.sub(r"`([^`]+)`", r"<code>\1</code>", esc(found["conclusion"]))
-    body = f"<p>{told}</p>{table(analysis_table(layers[:SHOWN_LAYERS]))}"
-    body += f'<p class="soft">{esc(f"{analysis_sentence(found)} {LEGEND}")}</p>'
-    if len(layers) > SHOWN_LAYERS:
-        everything = f'<div class="tall">{table(analysis_table(layers))}</div>'
-        body += details(f"All {len(layers)} operators, ranked", everything)
-    return section("What quantization costs, layer by layer", body)

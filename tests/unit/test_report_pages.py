@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.report.html.page import html_report
+from edgecompress.report.html.plots import confusion_matrix, latency_bars
 from edgecompress.report.markdown import code_block, escaped, markdown_report
-from edgecompress.report_html import html_report
-from edgecompress.report_plots import confusion_matrix, latency_bars
 from edgecompress.report_tables import verdict
 
 from tests.unit import report_sample as sample

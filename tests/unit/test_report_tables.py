@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.numbers import compact, duration, kib, milliseconds, number, percent, points, ratio, than
 from edgecompress.report.schema import VerificationSummary
@@ -19,7 +20,6 @@ from edgecompress.report_facts import (
     runtimes_table,
     training_table,
 )
-from edgecompress.report_html import html_report
 from edgecompress.report_making import making
 from edgecompress.report_tables import headlines, models_table
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecompress.report.html.page import html_report
 from edgecompress.report.schema import DataSummary, TensorSummary
-from edgecompress.report_html import html_report
 from edgecompress.tflite.probe import build
 from PIL import Image
 

@@ -15,6 +15,7 @@ from edgecompress.errors import ResourceError
 from edgecompress.figures import main_figure
 from edgecompress.recipe.schema import Recipe
 from edgecompress.report.budget import evaluate_budget
+from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.picture import picture
 from edgecompress.report.rows import budget_figures, ratios_against, row_document, warnings_of, wider_parts
@@ -28,7 +29,6 @@ from edgecompress.report.schema import (
     VerificationSummary,
 )
 from edgecompress.report_analysis import conclusion
-from edgecompress.report_html import html_report
 from edgecompress.report_program import snippet
 from edgecompress.report_usage import input_document, output_document
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from edgecompress.figures import figure_text, judged, main_figure, main_value
+from edgecompress.report.html.svg import Axis, Drawing, padded, text_width
 from edgecompress.report.numbers import KIB, kib, milliseconds, significant
-from edgecompress.report_svg import Axis, Drawing, padded, text_width
 
 #: More classes than this do not fit into a matrix that can be read.
 MATRIX_CLASSES = 40

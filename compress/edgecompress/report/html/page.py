@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from edgecompress.report_analysis import section_html
+from edgecompress.report.html.analysis import section_html
+from edgecompress.report.html.details import made, stages_and_recipe, usage, verification
+from edgecompress.report.html.outcome import outcome_html
+from edgecompress.report.html.parts import bullets, cell, facts, section, table
+from edgecompress.report.html.plots import (
+    accuracy_against_size,
+    confusion_matrix,
+    latency_bars,
+    style_of,
+    training_curve,
+)
+from edgecompress.report.html.style import STYLE
+from edgecompress.report.html.svg import esc
 from edgecompress.report_data import data_facts
-from edgecompress.report_details import made, stages_and_recipe, usage, verification
 from edgecompress.report_facts import STAGE_TITLES, confusions, training_curves
-from edgecompress.report_html_parts import bullets, cell, facts, section, table
-from edgecompress.report_outcome import outcome_html
-from edgecompress.report_plots import accuracy_against_size, confusion_matrix, latency_bars, style_of, training_curve
-from edgecompress.report_style import STYLE
-from edgecompress.report_svg import esc
 from edgecompress.report_tables import (
     Headline,
     Report,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgecompress.report_svg import esc
+from edgecompress.report.html.svg import esc
 from edgecompress.report_tables import Table
 
 

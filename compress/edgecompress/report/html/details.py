@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edgecompress.report.html.parts import details, facts, section, table
+from edgecompress.report.html.svg import esc
 from edgecompress.report.numbers import significant
 from edgecompress.report_facts import (
     allowed_table,
@@ -21,9 +23,7 @@ from edgecompress.report_facts import (
     verification_facts,
     widths_table,
 )
-from edgecompress.report_html_parts import details, facts, section, table
 from edgecompress.report_making import making
-from edgecompress.report_svg import esc
 from edgecompress.report_tables import Report
 from edgecompress.report_usage import WRITTEN_CHANNELS
 
