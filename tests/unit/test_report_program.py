@@ -16,8 +16,8 @@ from edgecompress.artifact import write_json
 from edgecompress.data import front_end
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe.schema import AudioSpec, TokenizerSpec
+from edgecompress.report.program.program import snippet
 from edgecompress.report.schema import DataSummary, TensorSummary
-from edgecompress.report_program import snippet
 from edgecompress.stages.text_notes import vocabulary_summary
 from edgecompress.tflite.probe import build
 

@@ -18,6 +18,7 @@ from edgecompress.report.budget import evaluate_budget
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.picture import picture
+from edgecompress.report.program.program import snippet
 from edgecompress.report.rows import budget_figures, ratios_against, row_document, warnings_of, wider_parts
 from edgecompress.report.schema import (
     HTML,
@@ -29,7 +30,6 @@ from edgecompress.report.schema import (
     VerificationSummary,
 )
 from edgecompress.report_analysis import conclusion
-from edgecompress.report_program import snippet
 from edgecompress.report_usage import input_document, output_document
 
 #: Keys without which a document is no report of ours.

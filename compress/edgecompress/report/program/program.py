@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgecompress.report.program.readers import LINE_WIDTH, reader
 from edgecompress.report.schema import REPORT, DataSummary, TensorSummary
-from edgecompress.report_readers import LINE_WIDTH, reader
 from edgecompress.report_usage import RANGES, signed
 from edgecompress.wording import printable
 

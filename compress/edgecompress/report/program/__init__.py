@@ -1,0 +1,1 @@
+"""The program in the report that runs the flatbuffer."""
