@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from edgecompress.context import Event
-from edgecompress.report_analysis import conclusion
+from edgecompress.report.words.analysis import conclusion
 from edgecompress_cli.main import invoke
 
 from tests.cli.conftest import Terminal

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
-from edgecompress.report_analysis import COLUMNS, analysis_sentence, analysis_table, conclusion
+from edgecompress.report.words.analysis import COLUMNS, analysis_sentence, analysis_table, conclusion
 
 from tests.unit import report_sample as sample
 

@@ -12,7 +12,7 @@ import pytest
 from edgecompress.report.html.page import html_report
 from edgecompress.report.html.plots import confusion_matrix, latency_bars
 from edgecompress.report.markdown import code_block, escaped, markdown_report
-from edgecompress.report_tables import verdict
+from edgecompress.report.words.tables import verdict
 
 from tests.unit import report_sample as sample
 

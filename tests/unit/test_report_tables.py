@@ -9,8 +9,8 @@ from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.numbers import compact, duration, kib, milliseconds, number, percent, points, ratio, than
 from edgecompress.report.schema import VerificationSummary
-from edgecompress.report_compare import compare
-from edgecompress.report_facts import (
+from edgecompress.report.words.compare import compare
+from edgecompress.report.words.facts import (
     allowed_table,
     bytes_table,
     confusion_table,
@@ -20,8 +20,8 @@ from edgecompress.report_facts import (
     runtimes_table,
     training_table,
 )
-from edgecompress.report_making import making
-from edgecompress.report_tables import headlines, models_table
+from edgecompress.report.words.making import making
+from edgecompress.report.words.tables import headlines, models_table
 
 from tests.unit import report_sample as sample
 

@@ -10,12 +10,12 @@ from edgecompress.report.html.outcome import outcome_html
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.picture import picture
-from edgecompress.report_compare import compare
-from edgecompress.report_data import data_facts
-from edgecompress.report_facts import training_table, verification_facts
-from edgecompress.report_making import making
-from edgecompress.report_outcome import hits_table, predictions_table, sample_sentence, shown_prompt
-from edgecompress.report_tables import headlines, models_table, ratios_table
+from edgecompress.report.words.compare import compare
+from edgecompress.report.words.data import data_facts
+from edgecompress.report.words.facts import training_table, verification_facts
+from edgecompress.report.words.making import making
+from edgecompress.report.words.outcome import hits_table, predictions_table, sample_sentence, shown_prompt
+from edgecompress.report.words.tables import headlines, models_table, ratios_table
 
 from tests.unit import report_sample as sample
 from tests.unit import task_samples

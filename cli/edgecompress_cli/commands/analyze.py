@@ -54,7 +54,7 @@ def analyze(
 
 
 def _show(found: dict[str, Any], top: int) -> None:
-    from edgecompress.report_analysis import LEGEND, analysis_sentence, analysis_table
+    from edgecompress.report.words.analysis import LEGEND, analysis_sentence, analysis_table
 
     layers = found["layers"]
     shown = analysis_table(layers[:top], render.terminal_width() or WIDTH)

@@ -47,7 +47,7 @@ def _show(runs: list[tuple[str, dict[str, Any]]], folders: list[Path], *, as_jso
             show_report(found, folders[0].parent if folders[0].is_file() else folders[0])
         return
 
-    from edgecompress.report_compare import compare
+    from edgecompress.report.words.compare import compare
 
     compared = compare(runs)
     if as_json:

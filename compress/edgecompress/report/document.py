@@ -29,8 +29,8 @@ from edgecompress.report.schema import (
     ReportInputs,
     VerificationSummary,
 )
-from edgecompress.report_analysis import conclusion
-from edgecompress.report_usage import input_document, output_document
+from edgecompress.report.words.analysis import conclusion
+from edgecompress.report.words.usage import input_document, output_document
 
 #: Keys without which a document is no report of ours.
 NEEDED = ("schema_version", "name", "models", "budget", "stages")

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from edgecompress.report.numbers import number
 from edgecompress.report.schema import PICTURE
-from edgecompress.report_analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
-from edgecompress.report_data import data_facts
-from edgecompress.report_facts import (
+from edgecompress.report.words.analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
+from edgecompress.report.words.data import data_facts
+from edgecompress.report.words.facts import (
     Fact,
     allowed_table,
     census_table,
@@ -26,9 +26,9 @@ from edgecompress.report_facts import (
     verification_facts,
     widths_table,
 )
-from edgecompress.report_making import making
-from edgecompress.report_outcome import hits_table, predictions_table, sample_sentence, shown_prompt
-from edgecompress.report_tables import (
+from edgecompress.report.words.making import making
+from edgecompress.report.words.outcome import hits_table, predictions_table, sample_sentence, shown_prompt
+from edgecompress.report.words.tables import (
     Report,
     Table,
     budget_table,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from edgecompress.quantization.structure.support import becomes_integer, integer_operators
-from edgecompress.report_analysis import WITHOUT_INT16
+from edgecompress.report.words.analysis import WITHOUT_INT16
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 
 from edgecompress.report.html.parts import details, section, table
 from edgecompress.report.html.svg import esc
-from edgecompress.report_tables import Report
+from edgecompress.report.words.tables import Report
 
 
 def section_html(report: Report) -> str:

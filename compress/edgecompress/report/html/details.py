@@ -8,7 +8,7 @@ from typing import Any
 from edgecompress.report.html.parts import details, facts, section, table
 from edgecompress.report.html.svg import esc
 from edgecompress.report.numbers import significant
-from edgecompress.report_facts import (
+from edgecompress.report.words.facts import (
     allowed_table,
     bytes_table,
     census_table,
@@ -23,9 +23,9 @@ from edgecompress.report_facts import (
     verification_facts,
     widths_table,
 )
-from edgecompress.report_making import making
-from edgecompress.report_tables import Report
-from edgecompress.report_usage import WRITTEN_CHANNELS
+from edgecompress.report.words.making import making
+from edgecompress.report.words.tables import Report
+from edgecompress.report.words.usage import WRITTEN_CHANNELS
 
 METADATA = "normalisation, labels.txt, vocab.txt ... in the format mobile libraries read; edgecompress inspect shows it"
 

@@ -18,9 +18,9 @@ from edgecompress.report.html.plots import (
 )
 from edgecompress.report.html.style import STYLE
 from edgecompress.report.html.svg import esc
-from edgecompress.report_data import data_facts
-from edgecompress.report_facts import STAGE_TITLES, confusions, training_curves
-from edgecompress.report_tables import (
+from edgecompress.report.words.data import data_facts
+from edgecompress.report.words.facts import STAGE_TITLES, confusions, training_curves
+from edgecompress.report.words.tables import (
     Headline,
     Report,
     budget_table,

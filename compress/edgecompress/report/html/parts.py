@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgecompress.report.html.svg import esc
-from edgecompress.report_tables import Table
+from edgecompress.report.words.tables import Table
 
 
 def section(title: str, body: str, style: str = "") -> str:

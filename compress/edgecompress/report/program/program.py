@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecompress.report.program.readers import LINE_WIDTH, reader
 from edgecompress.report.schema import REPORT, DataSummary, TensorSummary
-from edgecompress.report_usage import RANGES, signed
+from edgecompress.report.words.usage import RANGES, signed
 from edgecompress.wording import printable
 
 #: More class names, or channels, than this are read from report.json instead of standing in the program.

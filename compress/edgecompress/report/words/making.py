@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecompress.figures import figure_text, judged
 from edgecompress.report.numbers import kib, milliseconds, number, percent, plain, points, significant
-from edgecompress.report_tables import Report
+from edgecompress.report.words.tables import Report
 
 Fact = tuple[str, str]
 #: Norms and other layers that are named; of more only the number is told.

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from edgecompress.report.schema import DataSummary, TensorSummary
-from edgecompress.report_data import scaled
+from edgecompress.report.words.data import scaled
 
 RANGES = {"int8": (-128, 127), "int16": (-32768, 32767), "uint8": (0, 255)}
 #: More channels than this are not written out in a formula.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgecompress.report.numbers import percent, significant
-from edgecompress.report_tables import Table
+from edgecompress.report.words.tables import Table
 
 Plots = dict[str, Any]
 #: A prompt is shown from its end, so much of it.

@@ -8,8 +8,8 @@ from typing import Any
 from edgecompress.figures import Figure, answer_noun, figure_text, judged, main_figure, main_value
 from edgecompress.report.numbers import duration, kib, milliseconds, number, percent, significant
 from edgecompress.report.rows import KINDS
-from edgecompress.report_making import few_named
-from edgecompress.report_tables import Report, Table, figure_of
+from edgecompress.report.words.making import few_named
+from edgecompress.report.words.tables import Report, Table, figure_of
 from edgecompress.wording import counted, verb
 
 #: With more classes than this a confusion matrix is no table for Markdown any more.

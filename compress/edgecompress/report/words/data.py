@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgecompress.report.numbers import number
-from edgecompress.report_tables import Report
+from edgecompress.report.words.tables import Report
 from edgecompress.wording import counted
 
 Fact = tuple[str, str]

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecompress.figures import ACCURACY, AGREEMENT, Figure, figure_text, named
 from edgecompress.report.numbers import MISSING, compact, number, percent, significant
-from edgecompress.report_tables import Table
+from edgecompress.report.words.tables import Table
 from edgecompress.wording import counted, verb
 
 #: Layers shown in the report beside those in the list of all.

@@ -9,7 +9,16 @@ from typing import Any
 
 from edgecompress.figures import lost_text, main_value
 from edgecompress.report.numbers import MISSING, kib, milliseconds, ratio
-from edgecompress.report_tables import Report, Table, base_model, figure_cell, figure_of, first_runtime, p50_of, verdict
+from edgecompress.report.words.tables import (
+    Report,
+    Table,
+    base_model,
+    figure_cell,
+    figure_of,
+    first_runtime,
+    p50_of,
+    verdict,
+)
 
 #: Keys that only name a run.
 NAMES = ("name",)

@@ -1,0 +1,1 @@
+"""What terminal, Markdown and HTML say alike: tables and sentences."""
