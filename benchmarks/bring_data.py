@@ -24,7 +24,7 @@ from pathlib import Path
 
 import bring_sequences
 import numpy as np
-from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.sources.torchvision_import import import_torchvision
 from packages import unpack
 from PIL import Image
 

@@ -26,10 +26,10 @@ import torch
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import HeadAttention
 from edgecompress.models.count import count
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.models.weights import save_weights
 from edgecompress.models.window_attention import WindowAttention
 from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
+from edgecompress.sources.torchvision_import import import_torchvision
 from safetensors.torch import load_file
 from sweep_modules import MODULES
 from table import Table

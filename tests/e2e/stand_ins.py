@@ -51,7 +51,7 @@ def stand_in_fashion_mnist(folder: Path) -> Path:
 
 def stand_in_imagenet(folder: Path) -> tuple[Path, Path]:
     """Writes pictures in the layout of `make data`, and MobileNetV2 weights for their classes."""
-    from edgecompress.models.torchvision_import import import_torchvision
+    from edgecompress.sources.torchvision_import import import_torchvision
     from safetensors.torch import save_file
 
     rng = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def stand_in_library(folder: Path) -> list[str]:
 
 def stand_in_bert(folder: Path) -> Path:
     """Writes a tiny BERT with random weights and the tokenizer of one."""
-    from edgecompress.models.torchvision_import import import_torchvision
+    from edgecompress.sources.torchvision_import import import_torchvision
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     words = [

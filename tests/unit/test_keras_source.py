@@ -11,9 +11,9 @@ import h5py
 import pytest
 from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.keras_source import keras_source
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources.keras import keras_source
 
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "dense"}, "registered_name": None}
 ADAM = {"module": "elsewhere", "class_name": "MyAdam", "config": {}, "registered_name": "mine>MyAdam"}
@@ -115,7 +115,7 @@ def test_files_without_a_readable_model_are_refused(tmp_path: Path, monkeypatch:
         with pytest.raises(ModelError, match=message):
             keras_source(f"keras/{name}", tmp_path).require_trust(True)
     archive(tmp_path / "bomb.keras")
-    monkeypatch.setattr("edgecompress.keras_source._LARGEST_CONFIG", 10)
+    monkeypatch.setattr("edgecompress.sources.keras._LARGEST_CONFIG", 10)
     with pytest.raises(ModelError, match="too large to be one"):
         keras_source("keras/bomb.keras", tmp_path).require_trust(True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from edgecompress.artifact import sha256_file
-from edgecompress.python_imports import sources_sha256
+from edgecompress.sources.python_imports import sources_sha256
 
 FILES = {
     "net.py": "import torch, json\nfrom blocks import Block\nimport parts.heads as heads\nraise SystemExit('it ran')\n",

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress import archives
-from edgecompress.archives import check_unpacked
 from edgecompress.data.loading import load_dataset
 from edgecompress.data.sources.download import download
 from edgecompress.data.sources.fashion_mnist import read_idx
@@ -25,6 +23,8 @@ from edgecompress.models.weight_files import read_state
 from edgecompress.pipeline.recheck import read_run
 from edgecompress.pipeline.run import LOCK, REPORT
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources import archives
+from edgecompress.sources.archives import check_unpacked
 
 from tests.shared.recipe_mutations import hostile
 

@@ -16,9 +16,9 @@ from edgecompress.data.raw import RawData
 from edgecompress.data.tokens.hf_tokens import hf_tokens
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.errors import DataError, ModelError
-from edgecompress.hf_source import PREFIX
 from edgecompress.recipe.data import MAX_LENGTH
 from edgecompress.recipe.schema import ModelSpec, Recipe
+from edgecompress.sources.hugging_face import PREFIX
 from edgecompress.wording import counted
 
 BYTE_SCALE = 1 / 255

@@ -14,8 +14,6 @@ from torch import nn
 
 from edgecompress.data.base import Ends, Normalization
 from edgecompress.errors import ModelError
-from edgecompress.hf_source import PREFIX as HF
-from edgecompress.keras_source import PREFIX as KERAS
 from edgecompress.models.built_in.dense import fc_autoencoder, mlp
 from edgecompress.models.built_in.ds_cnn import ds_cnn
 from edgecompress.models.built_in.mobilenet_v1 import mobilenet_v1
@@ -48,6 +46,8 @@ from edgecompress.models.libraries.torchvision_models import (
 from edgecompress.models.weight_files import State
 from edgecompress.models.weights import load_foreign_weights
 from edgecompress.recipe.schema import ModelSpec
+from edgecompress.sources.hugging_face import PREFIX as HF
+from edgecompress.sources.keras import PREFIX as KERAS
 
 __all__ = ["BUILT_IN", "build_model", "published_normalization"]
 

@@ -13,8 +13,8 @@ import safetensors
 import torch
 from safetensors.torch import load
 
-from edgecompress.archives import check_unpacked
 from edgecompress.errors import ModelError
+from edgecompress.sources.archives import check_unpacked
 
 State = dict[str, torch.Tensor]
 

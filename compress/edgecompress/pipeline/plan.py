@@ -6,18 +6,17 @@ the versions of the code; so the same fingerprint means the same result. No torc
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgecompress import __version__
-from edgecompress.artifact import MISSING, StageResult, Store, sha256_file, sha256_json
-from edgecompress.errors import ModelError, ResourceError
+from edgecompress.artifact import MISSING, StageResult, Store, sha256_json
+from edgecompress.errors import ResourceError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.changes import changed
-from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe
+from edgecompress.recipe.schema import DistillSpec, Recipe
 from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, _inputs, _wanted
+from edgecompress.sources.fingerprints import _model_parts, _version
 
 #: Keys of the `data` block that say where data are: what counts is their content.
 PLACES = {"path", "test_path", "download"}
@@ -222,45 +221,3 @@ def _soft_parts(recipe: Recipe, *, learn: bool) -> dict[str, Any] | None:
 
 def _dump(block: Any) -> dict[str, Any] | None:
     return None if block is None else block.model_dump(mode="json")
-
-
-def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:
-    if spec is None:
-        return None
-    parts = spec.model_dump(mode="json")
-    if recipe.distill is not None and spec is recipe.student:
-        parts.pop("train")  # distill.train counts
-    if spec.weights is not None:
-        path = Path(recipe.base_dir, Path(spec.weights).expanduser())
-        try:
-            parts["weights"] = sha256_file(path)
-        except OSError as error:
-            raise ModelError(
-                f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file."
-            ) from error
-    if spec.model.startswith("python:"):
-        from edgecompress.python_imports import sources_sha256
-        from edgecompress.python_source import python_source_file
-
-        folder = Path(recipe.base_dir)
-        parts["source"] = sources_sha256(python_source_file(spec.model, folder), folder)
-    if spec.model.startswith("keras/"):
-        from edgecompress.keras_source import keras_source
-
-        parts["source"] = keras_source(spec.model, Path(recipe.base_dir)).sha256
-        parts["library"] = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
-    if spec.model.startswith("hf/"):
-        from edgecompress.hf_source import hf_sha256
-
-        parts["source"] = hf_sha256(spec.model, Path(recipe.base_dir))
-        parts["library"] = {name: _version(name) for name in ("transformers", "tokenizers")}
-    if spec.model.startswith(("torchvision/", "timm/")):
-        parts["library"] = _version(spec.model.split("/")[0])
-    return parts
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -19,13 +19,13 @@ from edgecompress.data.base import Dataset
 from edgecompress.data.forms import with_tokens_of
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ModelError
-from edgecompress.keras_source import PREFIX
 from edgecompress.models.building import build_model, published_normalization
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
+from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras import require_known_range
 from edgecompress.tasks import make_task
 from edgecompress.tasks.base import Task

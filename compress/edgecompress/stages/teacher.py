@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.artifact import write_bytes, write_json
-from edgecompress.keras_source import PREFIX
+from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_figures
 from edgecompress.stages.keras import keras_figures
 from edgecompress.training.loss import Lesson

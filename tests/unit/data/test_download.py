@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import edgecompress.models.torchvision_import
+import edgecompress.sources.torchvision_import
 import pytest
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
@@ -19,7 +19,7 @@ def datasets(monkeypatch) -> ModuleType:
     parent.datasets = module  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchvision", parent)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
-    monkeypatch.setattr(edgecompress.models.torchvision_import, "import_torchvision", lambda: parent)
+    monkeypatch.setattr(edgecompress.sources.torchvision_import, "import_torchvision", lambda: parent)
     return module
 
 

@@ -15,8 +15,8 @@ from edgecompress.models.attention import (
     replace_attention,
     replaced,
 )
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.models.window_attention import WindowAttention
+from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn
 
 

@@ -15,11 +15,11 @@ from edgecompress.data.forms import NO_NORMALIZATION, with_tokens_of
 from edgecompress.data.tokens.hf_tokens import hf_tokens
 from edgecompress.data.tokens.tokenizer import vocabulary_from
 from edgecompress.errors import ModelError
-from edgecompress.hf_source import hf_sha256
 from edgecompress.models.building import build_model
 from edgecompress.models.libraries.hf_models import Hidden
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.recipe.schema import ModelSpec, Recipe
+from edgecompress.sources.hugging_face import hf_sha256
+from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sat", "on", "mat", "##s"]

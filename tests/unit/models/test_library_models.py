@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.models import torchvision_import
 from edgecompress.models.building import published_normalization
 from edgecompress.models.construction import find_head, first_convolution, kernels_for_channels
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.recipe.schema import ModelSpec
+from edgecompress.sources import torchvision_import
+from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn
 
 from tests.unit.models.conftest import Build

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from edgecompress.errors import DataError, ExitCode, ModelError, UsageError
 from edgecompress.models.libraries.python_models import python_source_file
-from edgecompress.python_source import call_function, load_function
+from edgecompress.sources.python_code import call_function, load_function
 from torch import nn
 
 from tests.unit.models.conftest import Build

@@ -54,7 +54,7 @@ def test_a_rebuilt_model_gives_equal_outputs(name, tmp_path):
 
 
 def test_a_rebuilt_torchvision_model_gives_equal_outputs(tmp_path):
-    from edgecompress.models.torchvision_import import import_torchvision
+    from edgecompress.sources.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
 

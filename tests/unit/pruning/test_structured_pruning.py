@@ -276,7 +276,7 @@ def test_an_untraceable_model_is_a_clear_error():
 
 
 def test_shufflenet_is_pruned_where_its_channels_are_not_shuffled():
-    from edgecompress.models.torchvision_import import import_torchvision
+    from edgecompress.sources.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
 
@@ -334,7 +334,7 @@ def test_another_importance_decides():
 
 
 def test_torchvision_models_reach_half_the_macs():
-    from edgecompress.models.torchvision_import import import_torchvision
+    from edgecompress.sources.torchvision_import import import_torchvision
 
     torchvision = import_torchvision()
 

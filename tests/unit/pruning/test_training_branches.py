@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.pruning import StructuredPruner
 from edgecompress.pruning.coupling.branches import outputs_and_branches
+from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn
 
 from tests.unit.pruning.pruning_nets import conv, example

@@ -16,7 +16,7 @@ def download(name: str, root: Path) -> None:
     Raises:
         DataError: It could not be fetched, was damaged on the way, or could not be written.
     """
-    from edgecompress.models.torchvision_import import import_torchvision
+    from edgecompress.sources.torchvision_import import import_torchvision
 
     import_torchvision()
     from torchvision import datasets

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.archives import check_unpacked
 from edgecompress.data.raw import RawData, hash_files, required_path
 from edgecompress.data.reading.named_arrays import expected, keys_of, raw_data
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources.archives import check_unpacked
 
 #: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method;
 #: OverflowError: a shape beyond 64 bits; TokenError: a header that is no Python text).

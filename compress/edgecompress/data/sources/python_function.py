@@ -15,8 +15,8 @@ from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData
 from edgecompress.data.reading.named_arrays import expected, raw_data
 from edgecompress.errors import DataError
-from edgecompress.python_source import call_function, load_function, python_source_file
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources.python_code import call_function, load_function, python_source_file
 
 WHAT = "data source"
 ORDER = ("x_train", "y_train", "x_test", "y_test")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecompress.data.tokens.subwords import BATCH, head
 from edgecompress.errors import ModelError
-from edgecompress.hf_source import CONFIG, TOKENIZER, hf_document, hf_folder
+from edgecompress.sources.hugging_face import CONFIG, TOKENIZER, hf_document, hf_folder
 
 
 class HfTokens:

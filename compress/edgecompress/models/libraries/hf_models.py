@@ -20,11 +20,11 @@ from torch import nn
 
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.hf_source import CONFIG, hf_document, hf_folder, weight_files
 from edgecompress.models.built_in.sequence import Unpadded
 from edgecompress.models.construction import explaining
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.quiet import quiet
+from edgecompress.sources.hugging_face import CONFIG, hf_document, hf_folder, weight_files
+from edgecompress.sources.torchvision_import import import_torchvision
 
 #: What is added to the scores of padding: it weighs exp(-30) = 1e-13.
 HIDDEN = -30.0

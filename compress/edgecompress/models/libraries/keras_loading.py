@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.errors import EdgecompressError, ModelError
-from edgecompress.keras_source import EXPECTED, KerasSource
 from edgecompress.quiet import quiet
+from edgecompress.sources.keras import EXPECTED, KerasSource
 from edgecompress.wording import counted
 
 #: Statistics that layers keep beside their parameters; torch counts them as buffers.

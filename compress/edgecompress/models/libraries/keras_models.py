@@ -17,7 +17,6 @@ from torch import nn
 
 from edgecompress.data.base import Normalization
 from edgecompress.errors import ModelError
-from edgecompress.keras_source import KerasSource, keras_source
 from edgecompress.models.construction import Shape
 from edgecompress.models.libraries.keras_loading import (
     Loaded,
@@ -29,6 +28,7 @@ from edgecompress.models.libraries.keras_loading import (
     require_tensorflow,
 )
 from edgecompress.recipe.names import KERAS_INPUTS
+from edgecompress.sources.keras import KerasSource, keras_source
 
 __all__ = ["KerasTeacher", "build_keras"]
 

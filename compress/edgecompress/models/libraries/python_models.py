@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.python_source import call_function, load_function, python_source_file
+from edgecompress.sources.python_code import call_function, load_function, python_source_file
 
 __all__ = ["build_python", "load_function", "python_source_file"]
 

@@ -13,7 +13,7 @@ from torch import nn
 from edgecompress.data.base import Normalization
 from edgecompress.errors import ModelError
 from edgecompress.models.construction import Shape, accepted_arguments, describe_arguments, explaining
-from edgecompress.models.torchvision_import import import_torchvision
+from edgecompress.sources.torchvision_import import import_torchvision
 
 PREFIX = "timm/"
 #: What the recipe says elsewhere: argument -> where it is from.

@@ -21,8 +21,8 @@ from edgecompress.models.construction import (
     first_convolution,
     kernels_for_channels,
 )
-from edgecompress.models.torchvision_import import import_torchvision
 from edgecompress.models.weight_files import State
+from edgecompress.sources.torchvision_import import import_torchvision
 
 PREFIX = "torchvision/"
 RGB = 3

@@ -1,0 +1,53 @@
+"""What a model of a recipe depends on outside of it: weights, code, files and libraries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from edgecompress.artifact import sha256_file
+from edgecompress.errors import ModelError
+from edgecompress.recipe.schema import ModelSpec, Recipe
+
+
+def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    parts = spec.model_dump(mode="json")
+    if recipe.distill is not None and spec is recipe.student:
+        parts.pop("train")  # distill.train counts
+    if spec.weights is not None:
+        path = Path(recipe.base_dir, Path(spec.weights).expanduser())
+        try:
+            parts["weights"] = sha256_file(path)
+        except OSError as error:
+            raise ModelError(
+                f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file."
+            ) from error
+    if spec.model.startswith("python:"):
+        from edgecompress.sources.python_code import python_source_file
+        from edgecompress.sources.python_imports import sources_sha256
+
+        folder = Path(recipe.base_dir)
+        parts["source"] = sources_sha256(python_source_file(spec.model, folder), folder)
+    if spec.model.startswith("keras/"):
+        from edgecompress.sources.keras import keras_source
+
+        parts["source"] = keras_source(spec.model, Path(recipe.base_dir)).sha256
+        parts["library"] = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
+    if spec.model.startswith("hf/"):
+        from edgecompress.sources.hugging_face import hf_sha256
+
+        parts["source"] = hf_sha256(spec.model, Path(recipe.base_dir))
+        parts["library"] = {name: _version(name) for name in ("transformers", "tokenizers")}
+    if spec.model.startswith(("torchvision/", "timm/")):
+        parts["library"] = _version(spec.model.split("/")[0])
+    return parts
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
