@@ -38,7 +38,7 @@ from tests.shared.flatbuffer_mutations import mutated  # noqa: E402
 COLUMNS = ("files", "exit_0", "exit_4", "exit_5", "other", "signals", "tracebacks", "interpreter_died", "slowest_s")
 FILES, PER_ROW = 500, 25
 IMPORTED = (
-    "edgecompress.stages",
+    "edgecompress.stages.table",
     "edgecompress.stages.twins",
     "edgecompress.pipeline.recheck",
     "edgecompress.tflite.inspection",

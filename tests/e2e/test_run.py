@@ -19,7 +19,7 @@ from edgecompress.pipeline.run import Outcome
 from edgecompress.pruning import load_pruned
 from edgecompress.quantization.proof.compare import match_tensors
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.stages import STAGES as STAGE_TABLE
+from edgecompress.stages.table import STAGES as STAGE_TABLE
 from edgecompress.tflite.flatbuffer import read_model
 
 STAGES = ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]

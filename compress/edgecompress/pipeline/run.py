@@ -119,8 +119,8 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
             continue
         if bench is None:
             # Everything heavy is imported here, so that a run with nothing to do answers at once.
-            from edgecompress.stages import Workbench
             from edgecompress.stages.preflight import preflight
+            from edgecompress.stages.table import Workbench
 
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
             bench = Workbench(ctx, store)
@@ -165,7 +165,7 @@ def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
 
 
 def _make_alone(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
-    from edgecompress.stages import STAGES
+    from edgecompress.stages.table import STAGES
 
     started = time.monotonic()
     checkpoints = store.checkpoints(step.stage, step.fingerprint)

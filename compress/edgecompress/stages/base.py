@@ -26,7 +26,7 @@ from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
 from edgecompress.sources.keras import PREFIX
-from edgecompress.stages.keras import require_known_range
+from edgecompress.stages.keras_teacher import require_known_range
 from edgecompress.tasks import make_task
 from edgecompress.tasks.base import Task
 from edgecompress.tflite.convert import convert
