@@ -39,7 +39,7 @@ COLUMNS = ("files", "exit_0", "exit_4", "exit_5", "other", "signals", "traceback
 FILES, PER_ROW = 500, 25
 IMPORTED = (
     "edgecompress.stages.table",
-    "edgecompress.stages.twins",
+    "edgecompress.stages.quantizing.twins",
     "edgecompress.pipeline.recheck",
     "edgecompress.tflite.inspection",
     "edgecompress.data.loading",

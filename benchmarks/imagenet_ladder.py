@@ -19,7 +19,7 @@ from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.gate import score
+from edgecompress.stages.verifying.gate import score
 from edgecompress.training.evaluate import outputs_of
 from numpy.typing import NDArray
 from table import Table

@@ -32,7 +32,7 @@ from edgecompress.pipeline.run import STEP, run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.gate import outputs_of_flatbuffer
+from edgecompress.stages.verifying.gate import outputs_of_flatbuffer
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import quantize_input, run_steps
 from edgecompress.training.evaluate import outputs_of

@@ -76,7 +76,7 @@ def test_predicted_sizes(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
         seen.append((ctx.trust, store.root))
         return [row]
 
-    monkeypatch.setattr("edgecompress.stages.sizes.predict_sizes", predict)
+    monkeypatch.setattr("edgecompress.stages.before.sizes.predict_sizes", predict)
     assert invoke(["plan", "r.yaml", "--sizes", "--trust"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "Predicted sizes (flatbuffers, before anything is trained)" in lines

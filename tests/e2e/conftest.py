@@ -65,7 +65,7 @@ def _latencies_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
         first = next(iter(sizes.values()))
         return {label: (1e-6 * size, size / first) for label, size in sizes.items()}
 
-    monkeypatch.setattr("edgecompress.stages.yardstick.timed", timed)
+    monkeypatch.setattr("edgecompress.stages.pruning.yardstick.timed", timed)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from edgecompress.errors import ExitCode, ModelError, UsageError
 from edgecompress.models.libraries.keras_loading import require_tensorflow
 from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
-from edgecompress.stages.sizes import predict_sizes
+from edgecompress.stages.before.sizes import predict_sizes
 from edgecompress.stages.table import Workbench
 from edgecompress.tflite.runtimes import RUNTIMES
 from sklearn.datasets import load_digits

@@ -56,7 +56,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Timer:
             times = {label: constant + 1e-6 * path.stat().st_size for label, path in paths.items()}
             return {label: (time, time / times["base"]) for label, time in times.items()}
 
-        monkeypatch.setattr("edgecompress.stages.yardstick.timed", timed)
+        monkeypatch.setattr("edgecompress.stages.pruning.yardstick.timed", timed)
 
     return become
 
@@ -137,7 +137,7 @@ def test_a_structure_slower_than_its_parent_ends_the_run_before_it_is_fine_tuned
     def slower(paths: Mapping[str, Path], _spec: object, _runs: int) -> dict[str, tuple[float, float]]:
         return {label: (1.0, 1.0 if label == "base" else 1.2) for label in paths}
 
-    monkeypatch.setattr("edgecompress.stages.yardstick.timed", slower)
+    monkeypatch.setattr("edgecompress.stages.pruning.yardstick.timed", slower)
     events: list[Event] = []
     with pytest.raises(ModelError, match=r"slower than the unpruned one on litert: 1\.2 ms, 1 ms before") as verdict:
         run(folder / "recipe.yaml", folder / "run", "prune.of=macs", listeners=[events.append])

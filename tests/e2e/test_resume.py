@@ -28,7 +28,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 
-import edgecompress.stages.yardstick
+import edgecompress.stages.pruning.yardstick
 from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
@@ -47,7 +47,7 @@ def timed(paths, _spec, _runs):  # as in the tests: a nanosecond a byte
     sizes = {label: path.stat().st_size for label, path in paths.items()}
     return {label: (1e-6 * size, size / next(iter(sizes.values()))) for label, size in sizes.items()}
 
-edgecompress.stages.yardstick.timed = timed
+edgecompress.stages.pruning.yardstick.timed = timed
 checkpoint.INTERVAL_S = 0.0
 run_pipeline(load_recipe(Path(recipe), ()), output=Path(output), store=Store(Path(store)), listeners=(listen,))
 """

@@ -123,11 +123,11 @@ def _stub_stages(store: Path, recipe: Path) -> None:
         def __init__(self, ctx: Any, _store: Any) -> None:
             self.ctx, self.recipe, self.results = ctx, ctx.recipe, {}
 
-    stages, preflight = ModuleType("edgecompress.stages.table"), ModuleType("edgecompress.stages.preflight")
+    stages, preflight = ModuleType("edgecompress.stages.table"), ModuleType("edgecompress.stages.before.preflight")
     stages.Workbench = Workbench  # type: ignore[attr-defined]
     stages.STAGES = {stage: stub(stage) for stage in STAGE_ORDER if stage in finished}  # type: ignore[attr-defined]
     preflight.preflight = lambda _bench, _todo: None  # type: ignore[attr-defined]
-    sys.modules |= {"edgecompress.stages.table": stages, "edgecompress.stages.preflight": preflight}
+    sys.modules |= {"edgecompress.stages.table": stages, "edgecompress.stages.before.preflight": preflight}
     report.picture = lambda _report: b"\x89PNG"  # drawing takes longer than all the rest
 
 

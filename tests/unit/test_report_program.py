@@ -18,7 +18,7 @@ from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe.schema import AudioSpec, TokenizerSpec
 from edgecompress.report.program.program import snippet
 from edgecompress.report.schema import DataSummary, TensorSummary
-from edgecompress.stages.text_notes import vocabulary_summary
+from edgecompress.stages.exporting.text_notes import vocabulary_summary
 from edgecompress.tflite.probe import build
 
 from tests.unit import report_sample as sample

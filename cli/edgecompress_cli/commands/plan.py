@@ -40,7 +40,7 @@ def plan(
         made = make_plan(parsed, store, trust=trusted(trust))
         if sizes:
             from edgecompress.context import Context
-            from edgecompress.stages.sizes import predict_sizes
+            from edgecompress.stages.before.sizes import predict_sizes
 
             predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
     steps = [

@@ -151,8 +151,8 @@ def _score(
 ) -> dict[str, float] | None:
     from edgecompress.recipe.steps import final_stage
     from edgecompress.stages.base import Workbench
-    from edgecompress.stages.gate import check_twin, score
-    from edgecompress.stages.twins import load_twin
+    from edgecompress.stages.quantizing.twins import load_twin
+    from edgecompress.stages.verifying.gate import check_twin, score
     from edgecompress.tflite.child import call
     from edgecompress.tflite.inspection import RUN_TIMEOUT_S
 

@@ -47,9 +47,9 @@ def analyse_layers(
 
     from edgecompress.data.loading import fingerprint
     from edgecompress.recipe.steps import final_stage
-    from edgecompress.stages.analysis import COMMAND_EFFORT, COMMAND_SAMPLES, analyse_run
     from edgecompress.stages.base import Workbench
-    from edgecompress.stages.twins import load_twin
+    from edgecompress.stages.quantizing.twins import load_twin
+    from edgecompress.stages.verifying.analysis import COMMAND_EFFORT, COMMAND_SAMPLES, analyse_run
 
     results = _results(folder, store, lock.get("steps") or {}, ("quantize", final_stage(recipe)))
     if fingerprint(recipe, trust=trust) != lock.get("data_sha256"):

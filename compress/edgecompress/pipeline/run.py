@@ -119,7 +119,7 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
             continue
         if bench is None:
             # Everything heavy is imported here, so that a run with nothing to do answers at once.
-            from edgecompress.stages.preflight import preflight
+            from edgecompress.stages.before.preflight import preflight
             from edgecompress.stages.table import Workbench
 
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)

@@ -21,10 +21,10 @@ from edgecompress.pruning.structured.importance import IMPORTANCES, Taylor
 from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share
 from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe.schema import PruneSpec
-from edgecompress.stages.backoff import settle, too_slow
 from edgecompress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
-from edgecompress.stages.targets import TOLERANCE, UNITS, Aim, pruner_for, reached
-from edgecompress.stages.yardstick import Yardstick
+from edgecompress.stages.pruning.backoff import settle, too_slow
+from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, pruner_for, reached
+from edgecompress.stages.pruning.yardstick import Yardstick
 from edgecompress.training.fit import fit
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson

@@ -26,9 +26,9 @@ from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import CURVE, Workbench, validation_figures
-from edgecompress.stages.floating import norms_of, parts_of, told, with_floats
-from edgecompress.stages.judge import Judge, judge_of
-from edgecompress.stages.twins import TwinRanges, save_twin
+from edgecompress.stages.quantizing.floating import norms_of, parts_of, told, with_floats
+from edgecompress.stages.quantizing.judge import Judge, judge_of
+from edgecompress.stages.quantizing.twins import TwinRanges, save_twin
 from edgecompress.tflite.flatbuffer import read_model, write_model
 from edgecompress.tflite.labels import operator_labels
 from edgecompress.training.evaluate import outputs_of

@@ -17,15 +17,15 @@ from edgecompress.quantization.repairs.settling import parting_layers
 from edgecompress.quantization.structure.support import becomes_integer
 from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.recipe.steps import final_stage, model_stages
-from edgecompress.stages.analysis import analyse_run
 from edgecompress.stages.base import MODEL, Workbench
-from edgecompress.stages.floating import floating_operators
-from edgecompress.stages.gate import check_twin, score
-from edgecompress.stages.leakage import warn_of_leakage
-from edgecompress.stages.sample_text import sample_text
-from edgecompress.stages.streaming import check_step
-from edgecompress.stages.text_notes import target_names, vocabulary_summary
-from edgecompress.stages.twins import LABELS, load_twin
+from edgecompress.stages.exporting.streaming import check_step
+from edgecompress.stages.exporting.text_notes import target_names, vocabulary_summary
+from edgecompress.stages.quantizing.floating import floating_operators
+from edgecompress.stages.quantizing.twins import LABELS, load_twin
+from edgecompress.stages.verifying.analysis import analyse_run
+from edgecompress.stages.verifying.gate import check_twin, score
+from edgecompress.stages.verifying.leakage import warn_of_leakage
+from edgecompress.stages.verifying.sample_text import sample_text
 from edgecompress.tflite.census import Census, NotInt8, census
 from edgecompress.tflite.flatbuffer import read_model, weight_zeros
 from edgecompress.tflite.runtimes import RUNTIMES

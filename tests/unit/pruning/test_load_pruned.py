@@ -59,7 +59,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe.model_validate(document, context={"base_dir": folder}).model_copy(update={"base_dir": str(folder)})
     store = Store(folder / "store")
     with pytest.MonkeyPatch.context() as patch:  # it is not timed whether the pruned model is faster
-        patch.setattr("edgecompress.stages.yardstick.timed", lambda paths, *_: dict.fromkeys(paths, (1.0, 0.5)))
+        patch.setattr("edgecompress.stages.pruning.yardstick.timed", lambda paths, *_: dict.fromkeys(paths, (1.0, 0.5)))
         run_pipeline(recipe, output=folder / "run", store=store, trust=True, until="prune")
     (found,) = (folder / "store").rglob("architecture.json")
     (found.parent / "my_net.py").write_text(MODULE)

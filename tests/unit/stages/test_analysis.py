@@ -14,7 +14,7 @@ from edgecompress.data.base import Split
 from edgecompress.quantization.proof.analysis import adding, analyse
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.stages.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
+from edgecompress.stages.verifying.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
 from numpy.typing import NDArray
 
 from tests.unit.converted_net import Converted, images

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
-from edgecompress.stages.backoff import back_off
-from edgecompress.stages.backoff import settle as settled
 from edgecompress.stages.prune import check_reached
-from edgecompress.stages.targets import find_aim, pruner_for
-from edgecompress.stages.yardstick import SLOWER, Timing, Yardstick
+from edgecompress.stages.pruning.backoff import back_off
+from edgecompress.stages.pruning.backoff import settle as settled
+from edgecompress.stages.pruning.targets import find_aim, pruner_for
+from edgecompress.stages.pruning.yardstick import SLOWER, Timing, Yardstick
 from torch import nn
 
 from tests.unit.stages.test_targets import SHAPE, Scales, bench, net

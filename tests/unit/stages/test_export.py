@@ -12,7 +12,7 @@ import pytest
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import export
-from edgecompress.stages.notes import ends_in_probabilities, model_notes, raw_pixel_steps
+from edgecompress.stages.exporting.notes import ends_in_probabilities, model_notes, raw_pixel_steps
 from edgecompress.tflite.finish import finish, pack
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.metadata import ModelNotes, TensorNotes

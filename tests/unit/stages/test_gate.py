@@ -12,9 +12,9 @@ import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.proof.compare import Agreement, LayerDifference
 from edgecompress.recipe.schema import QuantizeSpec
-from edgecompress.stages import gate
-from edgecompress.stages.gate import _judge
 from edgecompress.stages.verify import census_reasons, way_out
+from edgecompress.stages.verifying import gate
+from edgecompress.stages.verifying.gate import _judge
 from edgecompress.tflite.census import NotInt8, census
 from edgecompress.tflite.flatbuffer import read_model
 

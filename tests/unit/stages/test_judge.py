@@ -10,8 +10,8 @@ import pytest
 from edgecompress.data.base import Split
 from edgecompress.figures import ACCURACY, AGREEMENT, MAE, RECONSTRUCTION
 from edgecompress.quantization.repairs.ladder import Rung
-from edgecompress.stages.judge import judge_by_answers, judge_of
 from edgecompress.stages.quantize import rung_document
+from edgecompress.stages.quantizing.judge import judge_by_answers, judge_of
 
 from tests.unit.tasks.test_numbers import LABELS, X, anomaly, numbers, regression
 

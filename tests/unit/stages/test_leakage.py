@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from edgecompress.data.base import Split
 from edgecompress.figures import ACCURACY
-from edgecompress.stages.leakage import warn_of_leakage
+from edgecompress.stages.verifying.leakage import warn_of_leakage
 
 from tests.unit.training.training_task import BlobTask
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from edgecompress.errors import ModelError
 from edgecompress.recipe.schema import Recipe
-from edgecompress.stages.preflight import _check_size
+from edgecompress.stages.before.preflight import _check_size
 from torch import nn
 
 #: 8 * 1000 + 1000 weights and biases: 8.8 KiB as INT8.

@@ -18,7 +18,7 @@ from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import prune
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.prune import TAYLOR_BATCHES, Ranking
-from edgecompress.stages.targets import find_aim, pruner_for
+from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson
 from torch import nn

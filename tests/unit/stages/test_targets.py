@@ -12,8 +12,8 @@ from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 from edgecompress.recipe.schema import PruneSpec, Recipe
-from edgecompress.stages import targets
-from edgecompress.stages.targets import find_aim, pruner_for, reached
+from edgecompress.stages.pruning import targets
+from edgecompress.stages.pruning.targets import find_aim, pruner_for, reached
 from torch import nn
 
 SHAPE = (3, 16, 16)

@@ -14,9 +14,9 @@ from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.front_end import describe
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe.schema import AudioSpec, Recipe, TokenizerSpec
-from edgecompress.stages import sample_text
-from edgecompress.stages.notes import metadata_of
-from edgecompress.stages.text_notes import vocabulary_summary
+from edgecompress.stages.exporting.notes import metadata_of
+from edgecompress.stages.exporting.text_notes import vocabulary_summary
+from edgecompress.stages.verifying import sample_text
 from edgecompress.tflite.session import TensorDetails
 
 from tests.unit.made_flatbuffer import int8_classifier, make_model

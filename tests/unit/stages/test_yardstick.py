@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from edgecompress.recipe.schema import BenchmarkSpec, Recipe
-from edgecompress.stages import yardstick
-from edgecompress.stages.yardstick import Timing, Yardstick, timed
+from edgecompress.stages.pruning import yardstick
+from edgecompress.stages.pruning.yardstick import Timing, Yardstick, timed
 from edgecompress.tflite.flatbuffer import read_model
 from torch import nn
 

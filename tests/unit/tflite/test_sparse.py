@@ -13,8 +13,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.errors import ResourceError
 from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.recipe.schema import Recipe
-from edgecompress.stages.encoding import difference
-from edgecompress.stages.floating import floating_operators
+from edgecompress.stages.exporting.encoding import difference
+from edgecompress.stages.quantizing.floating import floating_operators
 from edgecompress.tflite.accounting import breakdown
 from edgecompress.tflite.census import census
 from edgecompress.tflite.child import call

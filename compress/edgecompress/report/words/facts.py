@@ -73,7 +73,7 @@ def verification_facts(report: Report) -> list[Fact]:
 
 
 def _step(report: Report) -> str:
-    """Returns what outputs are compared in; those of `edgecompress.stages.gate.check_twin`."""
+    """Returns what outputs are compared in; those of `edgecompress.stages.verifying.gate.check_twin`."""
     floating = (report["quantization"] or {}).get("activations") in ("dynamic", "float32")
     return "1/255 of what its outputs span" if floating else "the output's scale"
 

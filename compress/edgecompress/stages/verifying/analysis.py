@@ -19,7 +19,7 @@ from edgecompress.quantization.proof.analysis import LayerAnalysis, adding, anal
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.judge import Judge, judge_by_answers, judge_of
+from edgecompress.stages.quantizing.judge import Judge, judge_by_answers, judge_of
 
 BATCH = 32
 #: Samples for the report, and for the command where it is not told another number; large networks get fewer.

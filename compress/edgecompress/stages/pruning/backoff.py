@@ -15,8 +15,8 @@ from edgecompress.pruning.coupling.channel_graph import clone
 from edgecompress.pruning.structured.importance import Importance
 from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
-from edgecompress.stages.yardstick import Timing, Yardstick
+from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
+from edgecompress.stages.pruning.yardstick import Timing, Yardstick
 
 #: Coarser widths that are tried, in multiples of `round_to`: kernels work on whole blocks of channels.
 COARSER = (1, 2, 4)

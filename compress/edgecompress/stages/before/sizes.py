@@ -14,7 +14,7 @@ from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.stages.base import FLOAT, Workbench
 from edgecompress.stages.keras_teacher import keras_figures, matrix_weights
-from edgecompress.stages.targets import find_aim, pruner_for
+from edgecompress.stages.pruning.targets import find_aim, pruner_for
 
 #: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
 FIXED_BYTES = 1_500

@@ -20,7 +20,7 @@ from edgecompress.pruning.structured.fixed_widths import WidthPruner, Widths
 from edgecompress.pruning.structured.importance import IMPORTANCES, Importance
 from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.yardstick import Yardstick
+from edgecompress.stages.pruning.yardstick import Yardstick
 
 Counted = Literal["params", "macs"]
 #: What is removed to make a flatbuffer smaller or faster.

@@ -23,7 +23,7 @@ from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import MODEL, Workbench
-from edgecompress.stages.twins import LABELS, QUANTIZED
+from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED
 from edgecompress.tflite.convert import convert_inputs
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model

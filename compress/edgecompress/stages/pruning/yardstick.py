@@ -21,8 +21,8 @@ from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.recipe.schema import BenchmarkSpec
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.floating import floating_parts, with_floats
-from edgecompress.stages.notes import metadata_of
+from edgecompress.stages.exporting.notes import metadata_of
+from edgecompress.stages.quantizing.floating import floating_parts, with_floats
 from edgecompress.tflite.child import call
 from edgecompress.tflite.convert import convert
 from edgecompress.tflite.finish import finish

@@ -13,7 +13,7 @@ from edgecompress.pruning.unstructured.masks import MagnitudeMasks
 from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
-from edgecompress.stages.targets import find_aim, pruner_for
+from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.wording import counted
 

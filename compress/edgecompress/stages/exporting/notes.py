@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress import __version__
 from edgecompress.data.base import Dataset
 from edgecompress.recipe.schema import Recipe
-from edgecompress.stages.text_notes import FRONT_END_FILE, input_files, rules_of, target_formulas
+from edgecompress.stages.exporting.text_notes import FRONT_END_FILE, input_files, rules_of, target_formulas
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.metadata import AXIS_LABELS, LABELS_FILE, AssociatedFile, ModelNotes, TensorNotes, label_lines
 from edgecompress.tflite.views import graph_views

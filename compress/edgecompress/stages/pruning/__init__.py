@@ -1,0 +1,1 @@
+"""What the prune stage is made of."""

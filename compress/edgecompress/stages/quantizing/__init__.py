@@ -1,0 +1,1 @@
+"""What the quantize stage is made of."""

@@ -1,0 +1,1 @@
+"""What the verify stage is made of."""
