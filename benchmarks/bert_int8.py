@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent

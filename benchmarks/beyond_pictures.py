@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from edgecompress.artifact import Store
 from edgecompress.pipeline.diagnosis import machine
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
+from edgecompress.store.store import Store
 from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
+from edgecompress.store.store import Store
 from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent

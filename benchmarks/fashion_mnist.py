@@ -13,10 +13,10 @@ import resource
 from pathlib import Path
 
 import numpy as np
-from edgecompress.artifact import Store
 from edgecompress.pipeline.diagnosis import machine
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
+from edgecompress.store.store import Store
 from edgecompress.tflite.flatbuffer import read_model
 from table import Table, mean_and_spread
 

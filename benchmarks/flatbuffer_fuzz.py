@@ -29,7 +29,7 @@ from table import Table
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from edgecompress.artifact import sealed  # noqa: E402
+from edgecompress.store.files import sealed  # noqa: E402
 from edgecompress_cli.main import invoke  # noqa: E402
 
 from tests.e2e.conftest import small_recipe, stripes  # noqa: E402

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.verifying.gate import score
+from edgecompress.store.store import Store
 from edgecompress.training.evaluate import outputs_of
 from numpy.typing import NDArray
 from table import Table

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgecompress.artifact import Store
 from edgecompress.machine import cpu_name
 from edgecompress.pipeline.run import MODEL, run_pipeline
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from edgecompress.tflite.latency import measure
 from table import Table
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import Workbench
+from edgecompress.store.store import Store
 from qat_parity import BATCH, recipe_of
 from safetensors.torch import save_file
 from table import Table

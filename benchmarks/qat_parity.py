@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from table import Table
 
 HERE = Path(__file__).parent

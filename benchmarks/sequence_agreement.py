@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import STEP, run_pipeline
@@ -33,6 +32,7 @@ from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.verifying.gate import outputs_of_flatbuffer
+from edgecompress.store.store import Store
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import quantize_input, run_steps
 from edgecompress.training.evaluate import outputs_of

@@ -12,10 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from edgecompress.artifact import Store
 from edgecompress.errors import EdgecompressError
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from table import Table
 
 HERE = Path(__file__).parent

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.artifact import Store
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.reading.load import load_recipe
+from edgecompress.store.store import Store
 from edgecompress_cli.main import invoke
 
 Capture = pytest.CaptureFixture[str]

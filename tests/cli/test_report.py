@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.artifact import sealed
 from edgecompress.report.schema import VerificationSummary
+from edgecompress.store.files import sealed
 from edgecompress_cli.main import invoke
 
 from tests.cli.conftest import Terminal

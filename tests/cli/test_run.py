@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from edgecompress.artifact import StageResult
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode
 from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.run import Outcome
+from edgecompress.store.store import StageResult
 from edgecompress_cli import crash
 from edgecompress_cli.main import invoke
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from edgecompress.artifact import Store
 from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec
+from edgecompress.store.store import Store
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 

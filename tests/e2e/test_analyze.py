@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgecompress.artifact import Store
 from edgecompress.context import Event
 from edgecompress.errors import ResourceError
 from edgecompress.pipeline.recheck_layers import analyse_layers
 from edgecompress.pipeline.run import Outcome
+from edgecompress.store.store import Store
 
 
 def test_a_run_s_layers_are_in_its_report_and_found_again(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from edgecompress.artifact import sha256_file
+from edgecompress.store.files import sha256_file
 
 OWN_NET = '''
 """A plain module: no base class of edgecompress, global pooling by a mean, a functional ReLU."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ExitCode, ModelError, UsageError
@@ -20,6 +19,7 @@ from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.stages.before.sizes import predict_sizes
 from edgecompress.stages.table import Workbench
+from edgecompress.store.store import Store
 from edgecompress.tflite.runtimes import RUNTIMES
 from sklearn.datasets import load_digits
 

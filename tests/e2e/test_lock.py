@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from edgecompress.artifact import Store
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
+from edgecompress.store.store import Store
 
 TRAIN = {"epochs": 1, "batch_size": 64}
 RECIPE: dict[str, Any] = {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from edgecompress.artifact import Store
 from edgecompress.errors import ExitCode
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from edgecompress.tflite.inspection import inspect_flatbuffer
 
 from tests.e2e.stand_ins import stand_in

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edgecompress.artifact import Store, sha256_file
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ResourceError
-from edgecompress.file_lock import exclusive
 from edgecompress.pipeline.run import Outcome
+from edgecompress.store.file_lock import exclusive
+from edgecompress.store.files import sha256_file
+from edgecompress.store.store import Store
 from edgecompress.training import checkpoint
 
 from tests.e2e.conftest import stripes
@@ -29,7 +30,7 @@ import os, signal, sys
 from pathlib import Path
 
 import edgecompress.stages.pruning.yardstick
-from edgecompress.artifact import Store
+from edgecompress.store.store import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.training import checkpoint

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgecompress.artifact import Store, sha256_file
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
 from edgecompress.models.built_in.resnet import resnet8
@@ -20,6 +19,8 @@ from edgecompress.pruning import load_pruned
 from edgecompress.quantization.proof.compare import match_tensors
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.table import STAGES as STAGE_TABLE
+from edgecompress.store.files import sha256_file
+from edgecompress.store.store import Store
 from edgecompress.tflite.flatbuffer import read_model
 
 STAGES = ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]

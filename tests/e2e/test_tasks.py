@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.artifact import Store
 from edgecompress.errors import ExitCode, ModelError
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from edgecompress.tflite.metadata_reader import read_files
 from edgecompress.tflite.runtimes import RUNTIMES
 

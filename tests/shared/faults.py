@@ -95,11 +95,12 @@ def count_changes(shim: Path, recipe: Path, store: Path) -> int:
 
 def _stub_stages(store: Path, recipe: Path) -> None:
     """Puts stages in the place of the real ones that write, a file at a time, what those left in a store."""
-    from edgecompress.artifact import Store, write_bytes
     from edgecompress.pipeline.plan import make_plan
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.recipe.steps import STAGE_ORDER
     from edgecompress.report import document as report
+    from edgecompress.store.files import write_bytes
+    from edgecompress.store.store import Store
 
     finished = {step.stage: step.result for step in make_plan(load_recipe(recipe), Store(store)).steps}
     assert all(finished.values()), "run the recipe first"
@@ -160,7 +161,7 @@ def _forked(folder: Path, recipe: Path, shim: ctypes.CDLL, case: Case | None) ->
 
 def _broken(folder: Path, expected: bytes) -> list[str]:
     """Returns what a run that was refused something left in disorder."""
-    from edgecompress.artifact import MANIFEST, Store
+    from edgecompress.store.store import MANIFEST, Store
 
     found = []
     store = Store(folder / "store")

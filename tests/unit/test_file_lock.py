@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from edgecompress.errors import ResourceError
-from edgecompress.file_lock import BusyError, exclusive
+from edgecompress.store.file_lock import BusyError, exclusive
 
-HOLD = "import sys, time; from pathlib import Path; from edgecompress.file_lock import exclusive\n"
+HOLD = "import sys, time; from pathlib import Path; from edgecompress.store.file_lock import exclusive\n"
 HOLD += "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)\n"
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import h5py
 import pytest
-from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.sources.keras import keras_source
+from edgecompress.store.store import Store
 
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "dense"}, "registered_name": None}
 ADAM = {"module": "elsewhere", "class_name": "MyAdam", "config": {}, "registered_name": "mine>MyAdam"}

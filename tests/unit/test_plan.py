@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.artifact import Store
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.pipeline.plan import Plan, make_plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import STAGE_ORDER
+from edgecompress.store.store import Store
 
 FULL: dict[str, Any] = {
     "version": 1,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgecompress.artifact import sha256_file
 from edgecompress.sources.python_imports import sources_sha256
+from edgecompress.store.files import sha256_file
 
 FILES = {
     "net.py": "import torch, json\nfrom blocks import Block\nimport parts.heads as heads\nraise SystemExit('it ran')\n",

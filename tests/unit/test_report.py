@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.artifact import sha256_file
 from edgecompress.errors import ResourceError
 from edgecompress.report.document import load_report, write_report
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.rows import standard_error
 from edgecompress.report.schema import LatencySummary, VerificationSummary
+from edgecompress.store.files import sha256_file
 
 from tests.unit import report_sample as sample
 from tests.unit import task_samples

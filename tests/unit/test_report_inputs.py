@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.artifact import Artifact, StageResult
 from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.report_inputs import environment, report_inputs
 from edgecompress.recipe.schema import Recipe
 from edgecompress.report.document import build_report
 from edgecompress.report.schema import ReportInputs
+from edgecompress.store.store import Artifact, StageResult
 
 from tests.unit import report_sample as sample
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.artifact import write_json
 from edgecompress.data import front_end
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe.schema import AudioSpec, TokenizerSpec
 from edgecompress.report.program.program import snippet
 from edgecompress.report.schema import DataSummary, TensorSummary
 from edgecompress.stages.exporting.text_notes import vocabulary_summary
+from edgecompress.store.files import write_json
 from edgecompress.tflite.probe import build
 
 from tests.unit import report_sample as sample

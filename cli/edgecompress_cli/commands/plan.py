@@ -27,9 +27,9 @@ def plan(
 
     Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
     """
-    from edgecompress.artifact import Store
     from edgecompress.pipeline.plan import make_plan
     from edgecompress.recipe.reading.load import load_recipe
+    from edgecompress.store.store import Store
 
     from edgecompress_cli.commands.run import default_store, trusted
 

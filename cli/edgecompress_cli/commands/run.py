@@ -48,10 +48,10 @@ def run(
 
     Example: edgecompress run recipes/digits.yaml --set prune.ratio=0.6
     """
-    from edgecompress.artifact import Store
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.run import run_pipeline
     from edgecompress.recipe.reading.load import load_recipe
+    from edgecompress.store.store import Store
 
     from edgecompress_cli.crash import log_crashes_to
     from edgecompress_cli.display import make_display

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.artifact import sha256_file, sha256_json
 from edgecompress.data.base import Split
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.files import sha256_file, sha256_json
 
 #: What the inputs of a source are. Text is (N,) objects of type str; series are (N, steps, features) or, where their
 #: lengths differ, (N,) objects of (steps, features).

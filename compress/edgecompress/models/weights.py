@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from edgecompress.artifact import write_bytes
 from edgecompress.errors import ModelError
 from edgecompress.models.weight_files import State, read_safetensors, read_state, without_prefixes
+from edgecompress.store.files import write_bytes
 from edgecompress.wording import counted
 
 #: How many names a message lists before it only counts.

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecompress import __version__
-from edgecompress.artifact import MISSING, StageResult, Store, sha256_json
 from edgecompress.errors import ResourceError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.changes import changed
 from edgecompress.recipe.schema import DistillSpec, Recipe
 from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, _inputs, _wanted
 from edgecompress.sources.fingerprints import _model_parts, _version
+from edgecompress.store.files import sha256_json
+from edgecompress.store.store import MISSING, StageResult, Store
 
 #: Keys of the `data` block that say where data are: what counts is their content.
 PLACES = {"path", "test_path", "download"}

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import Store, is_whole, sha256_file
 from edgecompress.context import Context, Listener
 from edgecompress.errors import ModelError, RecipeError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
@@ -15,6 +14,8 @@ from edgecompress.pipeline.plan import Plan, make_plan
 from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
 from edgecompress.recipe.reading.source import parse
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.files import is_whole, sha256_file
+from edgecompress.store.store import Store
 from edgecompress.wording import counted
 
 #: Accuracy is counted in samples; anything beyond float noise is another result.

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import StageResult, Store
 from edgecompress.context import Context, Listener
 from edgecompress.errors import ResourceError
 from edgecompress.pipeline.recheck import read_run, recipe_of
 from edgecompress.report.words.analysis import conclusion
+from edgecompress.store.store import StageResult, Store
 
 AGAIN = "Run the recipe again with `edgecompress run`: what is finished is reused"
 

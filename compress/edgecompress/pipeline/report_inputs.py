@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from edgecompress.artifact import StageResult
 from edgecompress.figures import figures_of
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.plan import Plan
@@ -24,6 +23,7 @@ from edgecompress.report.schema import (
     TensorSummary,
     VerificationSummary,
 )
+from edgecompress.store.store import StageResult
 
 LIBRARIES = (
     "torch",

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress import __version__
-from edgecompress.artifact import StageResult, Store, is_whole, remove_partial, sha256_file, sha256_json, write_bytes
 from edgecompress.context import Context, Event, Listener
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
-from edgecompress.file_lock import BusyError, exclusive
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.file_lock import BusyError, exclusive
+from edgecompress.store.files import is_whole, remove_partial, sha256_file, sha256_json, write_bytes
+from edgecompress.store.store import StageResult, Store
 from edgecompress.wording import printable
 
 MODEL = "model.tflite"

@@ -6,9 +6,9 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import sha256_file
 from edgecompress.errors import ModelError
 from edgecompress.recipe.schema import ModelSpec, Recipe
+from edgecompress.store.files import sha256_file
 
 
 def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:

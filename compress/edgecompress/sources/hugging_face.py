@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import sha256_file, sha256_json
 from edgecompress.errors import ModelError
+from edgecompress.store.files import sha256_file, sha256_json
 
 PREFIX = "hf/"
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecompress.artifact import require_file, sha256_file, sha256_json
 from edgecompress.errors import ModelError, UsageError
+from edgecompress.store.files import require_file, sha256_file, sha256_json
 
 PREFIX = "keras/"
 #: Layers that hold code or a program of their own, by class.

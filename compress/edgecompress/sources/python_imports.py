@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecompress.artifact import sha256_file, sha256_json
+from edgecompress.store.files import sha256_file, sha256_json
 
 
 def sources_sha256(file: Path, folder: Path) -> str:

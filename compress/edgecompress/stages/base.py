@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecompress.artifact import StageResult, Store, sha256_json, write_json
 from edgecompress.context import Context
 from edgecompress.data.base import Dataset
 from edgecompress.data.forms import with_tokens_of
@@ -27,6 +26,8 @@ from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
+from edgecompress.store.files import sha256_json, write_json
+from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks import make_task
 from edgecompress.tasks.base import Task
 from edgecompress.tflite.convert import convert

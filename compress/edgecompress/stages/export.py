@@ -8,13 +8,13 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.artifact import write_bytes, write_json
 from edgecompress.recipe.steps import final_stage, model_stages
 from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.stages.exporting.encoding import encoded
 from edgecompress.stages.exporting.notes import metadata_of, raw_pixel_steps
 from edgecompress.stages.exporting.streaming import write_step
 from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED, STRUCTURE, load_twin
+from edgecompress.store.files import write_bytes, write_json
 from edgecompress.tflite.accounting import account
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import packed_sizes, read_model

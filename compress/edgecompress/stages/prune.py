@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecompress.artifact import write_json
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import open_attention
 from edgecompress.pruning.architecture import architecture_of
@@ -25,6 +24,7 @@ from edgecompress.stages.base import ARCHITECTURE, Workbench, model_figures, sav
 from edgecompress.stages.pruning.backoff import settle, too_slow
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, pruner_for, reached
 from edgecompress.stages.pruning.yardstick import Yardstick
+from edgecompress.store.files import write_json
 from edgecompress.training.fit import fit
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson

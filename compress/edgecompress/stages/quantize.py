@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgecompress.artifact import write_json
 from edgecompress.data.base import Split
 from edgecompress.data.splits import calibration_inputs
 from edgecompress.errors import ModelError
@@ -29,6 +28,7 @@ from edgecompress.stages.base import CURVE, Workbench, validation_figures
 from edgecompress.stages.quantizing.floating import norms_of, parts_of, told, with_floats
 from edgecompress.stages.quantizing.judge import Judge, judge_of
 from edgecompress.stages.quantizing.twins import TwinRanges, save_twin
+from edgecompress.store.files import write_json
 from edgecompress.tflite.flatbuffer import read_model, write_model
 from edgecompress.tflite.labels import operator_labels
 from edgecompress.training.evaluate import outputs_of

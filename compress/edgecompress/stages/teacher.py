@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import write_bytes, write_json
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_figures
 from edgecompress.stages.keras_teacher import keras_figures
+from edgecompress.store.files import write_bytes, write_json
 from edgecompress.training.loss import Lesson
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.artifact import write_json
 from edgecompress.quantization.repairs.settling import parting_layers
 from edgecompress.quantization.structure.support import becomes_integer
 from edgecompress.recipe.schema import QuantizeSpec
@@ -26,6 +25,7 @@ from edgecompress.stages.verifying.analysis import analyse_run
 from edgecompress.stages.verifying.gate import check_twin, score
 from edgecompress.stages.verifying.leakage import warn_of_leakage
 from edgecompress.stages.verifying.sample_text import sample_text
+from edgecompress.store.files import write_json
 from edgecompress.tflite.census import Census, NotInt8, census
 from edgecompress.tflite.flatbuffer import read_model, weight_zeros
 from edgecompress.tflite.runtimes import RUNTIMES

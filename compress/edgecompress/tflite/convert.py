@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgecompress.artifact import write_bytes
 from edgecompress.errors import ModelError
 from edgecompress.models.conversion import converted_form
 from edgecompress.quiet import quiet
+from edgecompress.store.files import write_bytes
 
 
 def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -17,8 +17,8 @@ import zstandard
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.artifact import require_file
 from edgecompress.errors import ResourceError
+from edgecompress.store.files import require_file
 
 #: The strongest of zstd's ordinary levels; those above it ask more memory of whoever unpacks the file.
 ZSTD_LEVEL = 19

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from edgecompress.artifact import write_bytes
 from edgecompress.context import Context
+from edgecompress.store.files import write_bytes
 from edgecompress.training.random_state import random_state, restore_random_state
 
 #: A checkpoint is written when this much time has passed since the last one.

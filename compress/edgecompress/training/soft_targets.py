@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgecompress.artifact import Store, sha256_json, write_bytes
 from edgecompress.context import Context
+from edgecompress.store.files import sha256_json, write_bytes
+from edgecompress.store.store import Store
 from edgecompress.tasks.base import Task
 from edgecompress.training.precision import autocast
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgecompress.artifact import Store
 from edgecompress.errors import ModelError
 from edgecompress.models.weights import save_weights
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.store import Store
 from safetensors.torch import load_file, save_file
 from torch import nn
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning import GroupMagnitude, StructuredPruner, Taylor
@@ -19,6 +18,7 @@ from edgecompress.stages import prune
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.prune import TAYLOR_BATCHES, Ranking
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
+from edgecompress.store.store import Store
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson
 from torch import nn

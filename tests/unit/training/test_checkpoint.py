@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgecompress.artifact import Store
 from edgecompress.context import Context, Event
 from edgecompress.errors import ResourceError
 from edgecompress.recipe.schema import Recipe, TrainSpec
+from edgecompress.store.store import Store
 from edgecompress.training import checkpoint as module
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson

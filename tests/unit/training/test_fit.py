@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgecompress.artifact import Store
 from edgecompress.context import Context, Event
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.recipe.schema import Recipe, TrainSpec
+from edgecompress.store.store import Store
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit, steps_per_epoch
 from edgecompress.training.loss import Lesson

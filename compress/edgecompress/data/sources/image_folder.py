@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 
-from edgecompress.artifact import sha256_json
 from edgecompress.data.base import Split
 from edgecompress.data.labels import describe_classes
 from edgecompress.data.pictures import sides
@@ -14,6 +13,7 @@ from edgecompress.data.raw import RawData, empty_split, hash_files, required_pat
 from edgecompress.data.reading.picture_files import SUFFIXES, common_form, read_pictures
 from edgecompress.data.sources.class_folders import CALIBRATION, Layout, scan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.files import sha256_json
 from edgecompress.wording import counted, verb
 
 EXPECTED = (

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.artifact import sha256_file, sha256_json
 from edgecompress.data.base import Split
 from edgecompress.data.raw import RawData
 from edgecompress.data.reading.named_arrays import expected, raw_data
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.sources.python_code import call_function, load_function, python_source_file
+from edgecompress.store.files import sha256_file, sha256_json
 
 WHAT = "data source"
 ORDER = ("x_train", "y_train", "x_test", "y_test")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.artifact import sha256_json
 from edgecompress.data.base import Split
 from edgecompress.data.front_end import describe, features, fitted, shape
 from edgecompress.data.labels import anomaly_numbers, describe_classes
@@ -20,6 +19,7 @@ from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.data.sources.class_folders import CALIBRATION, Found, Layout, scan
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.files import sha256_json
 from edgecompress.wording import counted, verb
 
 EXPECTED = (

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from edgecompress.artifact import Store
 from edgecompress.context import Context
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.stages.base import FLOAT, Workbench
 from edgecompress.stages.keras_teacher import keras_figures, matrix_weights
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
+from edgecompress.store.store import Store
 
 #: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
 FIXED_BYTES = 1_500

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.artifact import write_bytes
 from edgecompress.errors import ModelError
 from edgecompress.models.built_in.recurrent import OneStep, Unrolled
 from edgecompress.models.conversion import converted_form
@@ -24,6 +23,7 @@ from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED
+from edgecompress.store.files import write_bytes
 from edgecompress.tflite.convert import convert_inputs
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from edgecompress.artifact import write_json
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 from edgecompress.pruning.coupling.channel_graph import clone
@@ -17,6 +16,7 @@ from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick
+from edgecompress.store.files import write_json
 
 #: Coarser widths that are tried, in multiples of `round_to`: kernels work on whole blocks of channels.
 COARSER = (1, 2, 4)

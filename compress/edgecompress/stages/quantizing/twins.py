@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgecompress.artifact import StageResult, write_bytes, write_json
 from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import WEIGHTS
+from edgecompress.store.files import write_bytes, write_json
+from edgecompress.store.store import StageResult
 from edgecompress.tflite.flatbuffer import read_model, write_model
 
 STRUCTURE = "structure.tflite"

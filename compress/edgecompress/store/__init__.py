@@ -1,0 +1,1 @@
+"""The content-addressed store of finished steps, and files that are whole or absent."""
