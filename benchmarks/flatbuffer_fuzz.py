@@ -41,7 +41,7 @@ IMPORTED = (
     "edgecompress.stages.table",
     "edgecompress.stages.quantizing.twins",
     "edgecompress.pipeline.recheck",
-    "edgecompress.tflite.inspection",
+    "edgecompress.tflite.facts.inspection",
     "edgecompress.data.loading",
 )
 #: A command that takes longer than this hangs: the interpreter may take 60 s in each of two processes.

@@ -22,8 +22,8 @@ import torch
 from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.labels import operator_labels

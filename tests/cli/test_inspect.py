@@ -150,7 +150,7 @@ def test_layers_faults_and_a_refusal_are_shown(monkeypatch: pytest.MonkeyPatch, 
         "arena": {"arena_bytes": None, "reason": "tflite-micro is not installed"}, "not_int8": [fault] * 12,
         "tflite_metadata": {"problem": "it was cut short"}, "overhead_bytes": 9000, "overhead_allowance_bytes": 8408,
     }  # fmt: skip
-    monkeypatch.setattr("edgecompress.tflite.inspection.inspect_flatbuffer", lambda path, *, run: found)
+    monkeypatch.setattr("edgecompress.tflite.facts.inspection.inspect_flatbuffer", lambda path, *, run: found)
     assert invoke(["inspect", "x.tflite"]) == 0
     out = capsys.readouterr().out
     cut = "..." + "a_very_long_name/of/a/layer/that/does/not/fit/here/conv"[3 - command.NAME_WIDTH :]

@@ -13,7 +13,7 @@ from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from edgecompress.tflite.inspection import inspect_flatbuffer
+from edgecompress.tflite.facts.inspection import inspect_flatbuffer
 
 from tests.e2e.stand_ins import stand_in
 

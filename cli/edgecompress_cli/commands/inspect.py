@@ -29,7 +29,7 @@ def inspect(
 
     Example: edgecompress inspect runs/digits/model.tflite
     """
-    from edgecompress.tflite.inspection import inspect_flatbuffer
+    from edgecompress.tflite.facts.inspection import inspect_flatbuffer
 
     found = inspect_flatbuffer(file, run=run)
     if as_json:

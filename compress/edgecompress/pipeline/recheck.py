@@ -155,7 +155,7 @@ def _score(
     from edgecompress.stages.quantizing.twins import load_twin
     from edgecompress.stages.verifying.gate import check_twin, score
     from edgecompress.tflite.child import call
-    from edgecompress.tflite.inspection import RUN_TIMEOUT_S
+    from edgecompress.tflite.facts.inspection import RUN_TIMEOUT_S
 
     try:  # native code, and a file whose hashes may be forged: first in a process of its own
         call("invoke", {"path": str((folder / MODEL).absolute()), "runtime": "litert"}, timeout_s=RUN_TIMEOUT_S)

@@ -15,7 +15,7 @@ from edgecompress.stages.exporting.notes import metadata_of, raw_pixel_steps
 from edgecompress.stages.exporting.streaming import write_step
 from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED, STRUCTURE, load_twin
 from edgecompress.store.files import write_bytes, write_json
-from edgecompress.tflite.accounting import account
+from edgecompress.tflite.facts.accounting import account
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import packed_sizes, read_model
 from edgecompress.tflite.labels import operator_labels

@@ -26,11 +26,11 @@ from edgecompress.stages.verifying.gate import check_twin, score
 from edgecompress.stages.verifying.leakage import warn_of_leakage
 from edgecompress.stages.verifying.sample_text import sample_text
 from edgecompress.store.files import write_json
-from edgecompress.tflite.census import Census, NotInt8, census
-from edgecompress.tflite.flatbuffer import read_model, weight_zeros
+from edgecompress.tflite.facts.census import Census, NotInt8, census
+from edgecompress.tflite.facts.weights import most_values, weight_zeros
+from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.views import CONVERSIONS
-from edgecompress.tflite.weights import most_values
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.wording import counted, verb
 

@@ -105,14 +105,6 @@ def packed_sizes(content: bytes) -> dict[str, int]:
     }
 
 
-def weight_zeros(model: schema.ModelT) -> tuple[int, int]:
-    """Returns how many weights of convolutions and linear layers are zero, and how many there are."""
-    from edgecompress.tflite.weights import weight_sparsity
-
-    tensors = weight_sparsity(model)
-    return sum(tensor.zeros for tensor in tensors), sum(tensor.total for tensor in tensors)
-
-
 def _check_counts(content: bytes) -> None:
     """Refuses counts that the file has no room for, before a loop runs over them."""
     left = len(content) // TABLE_BYTES

@@ -19,8 +19,8 @@ from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe.schema import ModelSpec
-from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert, convert_inputs
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model, write_model
 from edgecompress.tflite.labels import operator_labels

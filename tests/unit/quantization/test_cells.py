@@ -17,8 +17,8 @@ from edgecompress.quantization.structure.cells import cell_operators, find_cells
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model, write_model
 from edgecompress.tflite.labels import operator_labels

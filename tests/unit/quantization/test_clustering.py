@@ -13,8 +13,8 @@ from edgecompress.quantization.grids.codebooks import best_codes, fake_clustered
 from edgecompress.quantization.proof.compare import compare_layers, first_difference
 from edgecompress.quantization.repairs.clustering import CodebookSchedule, clusterable, fit_codebooks
 from edgecompress.quantization.twin.twin import Twin
+from edgecompress.tflite.facts.weights import most_values
 from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.weights import most_values
 
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 

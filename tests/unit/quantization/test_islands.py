@@ -13,8 +13,8 @@ from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.islands import FIXED_GRID, OWN_SCALE, remove_islands
 from edgecompress.quantization.structure.scheme import Activations, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import op_name
 from torch import nn

@@ -24,8 +24,8 @@ from edgecompress.quantization.repairs.wide import WideSet, wide_sets
 from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.census import census
 from edgecompress.tflite.convert import convert
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.finish import finish
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import dtype_name

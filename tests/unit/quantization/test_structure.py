@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.tflite.census import census
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import graph_views
 

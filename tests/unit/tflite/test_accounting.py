@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgecompress.tflite.accounting import OVERHEAD, USEFUL, account, allowance, breakdown, overhead
+from edgecompress.tflite.facts.accounting import OVERHEAD, USEFUL, account, allowance, breakdown, overhead
 from edgecompress.tflite.finish import finish, pack
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.metadata import ModelNotes, append_files, attach_notes

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from edgecompress.errors import ModelError
-from edgecompress.tflite.census import ROOT, Census, census, layer_name, layer_names
+from edgecompress.tflite.facts.census import ROOT, Census, census, layer_name, layer_names
 from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.views import graph_views
 

@@ -11,10 +11,11 @@ import pytest
 import zstandard
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ResourceError
-from edgecompress.tflite.accounting import breakdown
-from edgecompress.tflite.census import census
+from edgecompress.tflite.facts.accounting import breakdown
+from edgecompress.tflite.facts.census import census
+from edgecompress.tflite.facts.weights import weight_zeros
 from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_content, read_model, sizes, weight_zeros, write_model
+from edgecompress.tflite.flatbuffer import read_content, read_model, sizes, write_model
 from edgecompress.tflite.views import graph_views
 
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model

@@ -16,9 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ResourceError
 from edgecompress.tflite import metadata_reader
 from edgecompress.tflite.child import call
+from edgecompress.tflite.facts.inspection import inspect_flatbuffer
 from edgecompress.tflite.finish import finish, pack
 from edgecompress.tflite.flatbuffer import read_model, sizes
-from edgecompress.tflite.inspection import inspect_flatbuffer
 from edgecompress.tflite.metadata import (
     AXIS_LABELS,
     LABELS_FILE,

@@ -15,12 +15,13 @@ from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.exporting.encoding import difference
 from edgecompress.stages.quantizing.floating import floating_operators
-from edgecompress.tflite.accounting import breakdown
-from edgecompress.tflite.census import census
 from edgecompress.tflite.child import call
+from edgecompress.tflite.facts.accounting import breakdown
+from edgecompress.tflite.facts.census import census
+from edgecompress.tflite.facts.inspection import inspect_flatbuffer
+from edgecompress.tflite.facts.weights import weight_zeros
 from edgecompress.tflite.finish import finish, pack
-from edgecompress.tflite.flatbuffer import read_model, weight_zeros
-from edgecompress.tflite.inspection import inspect_flatbuffer
+from edgecompress.tflite.flatbuffer import read_model
 from edgecompress.tflite.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
 from edgecompress.tflite.sparse_reader import expand, index_vectors
 from edgecompress.tflite.views import graph_views, tensor_array

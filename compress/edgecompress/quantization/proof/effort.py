@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from edgecompress.quantization.twin.twin import Twin
+from edgecompress.tflite.facts.weights import macs
 from edgecompress.tflite.views import GraphView, OpInfo, TensorInfo
-from edgecompress.tflite.weights import macs
 
 #: A multiply-accumulate costs this share of what it costs to quantize a value.
 MAC_COST = 1 / 400

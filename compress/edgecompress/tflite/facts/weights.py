@@ -147,3 +147,11 @@ _MACS = {
     "TRANSPOSE_CONV": _transposed,
     "BATCH_MATMUL": _batch_matmul,
 }
+
+
+def weight_zeros(model: schema.ModelT) -> tuple[int, int]:
+    """Returns how many weights of convolutions and linear layers are zero, and how many there are."""
+    from edgecompress.tflite.facts.weights import weight_sparsity
+
+    tensors = weight_sparsity(model)
+    return sum(tensor.zeros for tensor in tensors), sum(tensor.total for tensor in tensors)

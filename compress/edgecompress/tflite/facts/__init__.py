@@ -1,0 +1,1 @@
+"""What a flatbuffer holds: operators, types, weights, bytes."""
