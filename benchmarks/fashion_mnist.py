@@ -17,7 +17,7 @@ from edgecompress.pipeline.diagnosis import machine
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 from table import Table, mean_and_spread
 
 HERE = Path(__file__).parent

@@ -21,10 +21,10 @@ from edgecompress.quantization.repairs.settling import parting_layers, settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import operator_labels
+from edgecompress.tflite.format.packing import pack
 from random_graphs import CALIBRATION_SAMPLES, random_net
 from requantization import KERNELS, answers_alone, outputs_of
 from table import Table

@@ -22,11 +22,11 @@ import torch
 from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import dequantize_output, quantize_input
 from table import Table

@@ -22,11 +22,11 @@ from edgecompress.data.loading import load_dataset
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.tasks import make_task
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name, tensor_array
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import dequantize_output, quantize_input
-from edgecompress.tflite.views import WEIGHTED_OPS, op_name, tensor_array
 from numpy.typing import NDArray
 from table import Table
 

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.metadata import (
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.metadata import (
     AssociatedFile,
     ModelNotes,
     TensorNotes,
@@ -16,6 +15,7 @@ from edgecompress.tflite.metadata import (
     attach_notes,
     label_lines,
 )
+from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.probe import build
 from edgecompress_cli.commands import inspect as command
 from edgecompress_cli.main import invoke

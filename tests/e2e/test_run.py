@@ -21,7 +21,7 @@ from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.table import STAGES as STAGE_TABLE
 from edgecompress.store.files import sha256_file
 from edgecompress.store.store import Store
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 
 STAGES = ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]
 

@@ -13,7 +13,7 @@ from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images,
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """The network, converted and quantized."""
     from edgecompress.quantization.structure.structure import quantized_structure
-    from edgecompress.tflite.convert import convert
+    from edgecompress.tflite.format.convert import convert
 
     module = every_kind()
     path = tmp_path_factory.mktemp("converted") / "float.tflite"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
 from torch import nn
 
 #: Of one sample, as the network takes it.

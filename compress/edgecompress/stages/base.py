@@ -30,7 +30,7 @@ from edgecompress.store.files import sha256_json, write_json
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks import make_task
 from edgecompress.tasks.base import Task
-from edgecompress.tflite.convert import convert
+from edgecompress.tflite.format.convert import convert
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson

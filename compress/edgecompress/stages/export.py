@@ -16,9 +16,9 @@ from edgecompress.stages.exporting.streaming import write_step
 from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED, STRUCTURE, load_twin
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.tflite.facts.accounting import account
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import packed_sizes, read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import packed_sizes, read_model
+from edgecompress.tflite.format.labels import operator_labels
 
 #: How text becomes tokens; it is put into the run's folder.
 VOCABULARY = "vocabulary.json"

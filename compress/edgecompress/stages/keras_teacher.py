@@ -12,8 +12,8 @@ from edgecompress.errors import ModelError
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.recipe.schema import ModelSpec
 from edgecompress.tflite.facts.weights import macs
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import graph_views
 
 
 def require_known_range(spec: ModelSpec, dataset: Dataset) -> None:

@@ -29,8 +29,8 @@ from edgecompress.stages.quantizing.floating import norms_of, parts_of, told, wi
 from edgecompress.stages.quantizing.judge import Judge, judge_of
 from edgecompress.stages.quantizing.twins import TwinRanges, save_twin
 from edgecompress.store.files import write_json
-from edgecompress.tflite.flatbuffer import read_model, write_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.wording import counted

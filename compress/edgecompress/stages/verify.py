@@ -28,9 +28,9 @@ from edgecompress.stages.verifying.sample_text import sample_text
 from edgecompress.store.files import write_json
 from edgecompress.tflite.facts.census import Census, NotInt8, census
 from edgecompress.tflite.facts.weights import most_values, weight_zeros
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import CONVERSIONS
 from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.views import CONVERSIONS
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.wording import counted, verb
 

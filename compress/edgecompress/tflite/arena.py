@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 
 _FIGURE = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
 #: Output of tflite-micro that tells nothing about the cause of a failure.

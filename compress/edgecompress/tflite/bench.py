@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.tflite.child import call
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.latency import Latency, find_runtime
 
 #: A file that has not run by then is taken to hang the interpreter.

@@ -25,7 +25,7 @@ class MicroSession(OneEnded):
 
     def __init__(self, interpreter: Any, path: Path) -> None:
         """Takes an interpreter whose tensors are allocated."""
-        from edgecompress.tflite.flatbuffer import read_model  # not where another Python only wants this table
+        from edgecompress.tflite.format.flatbuffer import read_model  # not where another Python only wants this table
 
         self._interpreter, self.path = interpreter, path
         graph = read_model(path).subgraphs[0]

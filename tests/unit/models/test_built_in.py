@@ -12,9 +12,9 @@ from edgecompress.models.built_in.blocks import halvings, rounded, strides
 from edgecompress.models.count import count
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.recipe.names import MODELS
-from edgecompress.tflite.convert import convert
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
 from torch import nn
 
 from tests.unit.models.conftest import Build

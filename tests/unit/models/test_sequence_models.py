@@ -19,11 +19,11 @@ from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe.schema import ModelSpec
-from edgecompress.tflite.convert import convert, convert_inputs
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model, write_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert, convert_inputs
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import dequantize_output, quantize_input, run_steps
 from torch import nn

@@ -7,8 +7,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.pruning import StructuredPruner
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
 from torch import nn
 
 from tests.unit.converted_net import INPUT_SHAPE, Converted, images, run_flatbuffer, shipped

@@ -29,8 +29,8 @@ from edgecompress.quantization.proof.layers import outputs_sparing, sharing, wal
 from edgecompress.quantization.structure.scheme import Activations, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
 from numpy.typing import NDArray
 from torch import nn
 

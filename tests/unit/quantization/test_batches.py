@@ -6,7 +6,7 @@ import pytest
 import torch
 from edgecompress.quantization.graph.batches import Way, find_way, run_batch
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 
 from tests.unit.converted_net import Converted, images
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes

@@ -17,14 +17,14 @@ from edgecompress.quantization.structure.cells import cell_operators, find_cells
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model, write_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.labels import operator_labels
+from edgecompress.tflite.format.views import graph_views
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import dequantize_output, quantize_input
-from edgecompress.tflite.views import graph_views
 from torch import nn
 
 STEPS, FEATURES, WIDTH = 6, 3, 4

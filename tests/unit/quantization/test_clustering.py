@@ -14,7 +14,7 @@ from edgecompress.quantization.proof.compare import compare_layers, first_differ
 from edgecompress.quantization.repairs.clustering import CodebookSchedule, clusterable, fit_codebooks
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.facts.weights import most_values
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 

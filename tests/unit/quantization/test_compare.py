@@ -18,8 +18,8 @@ from edgecompress.quantization.proof.compare import (
     match_tensors,
 )
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.packing import pack
 
 from tests.unit.converted_net import Converted, images, shipped
 

@@ -10,7 +10,7 @@ from edgecompress.quantization.proof.layers import walk
 from edgecompress.quantization.repairs.even_channels import LARGEST_GROWTH, MARGIN, even_out
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
+from edgecompress.tflite.format.convert import convert
 from torch import nn
 
 from tests.unit.converted_net import Converted, images

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import read_graph, tensor_values
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import tensor_array
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import tensor_array
 from edgecompress.wording import counted
 
 from tests.unit.converted_net import Converted

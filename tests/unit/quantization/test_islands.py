@@ -13,10 +13,10 @@ from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.islands import FIXED_GRID, OWN_SCALE, remove_islands
 from edgecompress.quantization.structure.scheme import Activations, Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.tflite.convert import convert
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import op_name
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import op_name
 from torch import nn
 
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
@@ -169,7 +169,7 @@ def test_inputs_with_different_scales_cannot_share_one() -> None:
 
 
 def test_unused_tensors_and_codes_are_not_shipped() -> None:
-    from edgecompress.tflite.finish import finish
+    from edgecompress.tflite.format.finish import finish
 
     tensors = [int8(1, 4, scale=0.5), Made((1, 4)), Made((1, 4)), int8(1, 4, scale=0.25)]
     model = make_model(tensors, island("LEAKY_RELU"))

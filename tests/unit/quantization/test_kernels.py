@@ -14,7 +14,7 @@ from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.twin.integer_sums import integer_sums
 from edgecompress.quantization.twin.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

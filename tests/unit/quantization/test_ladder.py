@@ -24,11 +24,11 @@ from edgecompress.quantization.repairs.wide import WideSet, wide_sets
 from edgecompress.quantization.structure.scheme import Scheme, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import dtype_name
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import dtype_name
 from torch import nn
 
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped

@@ -15,10 +15,10 @@ from edgecompress.quantization.structure.norms import find_norms, norm_operators
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import operator_labels
 from torch import nn
 
 WIDTH, STEPS = 8, 6

@@ -18,11 +18,11 @@ from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.kernels import as_the_kernel
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.sparse import densified
-from edgecompress.tflite.views import op_name
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.format.sparse import densified
+from edgecompress.tflite.format.views import op_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

@@ -13,7 +13,7 @@ from edgecompress.quantization.repairs.ladder import Built, Ladder
 from edgecompress.quantization.repairs.range_search import search_estimators
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
+from edgecompress.tflite.format.convert import convert
 from torch import nn
 
 from tests.unit.converted_net import Converted, images

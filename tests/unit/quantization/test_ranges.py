@@ -16,7 +16,7 @@ from edgecompress.quantization.grids.ranges import (
     floor_scales,
     scale_and_zero_point,
 )
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -20,7 +20,7 @@ from edgecompress.quantization.grids.readers import (
     output_floor,
 )
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 

@@ -17,9 +17,9 @@ from edgecompress.quantization.proof.compare import compare_answers, compare_lay
 from edgecompress.quantization.structure.scheme import Activations, Scheme, Weights, Wide
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import dtype_name, op_name
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import dtype_name, op_name
 from torch import nn
 
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped

@@ -7,8 +7,8 @@ import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.facts.census import census
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import graph_views
 
 from tests.unit.converted_net import Converted
 

@@ -15,8 +15,8 @@ from edgecompress.quantization.graph.ops import OPS, same_padding
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.quantization.proof.compare import compare_answers, compare_layers, first_difference, match_tensors
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

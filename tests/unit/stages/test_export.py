@@ -13,10 +13,11 @@ from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import export
 from edgecompress.stages.exporting.notes import ends_in_probabilities, model_notes, raw_pixel_steps
-from edgecompress.tflite.finish import finish, pack
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.metadata import ModelNotes, TensorNotes
-from edgecompress.tflite.metadata_reader import labels_of, read_files, read_notes
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.metadata import ModelNotes, TensorNotes
+from edgecompress.tflite.format.metadata_reader import labels_of, read_files, read_notes
+from edgecompress.tflite.format.packing import pack
 
 from tests.unit.converted_net import INPUT_SHAPE, Converted
 from tests.unit.made_flatbuffer import Op, int8, int8_classifier, make_model

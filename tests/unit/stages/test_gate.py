@@ -16,7 +16,7 @@ from edgecompress.stages.verify import census_reasons, way_out
 from edgecompress.stages.verifying import gate
 from edgecompress.stages.verifying.gate import _judge
 from edgecompress.tflite.facts.census import NotInt8, census
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 

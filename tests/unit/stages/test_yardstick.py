@@ -12,7 +12,7 @@ import torch
 from edgecompress.recipe.schema import BenchmarkSpec, Recipe
 from edgecompress.stages.pruning import yardstick
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick, timed
-from edgecompress.tflite.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_model
 from torch import nn
 
 SHAPE = (1, 8, 8)

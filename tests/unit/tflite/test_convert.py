@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import graph_views
 from torch import nn
 
 from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images, run_flatbuffer

@@ -11,10 +11,11 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from edgecompress.errors import ModelError
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.finish import finish, pack
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import module_paths, operator_labels
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import module_paths, operator_labels
+from edgecompress.tflite.format.packing import pack
 from torch import nn
 
 

@@ -14,9 +14,9 @@ from edgecompress.errors import ResourceError
 from edgecompress.tflite.facts.accounting import breakdown
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.facts.weights import weight_zeros
-from edgecompress.tflite.finish import pack
-from edgecompress.tflite.flatbuffer import read_content, read_model, sizes, write_model
-from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes, write_model
+from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.format.views import graph_views
 
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 

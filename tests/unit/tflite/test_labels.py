@@ -9,10 +9,10 @@ import pytest
 import torch
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import module_paths, operator_labels
-from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import module_paths, operator_labels
+from edgecompress.tflite.format.views import graph_views
 from torch import nn
 
 from tests.unit.made_flatbuffer import Op, int8, make_model

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ResourceError
-from edgecompress.tflite import metadata_reader
 from edgecompress.tflite.child import call
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
-from edgecompress.tflite.finish import finish, pack
-from edgecompress.tflite.flatbuffer import read_model, sizes
-from edgecompress.tflite.metadata import (
+from edgecompress.tflite.format import metadata_reader
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model, sizes
+from edgecompress.tflite.format.metadata import (
     AXIS_LABELS,
     LABELS_FILE,
     ZIP_TIME,
@@ -31,7 +31,8 @@ from edgecompress.tflite.metadata import (
     label_lines,
     pack_notes,
 )
-from edgecompress.tflite.metadata_reader import archive_bytes, labels_of, read_files, read_notes
+from edgecompress.tflite.format.metadata_reader import archive_bytes, labels_of, read_files, read_notes
+from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.runtimes import RUNTIMES
 from flatbuffers import encode, number_types
 from flatbuffers.table import Table

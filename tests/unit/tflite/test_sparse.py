@@ -20,11 +20,12 @@ from edgecompress.tflite.facts.accounting import breakdown
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
 from edgecompress.tflite.facts.weights import weight_zeros
-from edgecompress.tflite.finish import finish, pack
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
-from edgecompress.tflite.sparse_reader import expand, index_vectors
-from edgecompress.tflite.views import graph_views, tensor_array
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.format.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
+from edgecompress.tflite.format.sparse_reader import expand, index_vectors
+from edgecompress.tflite.format.views import graph_views, tensor_array
 
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 

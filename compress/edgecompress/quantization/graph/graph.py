@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
-from edgecompress.tflite.sparse_reader import expand
+from edgecompress.tflite.format.sparse_reader import expand
 from edgecompress.wording import counted
 
 #: Schema type number -> NumPy type, for the types the twin works with.

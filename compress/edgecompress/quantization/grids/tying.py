@@ -17,7 +17,7 @@ from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import INT8, RangeGroup, find_groups
 from edgecompress.quantization.grids.readers import mark_readers
-from edgecompress.tflite.views import CONVERSIONS, op_name
+from edgecompress.tflite.format.views import CONVERSIONS, op_name
 
 #: A layer's name with such a part is called once for each step.
 _STEP = re.compile(r"(^|\.)step(_[a-z]+)?\.")

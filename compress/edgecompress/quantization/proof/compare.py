@@ -16,7 +16,7 @@ from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.quantization.twin.writing import float_constants
 from edgecompress.quiet import quiet
-from edgecompress.tflite.sparse import densified
+from edgecompress.tflite.format.sparse import densified
 
 #: An operator computes what the twin computes when its outputs are within this many steps ...
 TOLERANCE_STEPS = 1.01

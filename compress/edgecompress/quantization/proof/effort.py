@@ -6,7 +6,7 @@ import math
 
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.facts.weights import macs
-from edgecompress.tflite.views import GraphView, OpInfo, TensorInfo
+from edgecompress.tflite.format.views import GraphView, OpInfo, TensorInfo
 
 #: A multiply-accumulate costs this share of what it costs to quantize a value.
 MAC_COST = 1 / 400

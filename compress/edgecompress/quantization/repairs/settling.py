@@ -26,8 +26,8 @@ from edgecompress.quantization.twin.kernels import (
     xnnpack_sum,
 )
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.tflite.sparse import densified
-from edgecompress.tflite.views import op_name
+from edgecompress.tflite.format.sparse import densified
+from edgecompress.tflite.format.views import op_name
 
 #: How far a scale is moved at most, as a share of it.
 FARTHEST = 5e-4

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.structure.scheme import FloatPart
-from edgecompress.tflite.views import CONVERSIONS
+from edgecompress.tflite.format.views import CONVERSIONS
 
 #: What hands on values as they are.
 _MOVING = frozenset({"EXPAND_DIMS", "RESHAPE", "SLICE", "SQUEEZE", "TRANSPOSE", *CONVERSIONS})

@@ -18,7 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.structure.scheme import FloatPart
-from edgecompress.tflite.views import CONVERSIONS, GraphView, OpInfo, graph_views, op_name
+from edgecompress.tflite.format.views import CONVERSIONS, GraphView, OpInfo, graph_views, op_name
 
 #: Operators that hand on what they got.
 _MOVING = frozenset({"RESHAPE", *CONVERSIONS})

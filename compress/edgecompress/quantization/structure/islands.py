@@ -15,8 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.quantization.graph.exchange import set_quantization
 from edgecompress.quantization.graph.ops import PASS_THROUGH
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
-from edgecompress.tflite.finish import operator_code
-from edgecompress.tflite.views import op_name, text
+from edgecompress.tflite.format.finish import operator_code
+from edgecompress.tflite.format.views import op_name, text
 
 #: Operators with an INT8 kernel whose output has a scale of its own.
 OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})

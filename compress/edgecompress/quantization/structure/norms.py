@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.graph import Graph, Node, read_graph
 from edgecompress.quantization.structure.scheme import FloatPart
-from edgecompress.tflite.views import CONVERSIONS
+from edgecompress.tflite.format.views import CONVERSIONS
 
 #: What a norm is made of between its input and its reciprocal root, and between that and its output.
 _INNER = frozenset({"ADD", "DIV", "MEAN", "MUL", "RESHAPE", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "SUM"})

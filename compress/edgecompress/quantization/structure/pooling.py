@@ -8,9 +8,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.graph import tensor_values
-from edgecompress.tflite.finish import operator_code
-from edgecompress.tflite.flatbuffer import read_model, write_model
-from edgecompress.tflite.views import op_name
+from edgecompress.tflite.format.finish import operator_code
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.views import op_name
 
 _RANK = 4
 #: Axes of a map, with channels behind and in front.

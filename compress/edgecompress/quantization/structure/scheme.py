@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from edgecompress.quantization.graph.graph import Node
-from edgecompress.tflite.views import CONVERSIONS, OpInfo
+from edgecompress.tflite.format.views import CONVERSIONS, OpInfo
 
 Weights = Literal["int8", "int4"]
 Activations = Literal["int8", "int16", "dynamic", "float32"]

@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ModelError
-from edgecompress.tflite.views import CONVERSIONS, op_name
+from edgecompress.tflite.format.views import CONVERSIONS, op_name
 
 _NUMBER = re.compile(r"#\d+$")
 

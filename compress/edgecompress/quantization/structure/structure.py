@@ -15,8 +15,8 @@ from edgecompress.quantization.grids.readers import mark_readers
 from edgecompress.quantization.structure.islands import remove_islands
 from edgecompress.quantization.structure.scheme import INT8, Scheme
 from edgecompress.quiet import quiet
-from edgecompress.tflite.flatbuffer import read_model, write_model
-from edgecompress.tflite.views import op_name
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.views import op_name
 
 
 def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:

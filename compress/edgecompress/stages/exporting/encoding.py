@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from edgecompress.errors import ModelError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import Workbench
-from edgecompress.tflite.flatbuffer import packed_sizes, read_model
+from edgecompress.tflite.format.flatbuffer import packed_sizes, read_model
+from edgecompress.tflite.format.sparse import expanded_bytes
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import random_values
-from edgecompress.tflite.sparse import expanded_bytes
 
 #: The sparse encoding has to bring a file down to this share, or it is not worth another operator.
 WORTH_SHARE = 0.98

@@ -9,9 +9,16 @@ from edgecompress import __version__
 from edgecompress.data.base import Dataset
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.exporting.text_notes import FRONT_END_FILE, input_files, rules_of, target_formulas
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.metadata import AXIS_LABELS, LABELS_FILE, AssociatedFile, ModelNotes, TensorNotes, label_lines
-from edgecompress.tflite.views import graph_views
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.metadata import (
+    AXIS_LABELS,
+    LABELS_FILE,
+    AssociatedFile,
+    ModelNotes,
+    TensorNotes,
+    label_lines,
+)
+from edgecompress.tflite.format.views import graph_views
 
 #: Largest value of a pixel; the normalisation in the metadata is for pixels, whatever the training data counts in.
 PIXEL = 255

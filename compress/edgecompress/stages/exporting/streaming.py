@@ -24,10 +24,10 @@ from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import MODEL, Workbench
 from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED
 from edgecompress.store.files import write_bytes
-from edgecompress.tflite.convert import convert_inputs
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert_inputs
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtimes import RUNTIMES
 from edgecompress.tflite.session import Session, dequantize_output, quantize_input, run_steps
 

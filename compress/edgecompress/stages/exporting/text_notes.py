@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgecompress.data.base import Dataset, Vocabulary
-from edgecompress.tflite.metadata import AssociatedFile
+from edgecompress.tflite.format.metadata import AssociatedFile
 
 VOCABULARY_FILE = "vocab.txt"
 TOKENIZER_FILE = "tokenizer.json"

@@ -24,10 +24,10 @@ from edgecompress.stages.base import Workbench
 from edgecompress.stages.exporting.notes import metadata_of
 from edgecompress.stages.quantizing.floating import floating_parts, with_floats
 from edgecompress.tflite.child import call
-from edgecompress.tflite.convert import convert
-from edgecompress.tflite.finish import finish
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.finish import finish
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.latency import measure
 from edgecompress.tflite.runtimes import RUNTIMES
 

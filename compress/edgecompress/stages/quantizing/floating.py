@@ -18,8 +18,8 @@ from edgecompress.quantization.structure.scheme import FloatPart, Scheme
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import Workbench
-from edgecompress.tflite.flatbuffer import read_model
-from edgecompress.tflite.labels import operator_labels
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.labels import operator_labels
 
 #: Key of `quantize` -> what a warning calls these parts.
 PARTS = {

@@ -11,7 +11,7 @@ from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import WEIGHTS
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.store.store import StageResult
-from edgecompress.tflite.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
 
 STRUCTURE = "structure.tflite"
 QUANTIZED = "quantized.tflite"

@@ -10,10 +10,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.tflite.flatbuffer import read_content, read_model, sizes
-from edgecompress.tflite.metadata_reader import archive_bytes
-from edgecompress.tflite.sparse_reader import index_vectors
-from edgecompress.tflite.views import GraphView, graph_views
+from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes
+from edgecompress.tflite.format.metadata_reader import archive_bytes
+from edgecompress.tflite.format.sparse_reader import index_vectors
+from edgecompress.tflite.format.views import GraphView, graph_views
 
 #: What a flatbuffer is for, and what it is described by. All other parts are overhead.
 USEFUL = ("weights", "sparse_indices", "biases", "scales", "zero_vectors", "metadata")

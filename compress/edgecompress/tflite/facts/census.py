@@ -11,7 +11,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ModelError
-from edgecompress.tflite.views import WEIGHTED_OPS, GraphView, OpInfo, TensorInfo, graph_views
+from edgecompress.tflite.format.views import WEIGHTED_OPS, GraphView, OpInfo, TensorInfo, graph_views
 from edgecompress.wording import counted
 
 #: Types of biases, shapes, axes and paddings, and of 4-bit weights: as constants they belong to an INT8 model.
@@ -222,7 +222,7 @@ def layer_name(tensor_name: str) -> str:
 
     A segment of such a name is `package.module.Class_attribute`. Without the module at hand, the class is taken to end
     before the first part that starts with a small letter or a digit, which holds for names that follow PEP 8.
-    (`edgecompress.tflite.labels` knows the module and does not have to guess.)
+    (`edgecompress.tflite.format.labels` knows the module and does not have to guess.)
     """
     paths = [_ORDINAL.sub("", part) for part in tensor_name.split(";;")]
     paths = [path for path in paths if "/" in path and "." in path.split("/")[0]]

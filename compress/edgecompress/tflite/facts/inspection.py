@@ -17,9 +17,9 @@ from edgecompress.tflite.child import call
 from edgecompress.tflite.facts.accounting import allowance, breakdown, overhead
 from edgecompress.tflite.facts.census import activation_dtypes, census, layer_names
 from edgecompress.tflite.facts.weights import count_zeros, macs
-from edgecompress.tflite.flatbuffer import read_content, read_model, sizes
-from edgecompress.tflite.metadata_reader import labels_of, read_files, read_notes
-from edgecompress.tflite.views import GraphView, OpInfo, TensorInfo, graph_views, text
+from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes
+from edgecompress.tflite.format.metadata_reader import labels_of, read_files, read_notes
+from edgecompress.tflite.format.views import GraphView, OpInfo, TensorInfo, graph_views, text
 
 #: An interpreter that has not finished one invoke by then is taken to hang on the file.
 RUN_TIMEOUT_S = 60.0

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ResourceError
-from edgecompress.tflite.views import GraphView, OpInfo, TensorInfo, graph_views, tensor_array
+from edgecompress.tflite.format.views import GraphView, OpInfo, TensorInfo, graph_views, tensor_array
 
 
 @dataclass(frozen=True)

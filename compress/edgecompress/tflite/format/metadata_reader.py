@@ -14,7 +14,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ResourceError
-from edgecompress.tflite.metadata import (
+from edgecompress.tflite.format.metadata import (
     AXIS_LABELS,
     COLOR_SPACES,
     CONTENTS,
@@ -27,7 +27,7 @@ from edgecompress.tflite.metadata import (
     ModelNotes,
     TensorNotes,
 )
-from edgecompress.tflite.views import text
+from edgecompress.tflite.format.views import text
 
 HEADER_BYTES = 8
 ZIP_HEADER = b"PK\x03\x04"

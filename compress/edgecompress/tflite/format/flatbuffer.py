@@ -79,7 +79,7 @@ def read_content(path: Path) -> bytes:
 
 def write_model(model: schema.ModelT) -> bytes:
     """Returns the packed flatbuffer, equal vectors stored once; the same model gives the same bytes."""
-    from edgecompress.tflite.finish import pack
+    from edgecompress.tflite.format.packing import pack
 
     return pack(model)
 

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.tflite.views import graph_views, tensor_array
+from edgecompress.tflite.format.views import graph_views, tensor_array
 
 #: Operators whose weights may come from a DENSIFY. LiteRT 2.3 refuses linear layers with such weights.
 READERS = frozenset({schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D})

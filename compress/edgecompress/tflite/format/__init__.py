@@ -1,0 +1,1 @@
+"""The file: made by the converter, read, changed, and written again."""
