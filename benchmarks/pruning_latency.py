@@ -19,7 +19,7 @@ from edgecompress.machine import cpu_name
 from edgecompress.pipeline.run import MODEL, run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from edgecompress.tflite.latency import measure
+from edgecompress.tflite.runtime.latency import measure
 from table import Table
 
 HERE = Path(__file__).parent

@@ -27,8 +27,8 @@ from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 from table import Table
 from torch import nn
 

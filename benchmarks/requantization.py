@@ -25,8 +25,8 @@ from edgecompress.tasks import make_task
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name, tensor_array
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 from numpy.typing import NDArray
 from table import Table
 

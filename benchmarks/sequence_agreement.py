@@ -33,8 +33,8 @@ from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.verifying.gate import outputs_of_flatbuffer
 from edgecompress.store.store import Store
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import quantize_input, run_steps
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import quantize_input, run_steps
 from edgecompress.training.evaluate import outputs_of
 from numpy.typing import NDArray
 from table import Table, mean_and_spread

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from edgecompress.tflite.probe import build
+from edgecompress.tflite.runtime.probe import build
 from edgecompress_cli.main import invoke
 
 Capture = pytest.CaptureFixture[str]

@@ -81,7 +81,7 @@ def test_missing_parts_are_named_and_the_exit_code_is_4(
 
 def test_a_runtime_is_set_up_and_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("edgecompress.pipeline.diagnosis.diagnose", lambda: FOUND)
-    monkeypatch.setattr("edgecompress.tflite.private_env.install", lambda: "/cache/tflite-runtime")
+    monkeypatch.setattr("edgecompress.tflite.runtime.private_env.install", lambda: "/cache/tflite-runtime")
     assert invoke(["doctor", "--install", "tflite-runtime"]) == 0
     captured = capsys.readouterr()
     assert "/cache/tflite-runtime" in captured.err

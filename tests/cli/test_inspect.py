@@ -16,7 +16,7 @@ from edgecompress.tflite.format.metadata import (
     label_lines,
 )
 from edgecompress.tflite.format.packing import pack
-from edgecompress.tflite.probe import build
+from edgecompress.tflite.runtime.probe import build
 from edgecompress_cli.commands import inspect as command
 from edgecompress_cli.main import invoke
 

@@ -20,7 +20,7 @@ from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.stages.before.sizes import predict_sizes
 from edgecompress.stages.table import Workbench
 from edgecompress.store.store import Store
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from sklearn.datasets import load_digits
 
 TRAIN = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05}

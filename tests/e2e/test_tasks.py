@@ -16,7 +16,7 @@ from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.tflite.format.metadata_reader import read_files
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 
 from tests.e2e.stand_ins import stand_in_bert, stand_in_texts
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from edgecompress.pipeline import diagnosis
-from edgecompress.tflite import private_env
+from edgecompress.tflite.runtime import private_env
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, str]]:
     real = subprocess.run
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if "edgecompress.tflite.probe" not in command:  # the platform module asks `uname`
+        if "edgecompress.tflite.runtime.probe" not in command:  # the platform module asks `uname`
             return real(command, **options)
-        task = command[command.index("edgecompress.tflite.probe") + 1]
+        task = command[command.index("edgecompress.tflite.runtime.probe") + 1]
         if answers.get(task) == (0, "hangs"):
             raise subprocess.TimeoutExpired(command, 1)
         code, stderr = answers.get(task, (0, ""))

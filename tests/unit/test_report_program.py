@@ -19,7 +19,7 @@ from edgecompress.report.program.program import snippet
 from edgecompress.report.schema import DataSummary, TensorSummary
 from edgecompress.stages.exporting.text_notes import vocabulary_summary
 from edgecompress.store.files import write_json
-from edgecompress.tflite.probe import build
+from edgecompress.tflite.runtime.probe import build
 
 from tests.unit import report_sample as sample
 

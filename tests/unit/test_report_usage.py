@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from edgecompress.report.html.page import html_report
 from edgecompress.report.schema import DataSummary, TensorSummary
-from edgecompress.tflite.probe import build
+from edgecompress.tflite.runtime.probe import build
 from PIL import Image
 
 from tests.unit import report_sample as sample

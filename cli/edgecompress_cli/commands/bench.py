@@ -36,7 +36,7 @@ def bench(
     """
     from dataclasses import asdict
 
-    from edgecompress.tflite.bench import bench as measure
+    from edgecompress.tflite.runtime.bench import bench as measure
 
     told = 0
 

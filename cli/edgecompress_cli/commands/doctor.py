@@ -29,7 +29,7 @@ def doctor(
     """
     from edgecompress.errors import ExitCode, UsageError
     from edgecompress.pipeline.diagnosis import diagnose
-    from edgecompress.tflite import private_env
+    from edgecompress.tflite.runtime import private_env
 
     if install is not None:
         if install != "tflite-runtime":

@@ -18,7 +18,7 @@ from typing import Any
 
 from edgecompress import __version__
 from edgecompress.errors import ResourceError
-from edgecompress.tflite import private_env
+from edgecompress.tflite.runtime import private_env
 
 #: Distributions, in the order they are shown: (name, alternative name, whether a run needs it).
 LIBRARIES: tuple[tuple[str, str, bool], ...] = (
@@ -166,7 +166,7 @@ def _child(task: str, model: Path, python: str = sys.executable, search: Sequenc
     search = search or [entry or str(Path.cwd()) for entry in sys.path]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, with fixed arguments
-            [python, "-P", "-m", "edgecompress.tflite.probe", task, str(model)],
+            [python, "-P", "-m", "edgecompress.tflite.runtime.probe", task, str(model)],
             capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT_S, check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
         )  # fmt: skip

@@ -154,8 +154,8 @@ def _score(
     from edgecompress.stages.base import Workbench
     from edgecompress.stages.quantizing.twins import load_twin
     from edgecompress.stages.verifying.gate import check_twin, score
-    from edgecompress.tflite.child import call
     from edgecompress.tflite.facts.inspection import RUN_TIMEOUT_S
+    from edgecompress.tflite.runtime.child import call
 
     try:  # native code, and a file whose hashes may be forged: first in a process of its own
         call("invoke", {"path": str((folder / MODEL).absolute()), "runtime": "litert"}, timeout_s=RUN_TIMEOUT_S)

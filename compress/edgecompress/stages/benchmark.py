@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from edgecompress.errors import ModelError
 from edgecompress.recipe.steps import model_stages
 from edgecompress.stages.base import MODEL, Workbench
-from edgecompress.tflite.child import call
-from edgecompress.tflite.latency import measure
-from edgecompress.tflite.proof import REFERENCE, SAMPLES, RuntimeProof, prove
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import quantize_input
+from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.latency import measure
+from edgecompress.tflite.runtime.proof import REFERENCE, SAMPLES, RuntimeProof, prove
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import quantize_input
 
 #: Timed runs on tflite-micro: its kernels are plain loops, and their time on this machine is only worth an impression.
 MICRO_RUNS = 20

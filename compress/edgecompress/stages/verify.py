@@ -30,7 +30,7 @@ from edgecompress.tflite.facts.census import Census, NotInt8, census
 from edgecompress.tflite.facts.weights import most_values, weight_zeros
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import CONVERSIONS
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.wording import counted, verb
 

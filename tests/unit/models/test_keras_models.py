@@ -20,7 +20,7 @@ from edgecompress.models.building import build_model
 from edgecompress.models.libraries import keras_loading
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.recipe.schema import ModelSpec
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 
 SHAPE, CLASSES = (3, 8, 6), 4
 SCALE = Normalization(1 / 255, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "made up")

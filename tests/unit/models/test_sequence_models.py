@@ -24,8 +24,8 @@ from edgecompress.tflite.format.convert import convert, convert_inputs
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.labels import operator_labels
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import dequantize_output, quantize_input, run_steps
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import dequantize_output, quantize_input, run_steps
 from torch import nn
 
 STEPS, WORDS, CLASSES = 5, 20, 4

@@ -23,8 +23,8 @@ from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.format.views import graph_views
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 from torch import nn
 
 STEPS, FEATURES, WIDTH = 6, 3, 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from edgecompress.stages import benchmark
-from edgecompress.tflite.proof import RuntimeProof
+from edgecompress.tflite.runtime.proof import RuntimeProof
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from edgecompress.recipe.schema import AudioSpec, Recipe, TokenizerSpec
 from edgecompress.stages.exporting.notes import metadata_of
 from edgecompress.stages.exporting.text_notes import vocabulary_summary
 from edgecompress.stages.verifying import sample_text
-from edgecompress.tflite.session import TensorDetails
+from edgecompress.tflite.runtime.session import TensorDetails
 
 from tests.unit.made_flatbuffer import int8_classifier, make_model
 from tests.unit.stages.test_export import EMPTY

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from edgecompress.errors import ModelError, ResourceError, UsageError
-from edgecompress.tflite import bench as module
-from edgecompress.tflite.bench import bench
+from edgecompress.tflite.runtime import bench as module
+from edgecompress.tflite.runtime.bench import bench
 
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from edgecompress.errors import ModelError, ResourceError, UsageError
-from edgecompress.tflite import child
-from edgecompress.tflite.child import call
+from edgecompress.tflite.runtime import child
+from edgecompress.tflite.runtime.child import call
 
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
@@ -81,7 +81,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 return globals()[name]
 
         def start():
-            import edgecompress.tflite.child as module
+            import edgecompress.tflite.runtime.child as module
             module.TASKS = Tasks(module.TASKS)
             return module.main(sys.argv[2])
     """)
@@ -90,7 +90,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     popen = subprocess.Popen
 
     def started(command: list[str], **kwargs: object) -> subprocess.Popen[bytes]:
-        assert command[:4] == [sys.executable, "-P", "-m", "edgecompress.tflite.child"]
+        assert command[:4] == [sys.executable, "-P", "-m", "edgecompress.tflite.runtime.child"]
         own = "import sys, test_tasks; sys.exit(test_tasks.start())"
         return popen([sys.executable, "-P", "-c", own, "-", command[4]], **kwargs)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.tflite import latency
-from edgecompress.tflite.latency import _shares, find_runtime, measure, summarize
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime import latency
+from edgecompress.tflite.runtime.latency import _shares, find_runtime, measure, summarize
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 

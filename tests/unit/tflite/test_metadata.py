@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ResourceError
-from edgecompress.tflite.child import call
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
 from edgecompress.tflite.format import metadata_reader
 from edgecompress.tflite.format.finish import finish
@@ -33,7 +32,8 @@ from edgecompress.tflite.format.metadata import (
 )
 from edgecompress.tflite.format.metadata_reader import archive_bytes, labels_of, read_files, read_notes
 from edgecompress.tflite.format.packing import pack
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from flatbuffers import encode, number_types
 from flatbuffers.table import Table
 from hypothesis import given, settings

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgecompress.tflite import probe
+from edgecompress.tflite.runtime import probe
 
 
 @pytest.fixture

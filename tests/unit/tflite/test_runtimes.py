@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.tflite.runtimes import RUNTIMES, InterpreterRuntime
-from edgecompress.tflite.session import Session, TensorDetails, dequantize_output, quantize_input
+from edgecompress.tflite.runtime.runtimes import RUNTIMES, InterpreterRuntime
+from edgecompress.tflite.runtime.session import Session, TensorDetails, dequantize_output, quantize_input
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

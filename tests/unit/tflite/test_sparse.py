@@ -15,7 +15,6 @@ from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.exporting.encoding import difference
 from edgecompress.stages.quantizing.floating import floating_operators
-from edgecompress.tflite.child import call
 from edgecompress.tflite.facts.accounting import breakdown
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
@@ -26,6 +25,7 @@ from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
 from edgecompress.tflite.format.sparse_reader import expand, index_vectors
 from edgecompress.tflite.format.views import graph_views, tensor_array
+from edgecompress.tflite.runtime.child import call
 
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 

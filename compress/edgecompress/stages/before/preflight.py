@@ -14,7 +14,7 @@ from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.wording import counted
 
 KIB = 1024

@@ -15,8 +15,8 @@ from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import Workbench
 from edgecompress.tflite.format.flatbuffer import packed_sizes, read_model
 from edgecompress.tflite.format.sparse import expanded_bytes
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import random_values
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import random_values
 
 #: The sparse encoding has to bring a file down to this share, or it is not worth another operator.
 WORTH_SHARE = 0.98

@@ -28,8 +28,8 @@ from edgecompress.tflite.format.convert import convert_inputs
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import Session, dequantize_output, quantize_input, run_steps
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import Session, dequantize_output, quantize_input, run_steps
 
 #: The flatbuffer of one step, state in and out.
 STEP = "model_step.tflite"

@@ -23,13 +23,13 @@ from edgecompress.recipe.schema import BenchmarkSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.exporting.notes import metadata_of
 from edgecompress.stages.quantizing.floating import floating_parts, with_floats
-from edgecompress.tflite.child import call
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
-from edgecompress.tflite.latency import measure
-from edgecompress.tflite.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.latency import measure
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 
 #: Timed runs of each flatbuffer, fewer where they would take longer than this altogether.
 LATENCY_RUNS = 400

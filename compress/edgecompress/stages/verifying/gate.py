@@ -23,8 +23,8 @@ from edgecompress.quantization.proof.compare import (
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
 from edgecompress.tflite.format.flatbuffer import read_model
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.wording import counted
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edgecompress.data.splits import derived_seed
 from edgecompress.errors import DataError
 from edgecompress.stages.base import Workbench
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import dequantize_output, quantize_input
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 
 #: Tokens that are written, and how daring: 1 draws as the model has it, less of it prefers the likelier ones.
 TOKENS = 200

@@ -13,13 +13,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.tflite.child import call
 from edgecompress.tflite.facts.accounting import allowance, breakdown, overhead
 from edgecompress.tflite.facts.census import activation_dtypes, census, layer_names
 from edgecompress.tflite.facts.weights import count_zeros, macs
 from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes
 from edgecompress.tflite.format.metadata_reader import labels_of, read_files, read_notes
 from edgecompress.tflite.format.views import GraphView, OpInfo, TensorInfo, graph_views, text
+from edgecompress.tflite.runtime.child import call
 
 #: An interpreter that has not finished one invoke by then is taken to hang on the file.
 RUN_TIMEOUT_S = 60.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
-from edgecompress.tflite.child import call
+from edgecompress.tflite.runtime.child import call
 
 #: Enough to tell 99.9 % of equal answers from fewer.
 SAMPLES = 1000

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.errors import UsageError
-from edgecompress.tflite.runtimes import RUNTIMES
-from edgecompress.tflite.session import Runtime, Session
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import Runtime, Session
 
 #: The runs are split into this many rounds; in each one every flatbuffer has its turn, in another order.
 BLOCKS = 20

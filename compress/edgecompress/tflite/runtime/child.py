@@ -1,6 +1,6 @@
 """Runs interpreters in a child process: a file from outside can crash native code, which must not take us with it.
 
-`call` starts `python -m edgecompress.tflite.child TASK`. Arguments go in as JSON on stdin; out come lines of JSON: any
+`call` starts `python -m edgecompress.tflite.runtime.child TASK`. Arguments go in as JSON on stdin; out come lines of JSON: any
 number of `{"progress": [done, total]}`, then one `{"result": ...}` or `{"error": CLASS, "message": ...}`. What native
 code writes to the terminal ends in a file that only a failure looks at.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgecompress.errors import EdgecompressError, ModelError, ResourceError, UsageError
-from edgecompress.tflite import private_env
+from edgecompress.tflite.runtime import private_env
 
 Progress = Callable[[int, int], None]
 _ERRORS: dict[str, type[EdgecompressError]] = {kind.__name__: kind for kind in (ModelError, ResourceError, UsageError)}
@@ -58,7 +58,7 @@ def call(
         python, search = private_env.child_environment()
     with tempfile.TemporaryFile() as noise:
         child = subprocess.Popen(  # noqa: S603 - our own module, with the name of a task of ours
-            [python, "-P", "-m", "edgecompress.tflite.child", task],
+            [python, "-P", "-m", "edgecompress.tflite.runtime.child", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
@@ -130,7 +130,7 @@ def _raise_crash(code: int, noise: IO[bytes]) -> None:
 def _bench(arguments: dict[str, Any], on_progress: Progress) -> Any:
     from dataclasses import asdict
 
-    from edgecompress.tflite.latency import measure
+    from edgecompress.tflite.runtime.latency import measure
 
     paths = {label: Path(path) for label, path in arguments.pop("paths").items()}
     measured = measure(paths, **arguments, on_progress=on_progress)
@@ -138,7 +138,7 @@ def _bench(arguments: dict[str, Any], on_progress: Progress) -> Any:
 
 
 def _invoke(arguments: dict[str, Any], _on_progress: Progress) -> Any:
-    from edgecompress.tflite.latency import find_runtime
+    from edgecompress.tflite.runtime.latency import find_runtime
 
     session = find_runtime(arguments["runtime"]).session(Path(arguments["path"]))
     session.fill(seed=0)
@@ -149,7 +149,7 @@ def _invoke(arguments: dict[str, Any], _on_progress: Progress) -> Any:
 def _arena(arguments: dict[str, Any], _on_progress: Progress) -> Any:
     from dataclasses import asdict
 
-    from edgecompress.tflite.arena import measure_arena
+    from edgecompress.tflite.runtime.arena import measure_arena
 
     return asdict(measure_arena(Path(arguments["path"]), arguments["arena_bytes"]))
 
@@ -157,7 +157,7 @@ def _arena(arguments: dict[str, Any], _on_progress: Progress) -> Any:
 def _outputs(arguments: dict[str, Any], _on_progress: Progress) -> Any:
     import numpy as np
 
-    from edgecompress.tflite.latency import find_runtime
+    from edgecompress.tflite.runtime.latency import find_runtime
 
     session = find_runtime(arguments["runtime"]).session(Path(arguments["path"]), arguments["threads"])
     np.save(arguments["outputs"], session.run(np.load(arguments["inputs"], allow_pickle=False)), allow_pickle=False)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.tflite.child import call
 from edgecompress.tflite.format.flatbuffer import read_model
-from edgecompress.tflite.latency import Latency, find_runtime
+from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.latency import Latency, find_runtime
 
 #: A file that has not run by then is taken to hang the interpreter.
 START_S = 60.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.quiet import quiet
-from edgecompress.tflite.session import OneEnded, TensorDetails, random_values
+from edgecompress.tflite.runtime.session import OneEnded, TensorDetails, random_values
 
 #: What an interpreter may take; only what it needs is used, the rest is never touched.
 ARENA_BYTES = 64 * 1024**2

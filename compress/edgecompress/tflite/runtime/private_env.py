@@ -63,7 +63,7 @@ def child_environment() -> tuple[str, list[str]]:
     own = [entry or str(Path.cwd()) for entry in sys.path]
     python = interpreter()
     # Another Python cannot use this one's packages; the modules the child needs beside NumPy are all ours.
-    return python, [str(folder()), *(own if python == sys.executable else [str(Path(__file__).parents[2])])]
+    return python, [str(folder()), *(own if python == sys.executable else [str(Path(__file__).parents[3])])]
 
 
 def install() -> Path:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.quiet import quiet
-from edgecompress.tflite import private_env
-from edgecompress.tflite.micro import MicroRuntime
-from edgecompress.tflite.session import OneEnded, Runtime, TensorDetails, random_values
+from edgecompress.tflite.runtime import private_env
+from edgecompress.tflite.runtime.micro import MicroRuntime
+from edgecompress.tflite.runtime.session import OneEnded, Runtime, TensorDetails, random_values
 
 #: How interpreters report what they cannot do; anything else is a bug of ours.
 _FAILURES = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
