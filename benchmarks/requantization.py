@@ -21,7 +21,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgecompress.data.loading import load_dataset
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.recipe.reading.load import load_recipe
-from edgecompress.tasks import make_task
+from edgecompress.tasks.making import make_task
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name, tensor_array

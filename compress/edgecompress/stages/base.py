@@ -28,8 +28,8 @@ from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
 from edgecompress.store.files import sha256_json, write_json
 from edgecompress.store.store import StageResult, Store
-from edgecompress.tasks import make_task
 from edgecompress.tasks.base import Task
+from edgecompress.tasks.making import make_task
 from edgecompress.tflite.format.convert import convert
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit

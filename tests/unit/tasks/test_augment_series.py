@@ -9,8 +9,8 @@ import pytest
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
-from edgecompress.tasks import make_task
 from edgecompress.tasks.augment_series import LARGEST_ANGLE, augment_series, rotations
+from edgecompress.tasks.making import make_task
 
 INDEX = np.arange(60)
 SERIES = np.random.default_rng(0).normal(size=(60, 20, 6)).astype(np.float32)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.recipe.schema import Recipe
-from edgecompress.tasks import TASKS, make_task
 from edgecompress.tasks.classification import Classification
+from edgecompress.tasks.making import TASKS, make_task
 
 
 def make(inputs: np.ndarray, normalization: Normalization, classes: int = 3, **data: Any) -> Classification:

@@ -13,8 +13,8 @@ from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe, TokenizerSpec
-from edgecompress.tasks import make_task
 from edgecompress.tasks.language import LanguageModeling
+from edgecompress.tasks.making import make_task
 
 TEXT = "the cat sat on the mat and the dog sat on the cat"
 

@@ -11,8 +11,8 @@ import torch
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.recipe.schema import Recipe
-from edgecompress.tasks import make_task
 from edgecompress.tasks.anomaly import AnomalyDetection
+from edgecompress.tasks.making import make_task
 from edgecompress.tasks.regression import Regression
 
 PLAIN = Normalization(1.0, (1.0, 0.0, 0.0), (2.0, 1.0, 1.0), "made up")
