@@ -50,7 +50,9 @@ def run_case(case: str, store: Store) -> dict[str, Any]:
     report = outcome.report
     assert report is not None
     steps = make_plan(recipe, store).steps
-    bench = Workbench(Context(recipe), store, {step.stage: step.result for step in steps if step.result is not None})
+    bench = Workbench(
+        recipe, Context(recipe.seed), store, {step.stage: step.result for step in steps if step.result is not None}
+    )
     test = bench.dataset.test
     floats = outputs_of(bench.load("teacher"), bench.task, test.inputs, bench.device)
     found = score(bench, folder / "model.tflite")

@@ -67,7 +67,9 @@ def rescaled_weights(recipe: Recipe, store: Store, folder: Path) -> Path:
     """Writes the weights of the recipe's trained teacher, rescaled, and returns their file."""
     run_pipeline(recipe, output=folder, store=store, until="teacher")
     steps = make_plan(recipe, store, until="teacher").steps
-    bench = Workbench(Context(recipe), store, {step.stage: step.result for step in steps if step.result is not None})
+    bench = Workbench(
+        recipe, Context(recipe.seed), store, {step.stage: step.result for step in steps if step.result is not None}
+    )
     model = bench.load("teacher").eval()
     shape = bench.dataset.input_shape
     x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))

@@ -120,7 +120,11 @@ def run_case(recipe: Recipe, store: Store) -> dict[str, Any]:
     report = outcome.report
     assert report is not None
     results = {step.stage: step.result for step in make_plan(recipe, store).steps if step.result is not None}
-    bench, stage, path = Workbench(Context(recipe), store, results), final_stage(recipe), output / "model.tflite"
+    bench, stage, path = (
+        Workbench(recipe, Context(recipe.seed), store, results),
+        final_stage(recipe),
+        output / "model.tflite",
+    )
     inputs = bench.dataset.test.inputs
     floating = outputs_of(bench.load(stage).to(bench.device), bench.task, inputs, bench.device)
     converted = outputs_of_flatbuffer(bench, bench.float_flatbuffer(stage), inputs[:SAMPLES])

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecompress.recipe.schema import Recipe
-
 
 @dataclass(frozen=True)
 class Event:
@@ -34,7 +32,7 @@ class Context:
     """One run.
 
     Attributes:
-        recipe: What the user asked for.
+        seed: The recipe's, from which all random numbers of the run come.
         trust: Whether `python:` models and data, which run code, are allowed.
         listeners: Told of every event.
         stage: Name of the stage at work.
@@ -42,7 +40,7 @@ class Context:
         checkpoints: Where the stage at work saves how far its trainings are; None: nowhere.
     """
 
-    recipe: Recipe
+    seed: int = 0
     trust: bool = False
     listeners: list[Listener] = field(default_factory=list)
     stage: str = ""
@@ -68,7 +66,3 @@ class Context:
         if message not in self.warnings:
             self.warnings.append(message)
             self.emit("warning", message=message)
-
-    def resolve(self, path: str) -> Path:
-        """Returns a path of the recipe, relative ones starting from the recipe's folder."""
-        return Path(self.recipe.base_dir, Path(path).expanduser())

@@ -72,7 +72,7 @@ def test_predicted_sizes(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
     }  # fmt: skip
     seen: list[Any] = []
 
-    def predict(ctx: Any, store: Any) -> list[dict[str, Any]]:
+    def predict(_recipe: Any, ctx: Any, store: Any) -> list[dict[str, Any]]:
         seen.append((ctx.trust, store.root))
         return [row]
 

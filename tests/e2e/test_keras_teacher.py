@@ -156,7 +156,7 @@ def test_a_saved_model_teaches_online_where_it_is_trusted(
 
 
 def test_sizes_are_known_before_anything_is_trained(school: Path, shared_store: Store, trained: Any) -> None:
-    teacher, _student = predict_sizes(Context(load_recipe(school / "keras.yaml")), shared_store)
+    teacher, _student = predict_sizes(load_recipe(school / "keras.yaml"), Context(), shared_store)
     assert teacher["params"] == trained.count_params()
     assert teacher["float_bytes"] > 4 * teacher["params"]
     matrices = 16 * 9 + 576 * 10
@@ -171,7 +171,7 @@ def test_a_file_that_changes_while_it_is_used_is_noticed(
     assert done is not None
     trained.export(school / "folder", verbose=False)
     recipe = load_recipe(school / "keras.yaml", ["teacher.model=keras/folder"])
-    bench = Workbench(Context(recipe, trust=True), shared_store, {"teacher": done})
+    bench = Workbench(recipe, Context(recipe.seed, trust=True), shared_store, {"teacher": done})
     with pytest.raises(ModelError, match="has changed while it was used"):
         bench.load("teacher")
 

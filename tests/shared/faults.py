@@ -121,8 +121,8 @@ def _stub_stages(store: Path, recipe: Path) -> None:
         return run
 
     class Workbench:
-        def __init__(self, ctx: Any, _store: Any) -> None:
-            self.ctx, self.recipe, self.results = ctx, ctx.recipe, {}
+        def __init__(self, recipe: Any, ctx: Any, _store: Any) -> None:
+            self.ctx, self.recipe, self.results = ctx, recipe, {}
 
     stages, preflight = ModuleType("edgecompress.stages.table"), ModuleType("edgecompress.stages.before.preflight")
     stages.Workbench = Workbench  # type: ignore[attr-defined]

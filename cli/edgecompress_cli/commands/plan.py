@@ -42,7 +42,7 @@ def plan(
             from edgecompress.context import Context
             from edgecompress.stages.before.sizes import predict_sizes
 
-            predicted = predict_sizes(Context(parsed, trust=trusted(trust)), store)
+            predicted = predict_sizes(parsed, Context(parsed.seed, trust=trusted(trust)), store)
     steps = [
         {
             "stage": step.stage,

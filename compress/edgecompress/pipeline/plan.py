@@ -14,8 +14,8 @@ from edgecompress.errors import ResourceError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.changes import changed
 from edgecompress.recipe.schema import DistillSpec, Recipe
-from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, _inputs, _wanted
-from edgecompress.sources.fingerprints import _model_parts, _version
+from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, step_inputs
+from edgecompress.sources.fingerprints import library_version, model_parts
 from edgecompress.store.files import sha256_json
 from edgecompress.store.store import MISSING, StageResult, Store
 
@@ -85,7 +85,7 @@ def make_plan(
     from edgecompress.data.loading import fingerprint as data_fingerprint
     from edgecompress.errors import UsageError
 
-    stages = [stage for stage in STAGE_ORDER if _wanted(recipe, stage)]
+    stages = [stage for stage in STAGE_ORDER if has_stage(recipe, stage)]
     if until is not None:
         if until not in stages:
             raise UsageError(f"--until {until}: this recipe has the stages {', '.join(stages)}")
@@ -132,8 +132,8 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
     parts: dict[str, Any] = {
         "stage": stage,
         "edgecompress": __version__,
-        "libraries": {name: _version(name) for name in LIBRARIES[stage]},
-        "inputs": _inputs(recipe, stage, prints),
+        "libraries": {name: library_version(name) for name in LIBRARIES[stage]},
+        "inputs": step_inputs(recipe, stage, prints),
     }
     if stage in ("teacher", "distill", "prune", "quantize"):
         parts |= {
@@ -149,9 +149,9 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
             parts["normalization"] = published
     match stage:
         case "teacher":
-            parts["teacher"] = _model_parts(recipe, recipe.teacher)
+            parts["teacher"] = model_parts(recipe, recipe.teacher)
         case "distill":
-            parts["student"] = _model_parts(recipe, recipe.student)
+            parts["student"] = model_parts(recipe, recipe.student)
             parts["distill"] = _dump(recipe.distill)
         case "prune":
             parts |= _prune_parts(recipe)

@@ -162,8 +162,8 @@ def _score(
     except ModelError as error:
         checks.append(Check(f"{MODEL} in LiteRT", False, str(error)))
         return None
-    ctx = Context(recipe, trust=trust, listeners=list(listeners), stage="verify")
-    bench = Workbench(ctx, store, {step.stage: step.result for step in plan.steps if step.result is not None})
+    ctx = Context(recipe.seed, trust=trust, listeners=list(listeners), stage="verify")
+    bench = Workbench(recipe, ctx, store, {step.stage: step.result for step in plan.steps if step.result is not None})
     outputs = score(bench, folder / MODEL)
     metrics, figure = bench.task.metrics(outputs, bench.dataset.test), bench.task.figure
     value, expected = metrics[figure.key], main_value(report["models"][-1], figure)

@@ -54,8 +54,8 @@ def analyse_layers(
     results = _results(folder, store, lock.get("steps") or {}, ("quantize", final_stage(recipe)))
     if fingerprint(recipe, trust=trust) != lock.get("data_sha256"):
         raise ResourceError(f"{folder}: the data has changed since the run. {AGAIN}.")
-    ctx = Context(recipe, trust=trust, listeners=list(listeners), stage="analyze")
-    bench = Workbench(ctx, store, results)
+    ctx = Context(recipe.seed, trust=trust, listeners=list(listeners), stage="analyze")
+    bench = Workbench(recipe, ctx, store, results)
     twin = load_twin(results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
     found = analyse_run(bench, twin, samples or COMMAND_SAMPLES, effort=COMMAND_EFFORT if samples is None else math.inf)
     return {**found, "conclusion": conclusion(found, recipe.quantize.model_dump(mode="json"))}

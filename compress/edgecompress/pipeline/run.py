@@ -84,7 +84,7 @@ def run_pipeline(
     changed = differences(recipe.locked, plan) if recipe.locked is not None else []
     _prepare(output)
     with _alone(output), _recorder(output) as record:
-        ctx = Context(recipe, trust=trust, listeners=[record, *listeners])
+        ctx = Context(recipe.seed, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
         )
@@ -97,7 +97,7 @@ def run_pipeline(
                     ctx.stage = step.stage
                     ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
                 return _outcome(report, output, plan, started)
-        results = _carry_out(plan, ctx, store)
+        results = _carry_out(recipe, plan, ctx, store)
         if until is not None and "benchmark" not in results:
             if "verify" in results and not results["verify"].metrics["passed"]:
                 reasons = tuple(results["verify"].metrics["reasons"])
@@ -109,7 +109,7 @@ def run_pipeline(
         return _outcome(report, output, plan, started)
 
 
-def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]:
+def _carry_out(recipe: Recipe, plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]:
     results: dict[str, StageResult] = {}
     bench = None
     for step in plan.steps:
@@ -124,10 +124,10 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
             from edgecompress.stages.table import Workbench
 
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
-            bench = Workbench(ctx, store)
+            bench = Workbench(recipe, ctx, store)
             bench.results = results
             preflight(bench, {other.stage for other in plan.steps if other.result is None})
-            _require_same_data(plan, ctx)
+            _require_same_data(recipe, plan, trust=ctx.trust)
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
         results[step.stage] = _make(step, plan, bench, store)
@@ -136,7 +136,7 @@ def _carry_out(plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]
     return results
 
 
-def _require_same_data(plan: Plan, ctx: Context) -> None:
+def _require_same_data(recipe: Recipe, plan: Plan, *, trust: bool) -> None:
     """Makes sure that what was loaded is what the plan is about, or results would be stored under another's name.
 
     A `python:` source is not asked again: it may take long, and what it gave is what was hashed.
@@ -146,12 +146,10 @@ def _require_same_data(plan: Plan, ctx: Context) -> None:
     """
     from edgecompress.data.loading import fingerprint
 
-    if ctx.recipe.data.source.startswith("python:"):
+    if recipe.data.source.startswith("python:"):
         return
-    if fingerprint(ctx.recipe, trust=ctx.trust) != plan.data_sha256:
-        raise DataError(
-            f"the data ({ctx.recipe.data.source}) changed while it was read. Run again when it stays as it is."
-        )
+    if fingerprint(recipe, trust=trust) != plan.data_sha256:
+        raise DataError(f"the data ({recipe.data.source}) changed while it was read. Run again when it stays as it is.")
 
 
 def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:

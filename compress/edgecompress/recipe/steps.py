@@ -19,7 +19,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _wanted(recipe: Recipe, stage: str) -> bool:
+def has_stage(recipe: Recipe, stage: str) -> bool:
+    """Returns whether a recipe asks for a stage."""
     match stage:
         case "teacher":
             return recipe.teacher is not None
@@ -33,7 +34,7 @@ def _wanted(recipe: Recipe, stage: str) -> bool:
             return True
 
 
-def _inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str, str]:
+def step_inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str, str]:
     """Returns the fingerprints of the steps that a stage reads."""
     match stage:
         case "teacher":

@@ -11,7 +11,12 @@ from edgecompress.recipe.schema import ModelSpec, Recipe
 from edgecompress.store.files import sha256_file
 
 
-def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:
+def model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None:
+    """Returns what a model of a recipe depends on: its block, and the content of what that names.
+
+    Raises:
+        ResourceError: Weights, code or folder cannot be found.
+    """
     if spec is None:
         return None
     parts = spec.model_dump(mode="json")
@@ -35,18 +40,19 @@ def _model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | Non
         from edgecompress.sources.keras import keras_source
 
         parts["source"] = keras_source(spec.model, Path(recipe.base_dir)).sha256
-        parts["library"] = {name: _version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
+        parts["library"] = {name: library_version(name) for name in ("tensorflow-cpu", "tensorflow", "keras")}
     if spec.model.startswith("hf/"):
         from edgecompress.sources.hugging_face import hf_sha256
 
         parts["source"] = hf_sha256(spec.model, Path(recipe.base_dir))
-        parts["library"] = {name: _version(name) for name in ("transformers", "tokenizers")}
+        parts["library"] = {name: library_version(name) for name in ("transformers", "tokenizers")}
     if spec.model.startswith(("torchvision/", "timm/")):
-        parts["library"] = _version(spec.model.split("/")[0])
+        parts["library"] = library_version(spec.model.split("/")[0])
     return parts
 
 
-def _version(name: str) -> str | None:
+def library_version(name: str) -> str | None:
+    """Returns the installed version of a library, None where it is not there."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -56,19 +56,16 @@ class Workbench:
     """One run at work: loads what stages ask for, once.
 
     Attributes:
-        ctx: The run.
+        recipe: What the user asked for.
+        ctx: Who is told of progress, and what may be run.
         store: Where finished steps lie.
         results: What has been finished, by stage.
     """
 
+    recipe: Recipe
     ctx: Context
     store: Store
     results: dict[str, StageResult] = field(default_factory=dict)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The run's recipe."""
-        return self.ctx.recipe
 
     @cached_property
     def device(self) -> torch.device:

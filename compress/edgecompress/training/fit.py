@@ -85,7 +85,7 @@ def fit(
     per_epoch = steps_per_epoch(len(train), spec.batch_size)
     total = per_epoch * spec.epochs
     first, last = round(span[0] * total), round(span[1] * total)
-    seed_all(stage_seed(ctx.recipe.seed, name))
+    seed_all(stage_seed(ctx.seed, name))
     optimizer = make_optimizer(model, spec)
     announce, finish_step = at_progress or (lambda _share: None), after_step or (lambda _optimizer: None)
     checkpoint, anchor = Checkpoint(ctx, name), Checkpoint(ctx, f"{name}.epoch")
@@ -103,7 +103,7 @@ def fit(
         step = done.step
         epoch, position = divmod(step, per_epoch)
         if position == 0 or order is None:
-            order = np.random.default_rng(stage_seed(ctx.recipe.seed, name, epoch + 1)).permutation(len(train))
+            order = np.random.default_rng(stage_seed(ctx.seed, name, epoch + 1)).permutation(len(train))
         announce(step / total)
         if spec.on_divergence == "retry" and (position == 0 or step == first):
             anchor.hold(done, model, optimizer, keeper)

@@ -46,7 +46,7 @@ def batch_gradients(
         ModelError: The loss is not finite.
     """
     samples = len(task.dataset.train)
-    order = np.random.default_rng(stage_seed(ctx.recipe.seed, name)).permutation(samples)
+    order = np.random.default_rng(stage_seed(ctx.seed, name)).permutation(samples)
     parameters = {path: parameter for path, parameter in model.named_parameters() if parameter.requires_grad}
     for number in range(min(batches, steps_per_epoch(samples, spec.batch_size))):
         index = order[number * spec.batch_size : (number + 1) * spec.batch_size]

@@ -26,7 +26,8 @@ def bench(tmp_path: Any, notes: list[str], views: int = 8) -> Workbench:
     )  # fmt: skip
     result: Any = SimpleNamespace(fingerprint="ab", artifacts={base.WEIGHTS: SimpleNamespace(sha256="cd")})
     made = Workbench(
-        Context(recipe, listeners=[lambda event: notes.append(event.data["message"])]), Store(tmp_path),
+        recipe,
+        Context(recipe.seed, listeners=[lambda event: notes.append(event.data["message"])]), Store(tmp_path),
         {"teacher": result},
     )  # fmt: skip
     task = task_of("byte")

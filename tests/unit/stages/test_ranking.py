@@ -37,7 +37,7 @@ def recipe(**spec: Any) -> Recipe:
 
 
 def bench_of(made: Recipe, tmp_path: Path) -> tuple[Workbench, nn.Module]:
-    bench = Workbench(Context(made, stage="prune"), Store(tmp_path / "store"))
+    bench = Workbench(made, Context(made.seed, stage="prune"), Store(tmp_path / "store"))
     assert made.teacher is not None
     return bench, bench.build(made.teacher).to(bench.device).eval()
 

@@ -70,7 +70,7 @@ def train(
 ) -> list[dict[str, Any]]:
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
     listeners = [events.append] if events is not None else []
-    ctx = Context(recipe, listeners=listeners, stage="teacher", checkpoints=folder)
+    ctx = Context(recipe.seed, listeners=listeners, stage="teacher", checkpoints=folder)
     settings = TrainSpec(**({"epochs": 4, "batch_size": 32, "learning_rate": 0.05} | spec))
     return fit(
         model, settings, BlobTask(), ctx, lesson=Lesson(), device=torch.device("cpu"), name="net", span=span,
@@ -153,7 +153,7 @@ def test_what_happened_at_a_share_of_the_training_happens_again_before_it_goes_o
 
 def test_checkpoints_come_by_the_clock(tmp_path: Path) -> None:
     clock = [0.0]
-    ctx = Context(Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}}), checkpoints=tmp_path)
+    ctx = Context(checkpoints=tmp_path)
     checkpoint = module.Checkpoint(ctx, "net", now=lambda: clock[0])
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -63,7 +63,7 @@ def train(
     **spec: Any,
 ) -> list[dict[str, Any]]:
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
-    ctx = Context(recipe, listeners=[] if events is None else [events.append], stage="teacher", checkpoints=folder)
+    ctx = Context(recipe.seed, listeners=[] if events is None else [events.append], stage="teacher", checkpoints=folder)
     settings = TrainSpec(**({"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "warmup": 0.5} | spec))
     return fit(
         model, settings, task or BlobTask(), ctx, lesson=Lesson(), device=torch.device("cpu"), name="net",
@@ -87,7 +87,7 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, monkeypatch:
     with pytest.raises(DivergedError, match=r"0\.weight has values that are not finite .* step 11\b") as caught:
         train(model, tmp_path, after_step=Breaks(model))
     assert f"The last good checkpoint is {tmp_path / 'net.checkpoint'}" in str(caught.value)
-    saved = checkpoint.Checkpoint(Context(Recipe(version=1), checkpoints=tmp_path), "net").load()
+    saved = checkpoint.Checkpoint(Context(checkpoints=tmp_path), "net").load()
     assert saved is not None
     assert saved["step"] == 10
     assert all(bool(torch.isfinite(value).all()) for value in saved["model"].values())

@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 def context(events: list[Event] | None = None, seed: int = 0) -> Context:
     recipe = Recipe.model_validate({"version": 1, "seed": seed, "teacher": {"model": "resnet8"}})
-    return Context(recipe, listeners=[events.append] if events is not None else [], stage="teacher")
+    return Context(recipe.seed, listeners=[events.append] if events is not None else [], stage="teacher")
 
 
 def net(seed: int = 0) -> nn.Module:

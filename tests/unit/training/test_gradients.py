@@ -27,7 +27,7 @@ def gradients(
     model: nn.Module, task: BlobTask, *, name: str = "a", batches: int = 3, lesson: Lesson | None = None, **spec: float
 ) -> list[dict[str, torch.Tensor]]:
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
-    ctx = Context(recipe, stage="prune")
+    ctx = Context(recipe.seed, stage="prune")
     found = batch_gradients(
         model, TrainSpec(batch_size=32, **spec), task, ctx, lesson=lesson or Lesson(), device=CPU, name=name,
         batches=batches,

@@ -51,7 +51,7 @@ class Setup:
             return self.teacher
 
         recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
-        ctx = Context(recipe, listeners=[self.events.append], stage="distill")
+        ctx = Context(recipe.seed, listeners=[self.events.append], stage="distill")
         return StoredTargets(
             Store(self.root), ctx, self.task, views=views, teacher_fingerprint=fingerprint, teacher=load, device=CPU
         )

@@ -61,11 +61,12 @@ def _intervals(values: NDArray[np.float64], counts: NDArray[np.float64]) -> tupl
 def fake_clustered(weight: torch.Tensor, scale: torch.Tensor, axis: int, codebook: torch.Tensor) -> torch.Tensor:
     """Returns the weight with each value moved to the nearest of the codebook's; gradients pass straight through."""
     codes = codebook.to(weight)
-    places = torch.bucketize(_steps(weight, scale, axis), (codes[1:] + codes[:-1]) / 2)
+    places = torch.bucketize(weight_steps(weight, scale, axis), (codes[1:] + codes[:-1]) / 2)
     return codes[places] * _laid_out(scale, axis, weight.ndim) + (weight - weight.detach())
 
 
-def _steps(weight: torch.Tensor, scale: torch.Tensor, axis: int) -> torch.Tensor:
+def weight_steps(weight: torch.Tensor, scale: torch.Tensor, axis: int) -> torch.Tensor:
+    """Returns a weight in steps of its scales, one or one per place of `axis`, not yet rounded."""
     return weight.detach() / _laid_out(scale, axis, weight.ndim)
 
 

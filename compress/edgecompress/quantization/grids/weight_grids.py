@@ -28,6 +28,7 @@ class WeightGrids(nn.Module):
         group_of: Tensor number -> number of its group.
         quantizing: Whether values and weights are fake-quantized; off, the twin is the float model.
         weights: Tensor number, as text -> float values of a weight or bias, as the flatbuffer lays them out.
+        constants: Tensor number -> values of the other constants.
         biases: Bias tensor's number -> its weights' and its input's.
         codebooks: Weight tensor's number -> the only integers it may have; others are rounded to all there are.
         portable: Weight tensor that lies where all kernels round alike -> groups of its layer's input and output.
@@ -38,6 +39,7 @@ class WeightGrids(nn.Module):
     group_of: dict[int, int]
     quantizing: bool
     weights: nn.ParameterDict
+    constants: dict[int, torch.Tensor]
     biases: dict[int, tuple[int, int]]
     codebooks: dict[int, torch.Tensor]
     portable: dict[int, tuple[int, int]]

@@ -1,19 +1,12 @@
-"""Few values per weight tensor: a layer's integers are drawn from a small codebook, so that they pack well.
-
-Scales stay one per output channel; what is clustered is the integer that a weight becomes, over the whole tensor.
-"""
+"""Codebooks of a whole twin, fitted as it is or again and again while it trains."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from edgecompress.quantization.grids.codebooks import _steps, best_codes
+from edgecompress.quantization.grids.codebooks import best_codes, weight_steps
 from edgecompress.quantization.grids.fake import WEIGHT_QMAX
-
-if TYPE_CHECKING:
-    from edgecompress.quantization.twin.twin import Twin
+from edgecompress.quantization.twin.twin import Twin
 
 #: How often codebooks are fitted in the course of a whole training.
 FITS = 50
@@ -39,7 +32,7 @@ def fit_codebooks(twin: Twin, clusters: int) -> None:
         clusters: How many integers each codebook may have.
     """
     for n in clusterable(twin):
-        steps = _steps(twin.weights[str(n)], twin.weight_scale(n), twin.graph.tensors[n].axis)
+        steps = weight_steps(twin.weights[str(n)], twin.weight_scale(n), twin.graph.tensors[n].axis)
         codes = torch.round(steps).clamp(-WEIGHT_QMAX, WEIGHT_QMAX).to(torch.int16).cpu().numpy()
         twin.codebooks[n] = torch.from_numpy(best_codes(codes, clusters)).float()
 

@@ -7,7 +7,6 @@ which deep networks make another answer in a few samples of a thousand.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,14 +15,12 @@ from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED, activate
 from edgecompress.quantization.grids.fake import bias_steps
 from edgecompress.quantization.grids.ranges import INT8
-
-if TYPE_CHECKING:
-    from edgecompress.quantization.twin.twin import Twin
+from edgecompress.quantization.grids.weight_grids import WeightGrids
 
 _BITS, _BIAS_BITS = 8, 32
 
 
-def is_in_integers(twin: Twin, node: Node) -> bool:
+def is_in_integers(twin: WeightGrids, node: Node) -> bool:
     """Returns whether a layer has INT8 inputs, outputs and constant weights, and a bias in INT32 if any."""
     ends = (node.inputs[0], node.outputs[0])
     if node.op not in WEIGHTED or not all(n in twin.group_of for n in ends):
@@ -36,7 +33,7 @@ def is_in_integers(twin: Twin, node: Node) -> bool:
 
 
 @torch.no_grad()
-def integer_sums(twin: Twin, node: Node, arguments: list[torch.Tensor], each: list[bool] | None) -> torch.Tensor:
+def integer_sums(twin: WeightGrids, node: Node, arguments: list[torch.Tensor], each: list[bool] | None) -> torch.Tensor:
     """Returns the outputs of a layer, in real numbers, not yet clipped to what INT8 holds.
 
     Sums of products are exact in float32 up to 2^24; the bias is added without loss. The scale of the products over the

@@ -45,7 +45,6 @@ class Twin(WeightGrids):
     Attributes:
         dynamic: Indices of nodes that quantize their inputs on the fly -> whether row by row.
         has_narrow_stride: Whether it must be trained by `safe_kernels`.
-        constants: Tensor number -> values of the other constants.
         last_use: Node's index -> activations that no later node reads.
         spared: Indices of nodes that are float all the same: neither their weights nor their outputs are quantized.
         alone: Number of the range group whose values are quantized in the float model too.

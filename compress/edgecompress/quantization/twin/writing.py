@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.quantization.grids.fake import bias_steps
-
-if TYPE_CHECKING:
-    from edgecompress.quantization.twin.twin import Twin
+from edgecompress.quantization.grids.weight_grids import WeightGrids
 
 
 @torch.no_grad()
-def quantized_constants(twin: Twin) -> dict[int, tuple[NDArray[Any], NDArray[np.float32]]]:
+def quantized_constants(twin: WeightGrids) -> dict[int, tuple[NDArray[Any], NDArray[np.float32]]]:
     """Returns, for every weight and bias, its integers and their scales."""
     result: dict[int, tuple[NDArray[Any], NDArray[np.float32]]] = {}
     for key in twin.weights:
@@ -48,7 +46,7 @@ def quantized_constants(twin: Twin) -> dict[int, tuple[NDArray[Any], NDArray[np.
     return result
 
 
-def float_constants(twin: Twin) -> dict[int, NDArray[np.float32]]:
+def float_constants(twin: WeightGrids) -> dict[int, NDArray[np.float32]]:
     """Returns the weights and biases that stay float: of operators kept wider, or with float activations."""
     return {
         int(key): values.detach().cpu().numpy().astype(np.float32)
@@ -57,7 +55,7 @@ def float_constants(twin: Twin) -> dict[int, NDArray[np.float32]]:
     }
 
 
-def write_into(twin: Twin, model: schema.ModelT) -> None:
+def write_into(twin: WeightGrids, model: schema.ModelT) -> None:
     """Writes the twin's ranges, weights and biases into the flatbuffer it was built from.
 
     Raises:

@@ -6,6 +6,7 @@ import re
 
 from edgecompress.report.html.parts import details, section, table
 from edgecompress.report.html.svg import esc
+from edgecompress.report.words.analysis import LEGEND, SHOWN_LAYERS, analysis_sentence, analysis_table
 from edgecompress.report.words.tables import Report
 
 

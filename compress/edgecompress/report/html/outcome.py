@@ -7,6 +7,7 @@ from typing import Any
 from edgecompress.report.html.parts import section, table
 from edgecompress.report.html.svg import Axis, Drawing, esc, padded
 from edgecompress.report.numbers import significant
+from edgecompress.report.words.outcome import Plots, hits_table, predictions_table, sample_sentence, shown_prompt
 
 
 def outcome_html(plots: Plots) -> str:

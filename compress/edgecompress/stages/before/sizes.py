@@ -11,6 +11,7 @@ from torch import nn
 from edgecompress.context import Context
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
+from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import FLOAT, Workbench
 from edgecompress.stages.keras_teacher import keras_figures, matrix_weights
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
@@ -23,14 +24,13 @@ BYTES_PER_LAYER = 330
 INT8_BYTES_PER_CHANNEL = 12
 
 
-def predict_sizes(ctx: Context, store: Store) -> list[dict[str, Any]]:
+def predict_sizes(recipe: Recipe, ctx: Context, store: Store) -> list[dict[str, Any]]:
     """Returns parameters, MACs and estimated flatbuffer bytes of teacher, student and pruned model.
 
     Raises:
         ResourceError: Data or models cannot be used, or pruning cannot reach the asked share.
     """
-    bench = Workbench(ctx, store)
-    recipe = ctx.recipe
+    bench = Workbench(recipe, ctx, store)
     rows = []
     if recipe.teacher is not None:
         rows.append(_row(bench, bench.build(recipe.teacher, "teacher"), "teacher", recipe.teacher.model))

@@ -1,8 +1,8 @@
 """Runs interpreters in a child process: a file from outside can crash native code, which must not take us with it.
 
-`call` starts `python -m edgecompress.tflite.runtime.child TASK`. Arguments go in as JSON on stdin; out come lines of JSON: any
-number of `{"progress": [done, total]}`, then one `{"result": ...}` or `{"error": CLASS, "message": ...}`. What native
-code writes to the terminal ends in a file that only a failure looks at.
+`call` starts `python -m edgecompress.tflite.runtime.child TASK`. Arguments go in as JSON on stdin; out come lines of
+JSON: any number of `{"progress": [done, total]}`, then one `{"result": ...}` or `{"error": CLASS, "message": ...}`.
+What native code writes to the terminal ends in a file that only a failure looks at.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A child process that tries one TFLite runtime on a tiny INT8 flatbuffer.
 
 `python -m edgecompress.tflite.runtime.probe build FILE` writes the flatbuffer (one RELU on four int8 values),
-`python -m edgecompress.tflite.runtime.probe RUNTIME FILE` runs it. Native code that crashes takes only the child with it.
+`python -m edgecompress.tflite.runtime.probe RUNTIME FILE` runs it. Native code that crashes takes the child alone.
 """
 
 from __future__ import annotations
