@@ -28,7 +28,9 @@ from edgecompress.models.attention import HeadAttention
 from edgecompress.models.count import count
 from edgecompress.models.weights import save_weights
 from edgecompress.models.window_attention import WindowAttention
-from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
+from edgecompress.pruning.architecture import architecture_of
+from edgecompress.pruning.loading import load_pruned
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.sources.torchvision_import import import_torchvision
 from safetensors.torch import load_file
 from sweep_modules import MODULES

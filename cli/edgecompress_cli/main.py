@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
-from edgecompress import __version__
 from edgecompress.errors import (
     DataError,
     EdgecompressError,
@@ -28,6 +27,7 @@ from edgecompress.errors import (
     UsageError,
     VerificationError,
 )
+from edgecompress.version import __version__
 from edgecompress.wording import counted
 
 from edgecompress_cli import crash, render

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress import __version__
 from edgecompress.errors import (
     DataError,
     EdgecompressError,
@@ -26,6 +25,7 @@ from edgecompress.errors import (
     UsageError,
     VerificationError,
 )
+from edgecompress.version import __version__
 from edgecompress_cli import crash, main
 
 ROOT = Path(__file__).parents[2]

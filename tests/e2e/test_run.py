@@ -15,7 +15,7 @@ from edgecompress.models.built_in.resnet import resnet8
 from edgecompress.models.weights import save_weights
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import Outcome
-from edgecompress.pruning import load_pruned
+from edgecompress.pruning.loading import load_pruned
 from edgecompress.quantization.proof.compare import match_tensors
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.table import STAGES as STAGE_TABLE

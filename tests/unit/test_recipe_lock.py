@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from edgecompress import __version__
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.lock_file import differences, lock_file
@@ -16,6 +15,7 @@ from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.reading.lock import written
 from edgecompress.recipe.schema import Recipe
+from edgecompress.version import __version__
 
 #: Every default below is filled in by the dump; with rules that a filled-in key would break if it counted as written.
 RECIPES: dict[str, dict[str, Any]] = {

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from edgecompress import __version__
 from edgecompress.errors import ResourceError
 from edgecompress.tflite.runtime import private_env
+from edgecompress.version import __version__
 
 #: Distributions, in the order they are shown: (name, alternative name, whether a run needs it).
 LIBRARIES: tuple[tuple[str, str, bool], ...] = (

@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from edgecompress import __version__
 from edgecompress.errors import DataError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import StageResult
+from edgecompress.version import __version__
 
 HEADER = """\
 # What a run resolved. `edgecompress run` takes this file as a recipe and repeats the run with these widths, to the same

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgecompress import __version__
 from edgecompress.errors import ResourceError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.changes import changed
@@ -18,6 +17,7 @@ from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, step_in
 from edgecompress.sources.fingerprints import library_version, model_parts
 from edgecompress.store.files import sha256_json
 from edgecompress.store.store import MISSING, StageResult, Store
+from edgecompress.version import __version__
 
 #: Keys of the `data` block that say where data are: what counts is their content.
 PLACES = {"path", "test_path", "download"}

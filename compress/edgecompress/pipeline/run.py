@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgecompress import __version__
 from edgecompress.context import Context, Event, Listener
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
 from edgecompress.pipeline.lock_file import differences, lock_file
@@ -25,6 +24,7 @@ from edgecompress.recipe.schema import Recipe
 from edgecompress.store.file_lock import BusyError, exclusive
 from edgecompress.store.files import is_whole, remove_partial, sha256_file, sha256_json, write_bytes
 from edgecompress.store.store import StageResult, Store
+from edgecompress.version import __version__
 from edgecompress.wording import printable
 
 MODEL = "model.tflite"

@@ -1,7 +1,7 @@
 """A pruned model's architecture as plain JSON, so that it comes back without pickle and without a pruning library.
 
 The plan says which channels of which layer of which base model were kept. Keep `architecture_of(base, pruned)` beside
-the safetensors file; `edgecompress.pruning.load_pruned` reads both.
+the safetensors file; `edgecompress.pruning.loading.load_pruned` reads both.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgecompress import __version__
 from edgecompress.errors import ResourceError
 from edgecompress.figures import main_figure
 from edgecompress.recipe.schema import Recipe
@@ -31,6 +30,7 @@ from edgecompress.report.schema import (
 from edgecompress.report.words.analysis import conclusion
 from edgecompress.report.words.usage import input_document, output_document
 from edgecompress.store.files import is_whole, sealed, write_bytes, write_json
+from edgecompress.version import __version__
 
 #: Keys without which a document is no report of ours.
 NEEDED = ("schema_version", "name", "models", "budget", "stages")

@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.pruning import StructuredPruner
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import Segment, allowed_atoms, segments_of
 from torch import nn
 

@@ -10,9 +10,11 @@ import torch
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import open_attention
 from edgecompress.models.count import count
-from edgecompress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
+from edgecompress.pruning.architecture import apply_architecture, architecture_of
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.coupling.heads import heads_of
+from edgecompress.pruning.structured.importance import Taylor
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import CostModel, Segment, allowed_atoms, item_macs, segments_of
 from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn

@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.pruning import BatchNormScale, GroupMagnitude, StructuredPruner, Taylor
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph, undisturbed
 from edgecompress.pruning.coupling.channels import Root, is_depthwise
-from edgecompress.pruning.structured.importance import IMPORTANCES, Importance
+from edgecompress.pruning.structured.importance import IMPORTANCES, BatchNormScale, GroupMagnitude, Importance, Taylor
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from torch import nn
 from torch.func import functional_call
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.pruning import StructuredPruner, architecture_of
+from edgecompress.pruning.architecture import architecture_of
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.coupling.channels import Coupled, Root
 from edgecompress.pruning.coupling.cut import compose, cut
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn
 

@@ -13,7 +13,9 @@ import torch
 from edgecompress.errors import ModelError
 from edgecompress.models.weights import save_weights
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.pruning import StructuredPruner, architecture_of, load_pruned
+from edgecompress.pruning.architecture import architecture_of
+from edgecompress.pruning.loading import load_pruned
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from safetensors.torch import load_file, save_file

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edgecompress.pruning import StructuredPruner
 from edgecompress.pruning.structured.negligible import NEGLIGIBLE, NEGLIGIBLE_TOGETHER, negligible
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import Segment
 from torch import nn
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.pruning import MagnitudeMasks
-from edgecompress.pruning.unstructured.masks import cubic_share
+from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share
 from edgecompress.pruning.unstructured.patterns import Pattern
 from torch import nn
 

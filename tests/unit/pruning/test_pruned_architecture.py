@@ -8,7 +8,8 @@ import json
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.pruning import StructuredPruner, apply_architecture, architecture_of
+from edgecompress.pruning.architecture import apply_architecture, architecture_of
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from safetensors.torch import load_file, save_file
 from torch import nn
 

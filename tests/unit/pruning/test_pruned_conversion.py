@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgecompress.pruning import StructuredPruner
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model

@@ -8,10 +8,11 @@ import json
 import pytest
 import torch
 from edgecompress.models.count import count
-from edgecompress.pruning import StructuredPruner, Taylor, apply_architecture, architecture_of
+from edgecompress.pruning.architecture import apply_architecture, architecture_of
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.recurrent import per_unit
-from edgecompress.pruning.structured.importance import GroupMagnitude
+from edgecompress.pruning.structured.importance import GroupMagnitude, Taylor
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import CostModel, item_macs, segments_of
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from edgecompress.pruning import StructuredPruner
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.coupling.probe import _silence
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import segments_of
 from torch import nn
 

@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
-from edgecompress.pruning import StructuredPruner
 from edgecompress.pruning.coupling.branches import outputs_and_branches
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.sources.torchvision_import import import_torchvision
 from torch import nn
 

@@ -8,8 +8,7 @@ import math
 import pytest
 import torch
 from edgecompress.errors import ModelError
-from edgecompress.pruning import MagnitudeMasks, cubic_share, prunable_weights
-from edgecompress.pruning.unstructured.masks import lamp_scores
+from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share, lamp_scores, prunable_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

@@ -11,8 +11,9 @@ import pytest
 import torch
 from edgecompress.context import Context
 from edgecompress.pipeline.run import run_pipeline
-from edgecompress.pruning import GroupMagnitude, StructuredPruner, Taylor
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.structured.importance import GroupMagnitude, Taylor
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import prune
 from edgecompress.stages.base import Workbench

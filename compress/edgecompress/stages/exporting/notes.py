@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress import __version__
 from edgecompress.data.base import Dataset
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.exporting.text_notes import FRONT_END_FILE, input_files, rules_of, target_formulas
@@ -19,6 +18,7 @@ from edgecompress.tflite.format.metadata import (
     label_lines,
 )
 from edgecompress.tflite.format.views import graph_views
+from edgecompress.version import __version__
 
 #: Largest value of a pixel; the normalisation in the metadata is for pixels, whatever the training data counts in.
 PIXEL = 255
