@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from edgecompress.report.document import write_report
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 
 class Terminal(io.StringIO):

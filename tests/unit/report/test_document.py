@@ -19,10 +19,10 @@ from edgecompress.report.rows import standard_error
 from edgecompress.report.schema import LatencySummary, VerificationSummary
 from edgecompress.store.files import sha256_file
 
-from tests.unit import report_sample as sample
-from tests.unit import task_samples
+from tests.unit.report import sample
+from tests.unit.report import task_samples
 
-DOCS = Path(__file__).parents[2] / "docs" / "report.md"
+DOCS = Path(__file__).parents[3] / "docs" / "report.md"
 #: Blocks of a report whose keys depend on the run, not on the format.
 PRUNED_METRICS = {
     "base": {"params": 10, "nonzero_params": 10, "macs": 100}, "params": 5, "nonzero_params": 5, "macs": 50,

@@ -17,7 +17,7 @@ from edgecompress.store.store import StageResult
 from edgecompress_cli import crash
 from edgecompress_cli.main import invoke
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 Capture = pytest.CaptureFixture[str]
 STAGES = ("teacher", "distill", "export", "verify", "benchmark")

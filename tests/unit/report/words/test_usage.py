@@ -16,7 +16,7 @@ from edgecompress.report.schema import DataSummary, TensorSummary
 from edgecompress.tflite.runtime.probe import build
 from PIL import Image
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 
 def used(data: DataSummary, given: TensorSummary, answer: TensorSummary) -> dict[str, Any]:

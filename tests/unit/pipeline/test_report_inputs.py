@@ -15,7 +15,7 @@ from edgecompress.report.document import build_report
 from edgecompress.report.schema import ReportInputs
 from edgecompress.store.store import Artifact, StageResult
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 LATENCY = {"p50_ms": 1.0, "p95_ms": 2.0, "mean_ms": 1.1, "min_ms": 0.9, "runs": 200, "ratio_to_first": 1.0}
 CURVE = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "validation_accuracy": 80.0}]

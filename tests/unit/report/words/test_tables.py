@@ -23,7 +23,7 @@ from edgecompress.report.words.facts import (
 from edgecompress.report.words.making import making
 from edgecompress.report.words.tables import headlines, models_table
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 
 def test_headlines_name_their_denominators() -> None:

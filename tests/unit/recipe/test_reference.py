@@ -11,7 +11,7 @@ from edgecompress.recipe.fields import blocks, default_of, field_at, keys_of, pl
 from edgecompress.recipe.reference import json_schema, reference_markdown
 from edgecompress.recipe.schema import MODELS, SOURCES, Recipe
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
+PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
 
 def test_page_is_up_to_date() -> None:

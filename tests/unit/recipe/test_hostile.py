@@ -49,7 +49,7 @@ def test_all_of_them_take_little_memory(tmp_path: Path) -> None:
         (tmp_path / f"{number}.yaml").write_bytes(content)
     files = sorted(str(path) for path in tmp_path.iterdir())
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, *files], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+        [sys.executable, "-c", PEAK, *files], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
     )
     code, kib = done.stderr.split()[-2:]
     assert code == "2"

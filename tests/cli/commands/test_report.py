@@ -15,7 +15,7 @@ from edgecompress.store.files import sealed
 from edgecompress_cli.main import invoke
 
 from tests.cli.conftest import Terminal
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 Write = Callable[..., Path]
 

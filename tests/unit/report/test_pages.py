@@ -14,7 +14,7 @@ from edgecompress.report.html.plots import confusion_matrix, latency_bars
 from edgecompress.report.markdown import code_block, escaped, markdown_report
 from edgecompress.report.words.tables import verdict
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},

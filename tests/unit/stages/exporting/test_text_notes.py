@@ -20,7 +20,7 @@ from edgecompress.stages.verifying import sample_text
 from edgecompress.tflite.runtime.session import TensorDetails
 
 from tests.unit.made_flatbuffer import int8_classifier, make_model
-from tests.unit.stages.test_export import EMPTY
+from tests.unit.stages.exporting.test_notes import EMPTY
 from tests.unit.tasks.test_language import task_of
 
 TEXTS = ["a cat sat\non a mat", "a dog"]

@@ -9,7 +9,7 @@ from edgecompress.data.front_end import describe
 from edgecompress.recipe.schema import AudioSpec
 from edgecompress.report.schema import TensorSummary
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 TASKS = ("regression", "anomaly-detection", "language-modeling")
 #: Task -> figures of teacher, student, pruned model and result.

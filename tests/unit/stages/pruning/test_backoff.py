@@ -16,7 +16,7 @@ from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import SLOWER, Timing, Yardstick
 from torch import nn
 
-from tests.unit.stages.test_targets import SHAPE, Scales, bench, net
+from tests.unit.stages.pruning.test_targets import SHAPE, Scales, bench, net
 
 
 class Clock(Scales):

@@ -9,7 +9,7 @@ import pytest
 from edgecompress.errors import RecipeError
 from edgecompress.recipe.reading.load import load_recipe
 
-FOLDER = Path(__file__).parents[1] / "golden" / "recipe_errors"
+FOLDER = Path(__file__).parents[2] / "golden" / "recipe_errors"
 MISTAKES = sorted(FOLDER.glob("*.yaml"))
 
 

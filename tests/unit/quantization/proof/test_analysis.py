@@ -36,7 +36,7 @@ from torch import nn
 
 from tests.unit.converted_net import Converted, images
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
-from tests.unit.quantization.test_batches import attention, samples
+from tests.unit.quantization.graph.test_batches import attention, samples
 
 
 class Line(nn.Module):

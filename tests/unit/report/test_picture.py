@@ -12,7 +12,7 @@ from edgecompress.report.document import write_report
 from edgecompress.report.picture import COLOURS, picture
 from PIL import Image
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 
 @pytest.fixture(scope="module")

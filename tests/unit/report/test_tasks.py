@@ -17,9 +17,9 @@ from edgecompress.report.words.making import making
 from edgecompress.report.words.outcome import hits_table, predictions_table, sample_sentence, shown_prompt
 from edgecompress.report.words.tables import headlines, models_table, ratios_table
 
-from tests.unit import report_sample as sample
-from tests.unit import task_samples
-from tests.unit.test_report_pages import parsed
+from tests.unit.report import sample
+from tests.unit.report import task_samples
+from tests.unit.report.test_pages import parsed
 
 REPORTS = {task: task_samples.report(task) for task in task_samples.TASKS}
 

@@ -15,7 +15,7 @@ from edgecompress.report.words.analysis import conclusion
 from edgecompress_cli.main import invoke
 
 from tests.cli.conftest import Terminal
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 Capture = pytest.CaptureFixture[str]
 FOUND = {**sample.ANALYSIS, "conclusion": conclusion(sample.ANALYSIS, {"mode": "qat"})}

@@ -21,7 +21,7 @@ from edgecompress.stages.exporting.text_notes import vocabulary_summary
 from edgecompress.store.files import write_json
 from edgecompress.tflite.runtime.probe import build
 
-from tests.unit import report_sample as sample
+from tests.unit.report import sample
 
 DATA = replace(
     sample.inputs().data, classes=(), input_shape=(4,), value_scale=1.0, mean=(0.0,), std=(1.0,), kind="features"
