@@ -19,8 +19,7 @@ from edgecompress.report.rows import standard_error
 from edgecompress.report.schema import LatencySummary, VerificationSummary
 from edgecompress.store.files import sha256_file
 
-from tests.unit.report import sample
-from tests.unit.report import task_samples
+from tests.unit.report import sample, task_samples
 
 DOCS = Path(__file__).parents[3] / "docs" / "report.md"
 #: Blocks of a report whose keys depend on the run, not on the format.

@@ -17,8 +17,7 @@ from edgecompress.report.words.making import making
 from edgecompress.report.words.outcome import hits_table, predictions_table, sample_sentence, shown_prompt
 from edgecompress.report.words.tables import headlines, models_table, ratios_table
 
-from tests.unit.report import sample
-from tests.unit.report import task_samples
+from tests.unit.report import sample, task_samples
 from tests.unit.report.test_pages import parsed
 
 REPORTS = {task: task_samples.report(task) for task in task_samples.TASKS}
