@@ -35,7 +35,7 @@ demo: $(STAMP)
 # Two workers, a file each: most of the time goes into the converter, which uses one core. Where data cannot be brought,
 # the tests make stand-ins for it; for text, series and audio they always do.
 test: $(STAMP)
-	-@$(BIN)/python benchmarks/bring_data.py fashion-mnist mobilenet
+	-@$(BIN)/python -m benchmarks.bring_data fashion-mnist mobilenet
 	$(BIN)/python -m coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(PYTEST_OPTIONS)
 
@@ -49,12 +49,12 @@ check: $(STAMP)
 	$(BIN)/python -m pytest tests/unit/test_architecture.py
 
 data: $(STAMP)
-	$(BIN)/python benchmarks/bring_data.py
+	$(BIN)/python -m benchmarks.bring_data
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/digits_seeds.py
-	$(BIN)/python benchmarks/torchvision_ptq.py
-	$(BIN)/python benchmarks/techniques.py
+	$(BIN)/python -m benchmarks.recipes.digits_seeds
+	$(BIN)/python -m benchmarks.quantization.torchvision_ptq
+	$(BIN)/python -m benchmarks.recipes.techniques
 
 clean:
 	rm -rf $(RUNS) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*

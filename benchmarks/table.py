@@ -8,6 +8,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+#: The repository, and where the tables lie.
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
 
 class Table:
     """A committed CSV file."""

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
 from edgecompress.context import Event
 from edgecompress.figures import ACCURACY, figure_text, told
 from edgecompress.report.numbers import duration
 from edgecompress.wording import counted, printable
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 TITLES = {
     "teacher": "Teacher",

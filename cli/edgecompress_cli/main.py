@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+
 from edgecompress.errors import (
     DataError,
     EdgecompressError,
@@ -29,7 +30,6 @@ from edgecompress.errors import (
 )
 from edgecompress.version import __version__
 from edgecompress.wording import counted
-
 from edgecompress_cli import crash, render
 from edgecompress_cli.commands.analyze import analyze
 from edgecompress_cli.commands.bench import bench

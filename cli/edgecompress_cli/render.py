@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from edgecompress.wording import printable
 
 if TYPE_CHECKING:
-    from edgecompress.errors import Problem
     from rich.console import Console
+
+    from edgecompress.errors import Problem
 
 
 def stdout_console() -> Console:

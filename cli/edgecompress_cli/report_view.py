@@ -8,7 +8,6 @@ from edgecompress.report.schema import HTML, MARKDOWN, REPORT
 from edgecompress.report.words.compare import Comparison
 from edgecompress.report.words.facts import allowed_table, not_int8_table, runtimes_table
 from edgecompress.report.words.tables import Headline, Report, Table, headlines, models_table, ratios_table, verdict
-
 from edgecompress_cli import render
 
 #: State of the verdict -> its colour.

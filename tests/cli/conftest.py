@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgecompress.report.document import write_report
 
+from edgecompress.report.document import write_report
 from tests.unit.report import sample
 
 

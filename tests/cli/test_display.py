@@ -6,9 +6,10 @@ import io
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from edgecompress.context import Event
 from edgecompress_cli.display import LiveDisplay, PlainDisplay, SilentDisplay, figures_line, make_display
-from rich.console import Console
 
 EVENTS = [
     Event("run-start", "", {"stages": ["teacher"], "cached": []}),

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 
 import pytest
+
 from edgecompress.errors import Problem
 from edgecompress_cli import render
-
 from tests.cli.conftest import Terminal
 
 

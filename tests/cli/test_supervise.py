@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress_cli import main, supervise
 
 ROOT = Path(__file__).parents[2]

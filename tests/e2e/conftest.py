@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+
 from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from edgecompress.data.sources.fashion_mnist import FOLDERS
 from PIL import Image
+
+from edgecompress.data.sources.fashion_mnist import FOLDERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,8 +52,9 @@ def stand_in_fashion_mnist(folder: Path) -> Path:
 
 def stand_in_imagenet(folder: Path) -> tuple[Path, Path]:
     """Writes pictures in the layout of `make data`, and MobileNetV2 weights for their classes."""
-    from edgecompress.sources.torchvision_import import import_torchvision
     from safetensors.torch import save_file
+
+    from edgecompress.sources.torchvision_import import import_torchvision
 
     rng = np.random.default_rng(0)
     for name in ("test/0", "test/1", "calibration"):
@@ -119,8 +121,9 @@ def stand_in_library(folder: Path) -> list[str]:
 
 def stand_in_bert(folder: Path) -> Path:
     """Writes a tiny BERT with random weights and the tokenizer of one."""
-    from edgecompress.sources.torchvision_import import import_torchvision
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    from edgecompress.sources.torchvision_import import import_torchvision
 
     words = [
         "[PAD]",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgecompress.context import Event
 from edgecompress.errors import ResourceError
 from edgecompress.pipeline.recheck_layers import analyse_layers

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import zstandard
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
 from edgecompress.errors import ExitCode
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import Outcome
 from edgecompress.store.store import Store
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 UNPRUNED = "prune=null"
 

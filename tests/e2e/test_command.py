@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from edgecompress.store.files import sha256_file
 
 OWN_NET = '''

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sklearn.datasets import load_digits
+
 from edgecompress.context import Context
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ExitCode, ModelError, UsageError
@@ -21,7 +23,6 @@ from edgecompress.stages.before.sizes import predict_sizes
 from edgecompress.stages.table import Workbench
 from edgecompress.store.store import Store
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
-from sklearn.datasets import load_digits
 
 TRAIN = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05}
 RECIPE: dict[str, Any] = {

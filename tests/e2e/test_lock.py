@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError
 from edgecompress.pipeline.recheck import recheck

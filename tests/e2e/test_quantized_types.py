@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+
 from edgecompress.errors import ExitCode
 from edgecompress.pipeline.run import Outcome
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+
 from edgecompress.errors import ExitCode
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
-
 from tests.e2e.stand_ins import stand_in
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ResourceError
 from edgecompress.pipeline.run import Outcome
@@ -19,7 +20,6 @@ from edgecompress.store.file_lock import exclusive
 from edgecompress.store.files import sha256_file
 from edgecompress.store.store import Store
 from edgecompress.training import checkpoint
-
 from tests.e2e.conftest import stripes
 from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 
@@ -66,7 +66,7 @@ def kill_at(kitchen: Path, store: Store, stage: str, kind: str, count: int) -> N
 def test_the_flatbuffer_is_the_same_after_a_kill_in_every_stage(
     cook: Callable[..., Outcome], kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A few points; benchmarks/kill_anywhere.py kills the command at thirty."""
+    """A few points; benchmarks/robustness/kill_anywhere.py kills the command at thirty."""
     undisturbed = cook()
     assert undisturbed.exit_code == ExitCode.DONE
     monkeypatch.setattr(checkpoint, "INTERVAL_S", 0.0)
@@ -128,7 +128,7 @@ def test_a_stage_that_another_run_is_making_is_waited_for(
 def test_any_write_that_is_refused_ends_in_exit_4_and_the_next_run_is_fine(
     cook: Callable[..., Outcome], kitchen: Path, shared_store: Store, tmp_path: Path
 ) -> None:
-    """Of the hundreds of writes of a run, some; benchmarks/file_faults.py lets each one fail."""
+    """Of the hundreds of writes of a run, some; benchmarks/robustness/file_faults.py lets each one fail."""
     assert cook().exit_code == ExitCode.DONE  # what the stages of the runs below hand over
     shim, recipe = build_shim(tmp_path), kitchen / "small.yaml"
     total = count_changes(shim, recipe, shared_store.root)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError, UsageError
 from edgecompress.models.built_in.resnet import resnet8

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ExitCode, ModelError
 from edgecompress.pipeline.recheck import recheck
 from edgecompress.pipeline.run import run_pipeline
@@ -17,7 +18,6 @@ from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.tflite.format.metadata_reader import read_files
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
-
 from tests.e2e.stand_ins import stand_in_bert, stand_in_texts
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "house", "red", "big")

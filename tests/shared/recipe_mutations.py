@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from edgecompress.recipe.fields import blocks, keys_of
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
-from torch import nn
 
 #: Of one sample, as the network takes it.
 INPUT_SHAPE = (3, 12, 12)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
 from edgecompress.tflite.format.packing import pack
 
 #: Operator -> name of its table of options in the schema, where it has one that is not `...Options` of its own name.

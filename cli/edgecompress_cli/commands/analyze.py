@@ -36,7 +36,6 @@ def analyze(
     """
     from edgecompress.pipeline.recheck_layers import analyse_layers
     from edgecompress.store.store import Store
-
     from edgecompress_cli.commands.run import default_store, trusted
     from edgecompress_cli.display import make_display
 

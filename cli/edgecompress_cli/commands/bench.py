@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from edgecompress.report.numbers import significant
 from edgecompress.wording import counted
-
 from edgecompress_cli import render
 
 REPORT_EVERY_SHARE = 10

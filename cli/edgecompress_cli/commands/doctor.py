@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from edgecompress.wording import counted
 
+from edgecompress.wording import counted
 from edgecompress_cli import render
 
 GIB = 1024**3

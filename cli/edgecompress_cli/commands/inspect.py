@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from edgecompress.report.numbers import kib
 from edgecompress.wording import counted
-
 from edgecompress_cli import render
 
 #: Longer layer names are cut in the table; JSON has them whole.

@@ -30,7 +30,6 @@ def plan(
     from edgecompress.pipeline.plan import make_plan
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.store.store import Store
-
     from edgecompress_cli.commands.run import default_store, trusted
 
     parsed = load_recipe(recipe, overrides or ())

@@ -52,7 +52,6 @@ def run(
     from edgecompress.pipeline.run import run_pipeline
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.store.store import Store
-
     from edgecompress_cli.crash import log_crashes_to
     from edgecompress_cli.display import make_display
 

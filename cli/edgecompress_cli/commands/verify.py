@@ -28,7 +28,6 @@ def verify(
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.recheck import recheck
     from edgecompress.store.store import Store
-
     from edgecompress_cli.commands.run import default_store, trusted
     from edgecompress_cli.display import make_display
 

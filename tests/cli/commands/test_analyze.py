@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+
 from edgecompress.context import Event
 from edgecompress.report.words.analysis import conclusion
 from edgecompress_cli.main import invoke
-
 from tests.cli.conftest import Terminal
 from tests.unit.report import sample
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from edgecompress.tflite.runtime.probe import build
 from edgecompress_cli.main import invoke
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from edgecompress_cli.main import invoke
 
 FOUND: dict[str, Any] = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.metadata import (
     AssociatedFile,
@@ -19,7 +20,6 @@ from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.runtime.probe import build
 from edgecompress_cli.commands import inspect as command
 from edgecompress_cli.main import invoke
-
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 NOTES = ModelNotes(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.report.schema import VerificationSummary
 from edgecompress.store.files import sealed
 from edgecompress_cli.main import invoke
-
 from tests.cli.conftest import Terminal
 from tests.unit.report import sample
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode
 from edgecompress.pipeline.plan import Plan, Step
@@ -16,7 +17,6 @@ from edgecompress.pipeline.run import Outcome
 from edgecompress.store.store import StageResult
 from edgecompress_cli import crash
 from edgecompress_cli.main import invoke
-
 from tests.unit.report import sample
 
 Capture = pytest.CaptureFixture[str]

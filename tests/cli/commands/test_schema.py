@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from edgecompress.recipe.reference import json_schema, reference_markdown
 from edgecompress_cli.main import invoke
 

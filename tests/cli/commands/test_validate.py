@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from edgecompress_cli.main import invoke
 
 GOOD = "version: 1\nteacher: {model: resnet9}\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.context import Event
 from edgecompress.errors import ResourceError
 from edgecompress_cli.main import invoke

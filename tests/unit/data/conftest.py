@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.recipe.schema import Recipe
 from PIL import Image
+
+from edgecompress.recipe.schema import Recipe
 
 RecipeOf = Callable[..., Recipe]
 

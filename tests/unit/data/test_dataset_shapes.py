@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+
 from edgecompress.data.base import NUMBERS_PER_TOKEN, Dataset, Ends, Normalization, Split
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe.schema import TokenizerSpec

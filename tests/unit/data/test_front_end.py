@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import scipy.signal
+
 from edgecompress.data.front_end import dct, describe, features, fitted, mel_filters, shape
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import AudioSpec

@@ -6,10 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from edgecompress.data.splits import by_group, undivided
-from edgecompress.errors import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from edgecompress.data.splits import by_group, undivided
+from edgecompress.errors import DataError
 
 MEMBERS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=2, max_size=120)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.data.leakage import leaked
 

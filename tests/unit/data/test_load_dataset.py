@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.base import Normalization
 from edgecompress.data.loading import SOURCES, fingerprint, load_dataset
 from edgecompress.recipe.names import SOURCES as NAMES

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from edgecompress.data.pictures import fitted, to_grey
 from edgecompress.errors import DataError
-from PIL import Image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (3, 8, 6, 3)).astype(np.uint8)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.data.splits import calibration_inputs, derived_seed, stratified, subset
 from edgecompress.errors import DataError
-from hypothesis import given
-from hypothesis import strategies as st
 
 LABELS = st.lists(st.integers(0, 12), max_size=200).map(lambda numbers: np.array(numbers, np.int64))
 SEEDS = st.integers(0, 2**32 - 1)

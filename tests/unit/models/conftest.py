@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.models.building import build_model
 from edgecompress.recipe.schema import ModelSpec
-from torch import nn
 
 Build = Callable[..., nn.Module]
 

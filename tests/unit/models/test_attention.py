@@ -7,6 +7,8 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import (
     HeadAttention,
@@ -17,7 +19,6 @@ from edgecompress.models.attention import (
 )
 from edgecompress.models.window_attention import WindowAttention
 from edgecompress.sources.torchvision_import import import_torchvision
-from torch import nn
 
 
 class Around(nn.Module):

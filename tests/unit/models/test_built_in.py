@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.models.building import BUILT_IN, SEQUENCES
 from edgecompress.models.built_in.blocks import halvings, rounded, strides
@@ -15,8 +17,6 @@ from edgecompress.recipe.names import MODELS
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
-from torch import nn
-
 from tests.unit.models.conftest import Build
 
 PICTURES = [name for name in MODELS if name not in SEQUENCES]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edgecompress.models.count import count
 from torch import nn
+
+from edgecompress.models.count import count
 
 
 class Recurrent(nn.Module):

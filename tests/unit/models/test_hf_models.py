@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.data.base import Dataset, Ends, Split
 from edgecompress.data.forms import NO_NORMALIZATION, with_tokens_of
 from edgecompress.data.tokens.hf_tokens import hf_tokens
@@ -20,7 +22,6 @@ from edgecompress.models.libraries.hf_models import Hidden
 from edgecompress.recipe.schema import ModelSpec, Recipe
 from edgecompress.sources.hugging_face import hf_sha256
 from edgecompress.sources.torchvision_import import import_torchvision
-from torch import nn
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sat", "on", "mat", "##s"]
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from edgecompress.data.base import Normalization
 from edgecompress.errors import ExitCode, ModelError, UsageError
 from edgecompress.models.building import build_model

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.models.building import published_normalization
 from edgecompress.models.construction import find_head, first_convolution, kernels_for_channels
 from edgecompress.recipe.schema import ModelSpec
 from edgecompress.sources import torchvision_import
 from edgecompress.sources.torchvision_import import import_torchvision
-from torch import nn
-
 from tests.unit.models.conftest import Build
 
 HEADS = {

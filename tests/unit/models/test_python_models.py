@@ -8,11 +8,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from torch import nn
+
 from edgecompress.errors import DataError, ExitCode, ModelError, UsageError
 from edgecompress.models.libraries.python_models import python_source_file
 from edgecompress.sources.python_code import call_function, load_function
-from torch import nn
-
 from tests.unit.models.conftest import Build
 
 NET = """

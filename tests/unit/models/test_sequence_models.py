@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
 from edgecompress.models.building import build_model
@@ -26,7 +28,6 @@ from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input, run_steps
-from torch import nn
 
 STEPS, WORDS, CLASSES = 5, 20, 4
 TEXT = Ends((STEPS,), (CLASSES,), "tokens", WORDS)

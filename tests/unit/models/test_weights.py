@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgecompress.errors import ModelError
-from edgecompress.models.weights import load_foreign_weights, load_weights, save_weights
 from safetensors.torch import save_file
 from torch import nn
 
+from edgecompress.errors import ModelError
+from edgecompress.models.weights import load_foreign_weights, load_weights, save_weights
 from tests.unit.models.conftest import Build
 
 

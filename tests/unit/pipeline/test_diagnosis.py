@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.pipeline import diagnosis
 from edgecompress.tflite.runtime import private_env
 

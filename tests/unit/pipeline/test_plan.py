@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.pipeline.plan import Plan, make_plan
 from edgecompress.recipe.schema import Recipe

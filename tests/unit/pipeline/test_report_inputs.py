@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.report_inputs import environment, report_inputs
 from edgecompress.recipe.schema import Recipe
 from edgecompress.report.document import build_report
 from edgecompress.report.schema import ReportInputs
 from edgecompress.store.store import Artifact, StageResult
-
 from tests.unit.report import sample
 
 LATENCY = {"p50_ms": 1.0, "p95_ms": 2.0, "mean_ms": 1.1, "min_ms": 0.9, "runs": 200, "ratio_to_first": 1.0}

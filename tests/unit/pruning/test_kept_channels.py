@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.pruning.architecture import architecture_of
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
@@ -15,8 +17,6 @@ from edgecompress.pruning.coupling.channels import Coupled, Root
 from edgecompress.pruning.coupling.cut import compose, cut
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.sources.torchvision_import import import_torchvision
-from torch import nn
-
 from tests.unit.pruning.attention_nets import CASES
 from tests.unit.pruning.attention_nets import make as make_attention
 from tests.unit.pruning.pruning_nets import NETS, conv, example, make

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.models.weights import save_weights
 from edgecompress.pipeline.run import run_pipeline
@@ -18,9 +21,6 @@ from edgecompress.pruning.loading import load_pruned
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from safetensors.torch import load_file, save_file
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import example, make
 
 ROOT = Path(__file__).parents[3]

@@ -7,12 +7,12 @@ import json
 
 import pytest
 import torch
-from edgecompress.errors import ModelError
-from edgecompress.pruning.architecture import apply_architecture, architecture_of
-from edgecompress.pruning.structured.pruner import StructuredPruner
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgecompress.errors import ModelError
+from edgecompress.pruning.architecture import apply_architecture, architecture_of
+from edgecompress.pruning.structured.pruner import StructuredPruner
 from tests.unit.pruning.pruning_nets import NETS, example, make
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
-from torch import nn
-
 from tests.unit.converted_net import INPUT_SHAPE, Converted, images, run_flatbuffer, shipped
 
 

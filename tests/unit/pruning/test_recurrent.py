@@ -7,6 +7,9 @@ import json
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
 from edgecompress.models.count import count
 from edgecompress.pruning.architecture import apply_architecture, architecture_of
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
@@ -14,9 +17,6 @@ from edgecompress.pruning.recurrent import per_unit
 from edgecompress.pruning.structured.importance import GroupMagnitude, Taylor
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import CostModel, item_macs, segments_of
-from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
 from tests.unit.pruning.pruning_nets import params_of
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from edgecompress.quantization.twin.twin import Twin
 
+from edgecompress.quantization.twin.twin import Twin
 from tests.unit.converted_net import Converted, images
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from edgecompress.errors import RecipeError
 from edgecompress.recipe.reading.load import load_recipe
 

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from edgecompress_cli.main import invoke
 
+from edgecompress_cli.main import invoke
 from tests.shared.recipe_mutations import hostile, mutated
 
 #: Nothing may hang or take time that grows with what is nested; the second that a command may take is measured by
-#: benchmarks/recipe_fuzz.py, not here, where coverage counts lines beside it.
+#: benchmarks/robustness/recipe_fuzz.py, not here, where coverage counts lines beside it.
 MOST_CPU_S = 5.0
 MOST_KIB = 200 * 1024
 MUTATED = 400

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.recipe.fields import blocks, default_of, field_at, keys_of, places_of, type_words
 from edgecompress.recipe.reference import json_schema, reference_markdown
 from edgecompress.recipe.schema import MODELS, SOURCES, Recipe

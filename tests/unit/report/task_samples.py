@@ -8,7 +8,6 @@ from typing import Any
 from edgecompress.data.front_end import describe
 from edgecompress.recipe.schema import AudioSpec
 from edgecompress.report.schema import TensorSummary
-
 from tests.unit.report import sample
 
 TASKS = ("regression", "anomaly-detection", "language-modeling")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from edgecompress.recipe.schema import BudgetSpec
 from edgecompress.report.budget import BudgetFigures, evaluate_budget
 

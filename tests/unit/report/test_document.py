@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ResourceError
 from edgecompress.report.document import load_report, write_report
 from edgecompress.report.html.page import html_report
@@ -18,7 +19,6 @@ from edgecompress.report.markdown import markdown_report
 from edgecompress.report.rows import standard_error
 from edgecompress.report.schema import LatencySummary, VerificationSummary
 from edgecompress.store.files import sha256_file
-
 from tests.unit.report import sample, task_samples
 
 DOCS = Path(__file__).parents[3] / "docs" / "report.md"

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.report.html.page import html_report
 from edgecompress.report.html.plots import confusion_matrix, latency_bars
 from edgecompress.report.markdown import code_block, escaped, markdown_report
 from edgecompress.report.words.tables import verdict
-
 from tests.unit.report import sample
 
 VARIANTS: dict[str, dict[str, Any]] = {

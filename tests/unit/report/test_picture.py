@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecompress.report.document import write_report
-from edgecompress.report.picture import COLOURS, picture
 from PIL import Image
 
+from edgecompress.report.document import write_report
+from edgecompress.report.picture import COLOURS, picture
 from tests.unit.report import sample
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from edgecompress.report.html.outcome import outcome_html
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
@@ -16,7 +17,6 @@ from edgecompress.report.words.facts import training_table, verification_facts
 from edgecompress.report.words.making import making
 from edgecompress.report.words.outcome import hits_table, predictions_table, sample_sentence, shown_prompt
 from edgecompress.report.words.tables import headlines, models_table, ratios_table
-
 from tests.unit.report import sample, task_samples
 from tests.unit.report.test_pages import parsed
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import pytest
+
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.schema import Recipe

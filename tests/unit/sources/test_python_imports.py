@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from edgecompress.sources.python_imports import sources_sha256
 from edgecompress.store.files import sha256_file
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.loading import load_dataset
 from edgecompress.data.sources.download import download
 from edgecompress.data.sources.fashion_mnist import read_idx
@@ -25,7 +26,6 @@ from edgecompress.pipeline.run import LOCK, REPORT
 from edgecompress.recipe.schema import Recipe
 from edgecompress.sources import archives
 from edgecompress.sources.archives import check_unpacked
-
 from tests.shared.recipe_mutations import hostile
 
 

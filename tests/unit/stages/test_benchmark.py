@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from edgecompress.stages import benchmark
 from edgecompress.tflite.runtime.proof import RuntimeProof
 

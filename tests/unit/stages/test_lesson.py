@@ -6,14 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
+
 from edgecompress.context import Context
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import base
 from edgecompress.stages.base import Workbench
 from edgecompress.store.store import Store
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
-from torch import nn
-
 from tests.unit.tasks.test_language import task_of
 
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from edgecompress.errors import ResourceError
 from edgecompress.store.file_lock import BusyError, exclusive
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from edgecompress.errors import ResourceError
 from edgecompress.store.files import remove_partial, sha256_file, sha256_json, write_bytes, write_json
 from edgecompress.store.store import MANIFEST, StageResult, Store

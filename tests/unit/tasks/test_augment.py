@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgecompress.tasks.augment import augment, holes, uniform
 
 INDEX = np.arange(400)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.classification import Classification

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from edgecompress.data.base import Dataset, Split
 from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.tokens.tokenizer import make_vocabulary

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.recipe.schema import Recipe

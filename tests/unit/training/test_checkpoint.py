@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.context import Context, Event
 from edgecompress.errors import ResourceError
 from edgecompress.recipe.schema import Recipe, TrainSpec
@@ -17,8 +19,6 @@ from edgecompress.store.store import Store
 from edgecompress.training import checkpoint as module
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
-from torch import nn
-
 from tests.unit.training.training_task import BlobTask
 
 STEPS = 32  # 4 epochs of 8 batches

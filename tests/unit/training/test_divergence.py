@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.context import Context, Event
 from edgecompress.errors import DivergedError
 from edgecompress.recipe.schema import Recipe, TrainSpec
@@ -15,8 +17,6 @@ from edgecompress.training import checkpoint
 from edgecompress.training.divergence import MOST_SETBACKS, guessing, no_better_than_guessing
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
-from torch import nn
-
 from tests.unit.training.training_task import BlobTask
 
 #: From this learning rate on the nets here break; the peak is 0.05.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from edgecompress.training import evaluate, precision
-from edgecompress.training.evaluate import outputs_of
 from torch import nn
 
+from edgecompress.training import evaluate, precision
+from edgecompress.training.evaluate import outputs_of
 from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.context import Context, Event
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.recipe.schema import Recipe, TrainSpec
@@ -18,8 +20,6 @@ from edgecompress.training.loss import Lesson
 from edgecompress.training.precision import autocast, pick_device, pick_threads
 from edgecompress.training.schedules import make_optimizer, rate_at
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
-from torch import nn
-
 from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from edgecompress.context import Context
 from edgecompress.errors import ModelError
 from edgecompress.recipe.schema import Recipe, TrainSpec
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson
-from numpy.typing import NDArray
-from torch import nn
-
 from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")

@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+
 from edgecompress.errors import ResourceError
 from edgecompress.training import precision
 from edgecompress.training.precision import autocast, has_bfloat16, pick_device, pick_threads

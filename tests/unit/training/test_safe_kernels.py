@@ -6,8 +6,9 @@ import contextlib
 
 import pytest
 import torch
-from edgecompress.training.precision import safe_kernels
 from torch import nn
+
+from edgecompress.training.precision import safe_kernels
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.recipe.schema import TrainSpec
 from edgecompress.training.schedules import make_optimizer, rate_at
-from torch import nn
 
 SCHEDULES = ("cosine", "linear", "constant")
 

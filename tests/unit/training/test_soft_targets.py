@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.context import Context, Event
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.training import soft_targets
 from edgecompress.training.soft_targets import STAGE, OnlineTeacher, StoredTargets
-from torch import nn
-
 from tests.unit.training.training_task import BlobTask
 
 CPU = torch.device("cpu")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from edgecompress.data.base import Dataset, Normalization, Split
 from numpy.typing import NDArray
+
+from edgecompress.data.base import Dataset, Normalization, Split
 
 
 def blobs(count: int, seed: int) -> Split:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.data.reading.delimited import parse, read_delimited
 from edgecompress.errors import DataError

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.errors import DataError
 

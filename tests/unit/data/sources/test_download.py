@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import edgecompress.sources.torchvision_import
 import pytest
+
+import edgecompress.sources.torchvision_import
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 

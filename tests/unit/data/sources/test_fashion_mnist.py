@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.data.sources import fashion_mnist
 from edgecompress.errors import DataError

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.errors import DataError
-from PIL import Image
 
 
 @pytest.fixture

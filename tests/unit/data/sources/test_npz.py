@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import DataError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.errors import DataError
 

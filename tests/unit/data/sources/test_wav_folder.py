@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io.wavfile
+
 from edgecompress.data.front_end import describe, features
 from edgecompress.data.loading import fingerprint, load_dataset
 from edgecompress.data.reading.wav_files import read_wav

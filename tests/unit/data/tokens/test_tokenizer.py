@@ -10,12 +10,13 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgecompress.data.tokens.subwords import CONTINUED, PART, head
 from edgecompress.data.tokens.tokenizer import Bytes, make_vocabulary, vocabulary_from
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import TokenizerSpec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KINDS = ("byte", "char", "word", "wordpiece", "bpe")
 TEXTS = [

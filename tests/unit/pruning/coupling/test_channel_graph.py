@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import Segment, allowed_atoms, segments_of
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import conv, example, make
 
 

@@ -7,6 +7,8 @@ import json
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import open_attention
 from edgecompress.models.count import count
@@ -17,8 +19,6 @@ from edgecompress.pruning.structured.importance import Taylor
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import CostModel, Segment, allowed_atoms, item_macs, segments_of
 from edgecompress.sources.torchvision_import import import_torchvision
-from torch import nn
-
 from tests.unit.pruning.attention_nets import CASES, HEADS, SIZE, WHOLE, WIDTH, Net, example, make
 from tests.unit.pruning.pruning_nets import params_of
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch_pruning
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.coupling.dependencies import Graph
 from edgecompress.pruning.structured.pruner import StructuredPruner
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import NETS, conv, example, make
 
 

@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.coupling.probe import _silence
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import segments_of
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import conv, example
 
 

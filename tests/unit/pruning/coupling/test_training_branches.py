@@ -6,11 +6,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.pruning.coupling.branches import outputs_and_branches
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.sources.torchvision_import import import_torchvision
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import conv, example
 
 

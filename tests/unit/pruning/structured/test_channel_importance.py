@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch_pruning
-from edgecompress.pruning.coupling.channel_graph import ChannelGraph
-from edgecompress.pruning.structured.importance import GroupMagnitude
 from torch import nn
 
+from edgecompress.pruning.coupling.channel_graph import ChannelGraph
+from edgecompress.pruning.structured.importance import GroupMagnitude
 from tests.unit.pruning.pruning_nets import example, make
 
 

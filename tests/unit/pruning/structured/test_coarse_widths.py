@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from edgecompress.models.built_in.resnet import resnet8
 from edgecompress.pruning.coupling.channels import Root
 from edgecompress.pruning.structured.pruner import StructuredPruner

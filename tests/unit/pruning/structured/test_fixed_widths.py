@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
+
 from edgecompress.errors import ModelError
 from edgecompress.pruning.structured.fixed_widths import WidthPruner
-
 from tests.unit.pruning.pruning_nets import NETS, example, make, params_of
 
 

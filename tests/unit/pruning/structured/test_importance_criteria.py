@@ -6,14 +6,14 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call
+
 from edgecompress.errors import ModelError
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph, undisturbed
 from edgecompress.pruning.coupling.channels import Root, is_depthwise
 from edgecompress.pruning.structured.importance import IMPORTANCES, BatchNormScale, GroupMagnitude, Importance, Taylor
 from edgecompress.pruning.structured.pruner import StructuredPruner
-from torch import nn
-from torch.func import functional_call
-
 from tests.unit.pruning.pruning_nets import Plain, conv, example, make, params_of
 
 PLANTED = [3, 8, 17, 30]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.pruning.structured.negligible import NEGLIGIBLE, NEGLIGIBLE_TOGETHER, negligible
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.pruning.structured.widths import Segment
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import conv
 
 

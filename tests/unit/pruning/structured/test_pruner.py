@@ -6,13 +6,13 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import open_attention
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
 from edgecompress.pruning.coupling.probe import _silence
 from edgecompress.pruning.structured.pruner import StructuredPruner
-from torch import nn
-
 from tests.unit.pruning.pruning_nets import NETS, Plain, Shuffle, conv, example, macs_of, make, params_of
 
 

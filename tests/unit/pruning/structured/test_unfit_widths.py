@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from edgecompress.pruning.structured.pruner import StructuredPruner
 from torch import nn
+
+from edgecompress.pruning.structured.pruner import StructuredPruner
 
 
 class Quarrelling(nn.Module):

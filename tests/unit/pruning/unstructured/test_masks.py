@@ -7,12 +7,12 @@ import math
 
 import pytest
 import torch
-from edgecompress.errors import ModelError
-from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share, lamp_scores, prunable_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from edgecompress.errors import ModelError
+from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share, lamp_scores, prunable_weights
 from tests.unit.pruning.pruning_nets import example, make
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share
 from edgecompress.pruning.unstructured.patterns import Pattern
-from torch import nn
 
 
 def net() -> nn.Sequential:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from edgecompress.quantization.graph.batches import Way, find_way, run_batch
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
-
 from tests.unit.converted_net import Converted, images
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 

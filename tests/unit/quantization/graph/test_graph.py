@@ -6,12 +6,12 @@ import copy
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import read_graph, tensor_values
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import tensor_array
 from edgecompress.wording import counted
-
 from tests.unit.converted_net import Converted
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 

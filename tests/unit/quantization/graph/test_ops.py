@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.quantization.graph.ops import OPS
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
-
 from tests.unit.made_flatbuffer import Made, Op, constant, make_model
 
 RNG = np.random.default_rng(7)

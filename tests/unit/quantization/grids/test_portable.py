@@ -9,6 +9,10 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.grids.portable import BELOW, below_powers
 from edgecompress.quantization.grids.ranges import RangeGroup
@@ -23,10 +27,6 @@ from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.sparse import densified
 from edgecompress.tflite.format.views import op_name
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
-
 from tests.unit.converted_net import Converted, images
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 

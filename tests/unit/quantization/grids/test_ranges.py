@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.grids.ranges import (
@@ -17,9 +20,6 @@ from edgecompress.quantization.grids.ranges import (
     scale_and_zero_point,
 )
 from edgecompress.tflite.format.flatbuffer import read_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 #: A range as calibration sees it; anything but infinite.

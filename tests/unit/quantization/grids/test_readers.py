@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.quantization.grids.ranges import QMAX, RangeGroup, scale_and_zero_point
 from edgecompress.quantization.grids.readers import (
@@ -21,7 +22,6 @@ from edgecompress.quantization.grids.readers import (
 )
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
-
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 

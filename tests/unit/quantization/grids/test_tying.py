@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec
 from edgecompress.quantization.grids.tying import share_biases, step_key, tied_groups

@@ -8,6 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.batches import Way
 from edgecompress.quantization.graph.graph import Node
@@ -31,9 +34,6 @@ from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
-from numpy.typing import NDArray
-from torch import nn
-
 from tests.unit.converted_net import Converted, images
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 from tests.unit.quantization.graph.test_batches import attention, samples

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+
 from edgecompress.quantization.proof import compare
 from edgecompress.quantization.proof.compare import (
     Agreement,
@@ -20,7 +21,6 @@ from edgecompress.quantization.proof.compare import (
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
-
 from tests.unit.converted_net import Converted, images, shipped
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

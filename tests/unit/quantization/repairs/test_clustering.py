@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+
 from edgecompress.quantization.grids.codebooks import best_codes, fake_clustered
 from edgecompress.quantization.proof.compare import compare_layers, first_difference
 from edgecompress.quantization.repairs.clustering import CodebookSchedule, clusterable, fit_codebooks
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.facts.weights import most_values
 from edgecompress.tflite.format.flatbuffer import read_model
-
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.quantization.proof.layers import walk
 from edgecompress.quantization.repairs.even_channels import LARGEST_GROWTH, MARGIN, even_out
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.convert import convert
-from torch import nn
-
 from tests.unit.converted_net import Converted, images
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.proof.analysis import Gain
@@ -29,8 +31,6 @@ from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import dtype_name
-from torch import nn
-
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 
 

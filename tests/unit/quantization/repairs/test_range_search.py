@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.quantization.graph.batches import Way
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.proof.layers import outputs_by_range
@@ -14,8 +16,6 @@ from edgecompress.quantization.repairs.range_search import search_estimators
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.convert import convert
-from torch import nn
-
 from tests.unit.converted_net import Converted, images
 
 LARGEST = 3.0

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.data.base import Ends
 from edgecompress.models.built_in.transformer import transformer
 from edgecompress.quantization.graph.graph import Graph, read_graph
@@ -22,8 +24,6 @@ from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
-from torch import nn
-
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
 STEPS, FEATURES, WIDTH = 6, 4, 8

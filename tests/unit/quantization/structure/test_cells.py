@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
 from edgecompress.data.base import Ends
 from edgecompress.models.built_in.recurrent import gru, lstm
 from edgecompress.quantization.grids.tying import share_biases
@@ -25,7 +27,6 @@ from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.format.views import graph_views
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
-from torch import nn
 
 STEPS, FEATURES, WIDTH = 6, 3, 4
 ENDS = Ends((STEPS, FEATURES), (3,), "series")

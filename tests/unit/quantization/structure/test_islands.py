@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
 from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.islands import FIXED_GRID, OWN_SCALE, remove_islands
 from edgecompress.quantization.structure.scheme import Activations, Scheme
@@ -17,8 +19,6 @@ from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import op_name
-from torch import nn
-
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes, make_model
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.proof.analysis import analyse
 from edgecompress.quantization.repairs.ladder import Built, Ladder, Widening
@@ -19,7 +21,6 @@ from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
-from torch import nn
 
 WIDTH, STEPS = 8, 6
 

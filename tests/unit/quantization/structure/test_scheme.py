@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
+
 from edgecompress.quantization.graph.graph import pack_int4, unpack_int4
 from edgecompress.quantization.grids.fake import fake_dynamic
 from edgecompress.quantization.grids.ranges import INT16, scale_and_zero_point
@@ -20,8 +22,6 @@ from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import dtype_name, op_name
-from torch import nn
-
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 
 

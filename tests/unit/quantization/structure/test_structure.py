@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
-
 from tests.unit.converted_net import Converted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from edgecompress.quantization.structure.support import becomes_integer, integer_operators
 from edgecompress.report.words.analysis import WITHOUT_INT16
 

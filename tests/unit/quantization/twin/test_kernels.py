@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
@@ -15,9 +18,6 @@ from edgecompress.quantization.twin.integer_sums import integer_sums
 from edgecompress.quantization.twin.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgecompress.errors import ModelError, VerificationError
 from edgecompress.quantization.graph.graph import tensor_values
 from edgecompress.quantization.graph.ops import OPS, same_padding
@@ -17,9 +20,6 @@ from edgecompress.quantization.proof.compare import compare_answers, compare_lay
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 

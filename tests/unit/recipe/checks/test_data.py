@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from edgecompress.recipe.checks.data import NEED_PATH, USED_BY_SOURCE, USED_BY_TASK, check_data
 from edgecompress.recipe.schema import SOURCES, DataSpec
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from edgecompress.recipe.checks.streaming import check_streaming
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+
 from edgecompress.recipe.checks.tasks import LIMITS, check_task
 from edgecompress.recipe.schema import BudgetSpec, Recipe, TaskName
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from edgecompress.errors import ExitCode, RecipeError
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 SMALL = "version: 1\nteacher: {model: resnet9}\n"
 Write = Callable[[str], Path]

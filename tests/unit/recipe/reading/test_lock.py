@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.lock_file import differences, lock_file

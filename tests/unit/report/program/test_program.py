@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data import front_end
 from edgecompress.data.tokens.tokenizer import make_vocabulary
 from edgecompress.recipe.schema import AudioSpec, TokenizerSpec
@@ -20,7 +21,6 @@ from edgecompress.report.schema import DataSummary, TensorSummary
 from edgecompress.stages.exporting.text_notes import vocabulary_summary
 from edgecompress.store.files import write_json
 from edgecompress.tflite.runtime.probe import build
-
 from tests.unit.report import sample
 
 DATA = replace(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.words.analysis import COLUMNS, analysis_sentence, analysis_table, conclusion
-
 from tests.unit.report import sample
 
 PTQ = {"mode": "ptq", "weights": "int8", "activations": "int8", "max_drop_points": None, "escalate": None, "allow": []}

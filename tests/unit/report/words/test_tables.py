@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.numbers import compact, duration, kib, milliseconds, number, percent, points, ratio, than
@@ -22,7 +23,6 @@ from edgecompress.report.words.facts import (
 )
 from edgecompress.report.words.making import making
 from edgecompress.report.words.tables import headlines, models_table
-
 from tests.unit.report import sample
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from edgecompress.report.html.page import html_report
 from edgecompress.report.schema import DataSummary, TensorSummary
 from edgecompress.tflite.runtime.probe import build
-from PIL import Image
-
 from tests.unit.report import sample
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.before.preflight import _check_size
-from torch import nn
 
 #: 8 * 1000 + 1000 weights and biases: 8.8 KiB as INT8.
 NET = nn.Sequential(nn.Flatten(), nn.Linear(8, 1000), nn.ReLU())

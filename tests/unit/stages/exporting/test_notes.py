@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import export
@@ -18,7 +19,6 @@ from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.metadata import ModelNotes, TensorNotes
 from edgecompress.tflite.format.metadata_reader import labels_of, read_files, read_notes
 from edgecompress.tflite.format.packing import pack
-
 from tests.unit.converted_net import INPUT_SHAPE, Converted
 from tests.unit.made_flatbuffer import Op, int8, int8_classifier, make_model
 

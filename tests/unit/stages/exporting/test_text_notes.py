@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.base import Dataset, Normalization
 from edgecompress.data.forms import NO_NORMALIZATION
 from edgecompress.data.front_end import describe
@@ -18,7 +19,6 @@ from edgecompress.stages.exporting.notes import metadata_of
 from edgecompress.stages.exporting.text_notes import vocabulary_summary
 from edgecompress.stages.verifying import sample_text
 from edgecompress.tflite.runtime.session import TensorDetails
-
 from tests.unit.made_flatbuffer import int8_classifier, make_model
 from tests.unit.stages.exporting.test_notes import EMPTY
 from tests.unit.tasks.test_language import task_of

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 from edgecompress.stages.prune import check_reached
@@ -14,8 +16,6 @@ from edgecompress.stages.pruning.backoff import back_off
 from edgecompress.stages.pruning.backoff import settle as settled
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import SLOWER, Timing, Yardstick
-from torch import nn
-
 from tests.unit.stages.pruning.test_targets import SHAPE, Scales, bench, net
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.context import Context
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.pruning.coupling.channel_graph import ChannelGraph
@@ -22,7 +24,6 @@ from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.store.store import Store
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson
-from torch import nn
 
 TRAIN = {"epochs": 1, "batch_size": 16}
 

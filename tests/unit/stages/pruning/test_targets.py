@@ -8,13 +8,14 @@ from typing import Any, Self
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 from edgecompress.recipe.schema import PruneSpec, Recipe
 from edgecompress.stages.pruning import targets
 from edgecompress.stages.pruning.targets import find_aim, pruner_for, reached
-from torch import nn
 
 SHAPE = (3, 16, 16)
 

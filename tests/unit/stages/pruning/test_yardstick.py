@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.recipe.schema import BenchmarkSpec, Recipe
 from edgecompress.stages.pruning import yardstick
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick, timed
 from edgecompress.tflite.format.flatbuffer import read_model
-from torch import nn
 
 SHAPE = (1, 8, 8)
 

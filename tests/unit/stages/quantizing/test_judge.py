@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.data.base import Split
 from edgecompress.figures import ACCURACY, AGREEMENT, MAE, RECONSTRUCTION
 from edgecompress.quantization.repairs.ladder import Rung
 from edgecompress.stages.quantize import rung_document
 from edgecompress.stages.quantizing.judge import judge_by_answers, judge_of
-
 from tests.unit.tasks.test_numbers import LABELS, X, anomaly, numbers, regression
 
 NONE = Split(np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+
 from edgecompress.data.base import Split
 from edgecompress.quantization.proof.analysis import adding, analyse
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.verifying.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
-from numpy.typing import NDArray
-
 from tests.unit.converted_net import Converted, images
 
 NONE = Split(np.zeros((0, 12, 12, 3), np.float32), np.zeros(0, np.int64))

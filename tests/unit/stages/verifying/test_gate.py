@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.proof.compare import Agreement, LayerDifference
 from edgecompress.recipe.schema import QuantizeSpec
@@ -17,7 +18,6 @@ from edgecompress.stages.verifying import gate
 from edgecompress.stages.verifying.gate import _judge
 from edgecompress.tflite.facts.census import NotInt8, census
 from edgecompress.tflite.format.flatbuffer import read_model
-
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 NUMBERS = ("regression", "anomaly-detection")

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
 from edgecompress.data.base import Split
 from edgecompress.figures import ACCURACY
 from edgecompress.stages.verifying.leakage import warn_of_leakage
-
 from tests.unit.training.training_task import BlobTask
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from edgecompress.tflite.facts.accounting import OVERHEAD, USEFUL, account, allowance, breakdown, overhead
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.metadata import ModelNotes, append_files, attach_notes
 from edgecompress.tflite.format.metadata_reader import archive_bytes
 from edgecompress.tflite.format.packing import pack
-
 from tests.unit.converted_net import Converted
 from tests.unit.made_flatbuffer import Op, constant, int8, int8_classifier, make_bytes, make_model
 

@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ModelError
 from edgecompress.tflite.facts.census import ROOT, Census, census, layer_name, layer_names
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
-
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ResourceError
 from edgecompress.models.count import count
 from edgecompress.tflite.facts import inspection
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
-
 from tests.unit.converted_net import INPUT_SHAPE, Converted
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ResourceError
 from edgecompress.models.count import count
 from edgecompress.tflite.facts.weights import macs, weight_sparsity
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
-
 from tests.unit.converted_net import INPUT_SHAPE, Converted
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 

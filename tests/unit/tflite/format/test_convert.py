@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
-from torch import nn
-
 from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images, run_flatbuffer
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from torch import nn
+
 from edgecompress.errors import ModelError
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.format.convert import convert
@@ -16,7 +18,6 @@ from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import module_paths, operator_labels
 from edgecompress.tflite.format.packing import pack
-from torch import nn
 
 
 class Block_With_Name(nn.Module):  # noqa: N801 - underscores in class names are the point

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zstandard
 from ai_edge_litert import schema_py_generated as schema
+
 from edgecompress.errors import ResourceError
 from edgecompress.tflite.facts.accounting import breakdown
 from edgecompress.tflite.facts.census import census
@@ -17,7 +18,6 @@ from edgecompress.tflite.facts.weights import weight_zeros
 from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes, write_model
 from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.views import graph_views
-
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 
 

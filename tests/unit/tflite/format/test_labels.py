@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import module_paths, operator_labels
 from edgecompress.tflite.format.views import graph_views
-from torch import nn
-
 from tests.unit.made_flatbuffer import Op, int8, make_model
 
 

@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import encode, number_types
+from flatbuffers.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgecompress.errors import ResourceError
 from edgecompress.tflite.facts.inspection import inspect_flatbuffer
 from edgecompress.tflite.format import metadata_reader
@@ -34,11 +39,6 @@ from edgecompress.tflite.format.metadata_reader import archive_bytes, labels_of,
 from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.runtime.child import call
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
-from flatbuffers import encode, number_types
-from flatbuffers.table import Table
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.unit.made_flatbuffer import int8_classifier, make_bytes, make_model
 
 NAMES = ("zéro", "ein Paar", "二", "T-shirt/top", "💡")

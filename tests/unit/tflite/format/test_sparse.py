@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
 from edgecompress.errors import ResourceError
 from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.recipe.schema import Recipe
@@ -26,7 +27,6 @@ from edgecompress.tflite.format.sparse import _parameters, densified, encode, en
 from edgecompress.tflite.format.sparse_reader import expand, index_vectors
 from edgecompress.tflite.format.views import graph_views, tensor_array
 from edgecompress.tflite.runtime.child import call
-
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 

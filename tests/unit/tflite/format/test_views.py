@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from edgecompress.errors import ResourceError
 from edgecompress.tflite.facts.weights import weight_zeros
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import dtype_name, graph_views, op_name, tensor_array, text
-
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
 
 

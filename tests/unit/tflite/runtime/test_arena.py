@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.tflite.runtime.arena import measure_arena
-
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 

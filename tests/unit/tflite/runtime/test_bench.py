@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgecompress.errors import ModelError, ResourceError, UsageError
 from edgecompress.tflite.runtime import bench as module
 from edgecompress.tflite.runtime.bench import bench
-
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 RELU = make_bytes([int8(1, 4), int8(1, 4)], [Op("RELU", (0,), (1,))])

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+
 from edgecompress.errors import ModelError, ResourceError, UsageError
 from edgecompress.tflite.runtime import child
 from edgecompress.tflite.runtime.child import call
-
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 #: What the children of these tests can do beside the tasks of the module.

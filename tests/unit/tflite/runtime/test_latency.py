@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.tflite.runtime import latency
 from edgecompress.tflite.runtime.latency import _shares, find_runtime, measure, summarize
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
-
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.tflite.runtime import private_env
 from edgecompress.tflite.runtime.bench import bench
 from edgecompress.tflite.runtime.proof import prove
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
-
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgecompress.errors import ModelError, ResourceError
-from edgecompress.tflite.runtime.runtimes import RUNTIMES, InterpreterRuntime
-from edgecompress.tflite.runtime.session import Session, TensorDetails, dequantize_output, quantize_input
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.tflite.runtime.runtimes import RUNTIMES, InterpreterRuntime
+from edgecompress.tflite.runtime.session import Session, TensorDetails, dequantize_output, quantize_input
 from tests.unit.converted_net import Converted, images
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes
 

@@ -1,6 +1,6 @@
 """Random small networks through the whole bridge: does the INT8 flatbuffer compute what the twin computes?
 
-    python benchmarks/random_graphs.py             # about a quarter of a minute a network; finished rows are skipped
+    python -m benchmarks.quantization.random_graphs  # about a quarter of a minute a network; finished rows are skipped
 
 Every network is drawn from its seed: convolutions, depthwise and pointwise ones, residual sums, concatenations, gates,
 pools, pads, activations and linear layers; weights and batch norms are not neutral. `p999_steps` is the 99.9th
@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
+from benchmarks.table import RESULTS, Table
 from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
@@ -29,10 +32,7 @@ from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
-from table import Table
-from torch import nn
 
-HERE = Path(__file__).parent
 COLUMNS = ("operators", "same", "mean_steps", "p999_steps", "max_steps", "all_int8", "kinds")
 SAMPLES = 1000
 CALIBRATION_SAMPLES = 128
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
-    table = Table(HERE / "random_graphs.csv", COLUMNS)
+    table = Table(RESULTS / "random_graphs.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.first, options.first + options.count):
             if not table.done("random", seed):

@@ -1,10 +1,10 @@
 """Does the INT8 flatbuffer compute what QAT trained? Five networks, dense and pruned, on Fashion-MNIST at 64x64.
 
-    python benchmarks/qat_parity.py            # about three hours on two AVX2 cores; finished rows are skipped
+    python -m benchmarks.quantization.qat_parity  # about three hours on two AVX2 cores; finished rows are skipped
 
 10,000 training images (9,000 after validation is held out), 5,000 test images. The float network is trained once per
 model and seed; its dense, structured (a fifth of the MACs removed) and unstructured (70 % zeros) versions go through
-QAT. Rows go to benchmarks/qat_parity.csv.
+QAT. Rows go to benchmarks/results/qat_parity.csv.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import RESULTS, Table
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from table import Table
 
-HERE = Path(__file__).parent
 COLUMNS = (
     "exit_code",
     "float_accuracy",
@@ -113,7 +112,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    table = Table(HERE / "qat_parity.csv", COLUMNS)
+    table = Table(RESULTS / "qat_parity.csv", COLUMNS)
     suffix = f" {options.ranges}" if options.ranges else ""
     for seed in [] if options.summary else options.seeds:
         for model in options.models:

@@ -1,6 +1,6 @@
 """Does INT8 give a trained sequence network's answers? Five built-in networks on texts and on series, PTQ and QAT.
 
-    python benchmarks/sequence_agreement.py        # one to five minutes a case on one core; finished rows are skipped
+    python -m benchmarks.quantization.sequence_agreement  # 1 to 5 minutes a case on one core; finished rows are skipped
 
 Texts are Reuters R8 (the first 48 words), series the watch's sensors (64 steps, three people held out); the networks
 are small and learn from labels alone. Figures are on the test split. `float_difference`: largest difference between the
@@ -8,7 +8,7 @@ float32 flatbuffer's outputs and torch's. `agreement`: share of answers that the
 in common; `clear_agreement` the same where the float32 network's two largest outputs lie more than one INT8 step apart;
 `clear_share`: how many that are. `twin_same`: INT8 file against its twin. `tensorflow_same`: LiteRT against the
 reference kernels of TensorFlow on the same file. `micro_same`: of networks that can be streamed, one step repeated on
-tflite-micro against LiteRT. Rows that end in "before" are of the version before `quantization/readers.py`,
+tflite-micro against LiteRT. Rows that end in "before" are of the version before `quantization/grids/readers.py`,
 those in "two grids" of GRUs in which what a step adds to the state had a grid of its own, those in "INT8 cells" and
 "INT8 states" of networks that were INT8 throughout (`quantize.cells`; the latter, and all before, of GRUs whose update
 gates began half open), those in "alone" of such that had the cell or state in float32 and not the gates, those in "INT8
@@ -25,6 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from benchmarks.table import RESULTS, Table, mean_and_spread
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import STEP, run_pipeline
@@ -36,10 +39,7 @@ from edgecompress.store.store import Store
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import quantize_input, run_steps
 from edgecompress.training.evaluate import outputs_of
-from numpy.typing import NDArray
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
 TRAIN = {"optimizer": "adamw", "learning_rate": 0.003, "batch_size": 64}
 #: Data -> task, source, and for how many epochs is learnt.
 DATA: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=list(QUANTIZE), choices=list(QUANTIZE))
     parser.add_argument("--longer", type=int, default=1, help="times the usual epochs; for rows of their own")
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
-    parser.add_argument("--table", type=Path, default=HERE / "sequence_agreement.csv")
+    parser.add_argument("--table", type=Path, default=RESULTS / "sequence_agreement.csv")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(options.table, COLUMNS)

@@ -1,7 +1,7 @@
 """Every shipped image recipe's flatbuffer on every runtime: does it run, and does it answer as on LiteRT?
 
     make data && .venv/bin/edgecompress doctor --install tflite-runtime
-    python benchmarks/runtimes.py              # about a quarter of an hour; finished rows are skipped
+    python -m benchmarks.runtimes.runtimes  # about a quarter of an hour; finished rows are skipped
 
 Recipes that train for an hour are trained briefly here (10,000 pictures, few epochs): kernels do not care. One row per
 (recipe and runtime); "plain" is the same recipe without `quantize.portable`, "before" the versions before there was
@@ -14,12 +14,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import RESULTS, ROOT, Table
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store
-from table import Table
 
-HERE = Path(__file__).parent
 PROOF = ("runs", "reason", "samples", "same_answer", "bit_exact", "max_steps", "arena_bytes", "flash_bytes")
 COLUMNS = (*PROOF, "test_accuracy")
 BRIEF = ("data.train_samples=10000", "teacher.train.epochs=2", "distill.train.epochs=2")
@@ -45,7 +44,7 @@ RUNTIMES = "benchmark.runtimes=[litert, tensorflow, tflite-runtime, tflite-micro
 
 def run_case(name: str, store: Store) -> dict[str, dict[str, Any]]:
     """Runs a recipe and returns a row for each runtime beside LiteRT."""
-    file = HERE.parent / "recipes" / f"{name.partition(',')[0]}.yaml"
+    file = ROOT / "recipes" / f"{name.partition(',')[0]}.yaml"
     recipe = load_recipe(file, (RUNTIMES, "budget={}", *RECIPES[name]))
     outcome = run_pipeline(recipe, output=Path("runs/runtimes") / name.replace(", ", "-"), store=store)
     report = outcome.report
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     options = parser.parse_args()
-    table = Table(HERE / "runtimes.csv", COLUMNS)
+    table = Table(RESULTS / "runtimes.csv", COLUMNS)
     for name in options.recipes:
         if not table.done(f"{name} tensorflow", 0):
             for runtime, row in run_case(name, Store(options.store)).items():

@@ -1,6 +1,6 @@
 """PTQ of torchvision's classification models, random weights, 96x96: an all-INT8 flatbuffer, or why not.
 
-python benchmarks/torchvision_ptq.py       # about a quarter of a minute a model; finished rows are skipped
+python -m benchmarks.quantization.torchvision_ptq       # about a quarter of a minute a model; finished rows are skipped
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.table import RESULTS, Table
 from edgecompress.errors import EdgecompressError
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from table import Table
 
-HERE = Path(__file__).parent
 MODELS = (
     "mobilenet_v2",
     "mobilenet_v3_small",
@@ -69,7 +69,7 @@ def main() -> None:
     data.parent.mkdir(exist_ok=True)
     if not data.is_file():
         make_data(data)
-    table = Table(HERE / "torchvision_ptq.csv", COLUMNS)
+    table = Table(RESULTS / "torchvision_ptq.csv", COLUMNS)
     for name in options.models:
         if table.done(name, 0):
             continue

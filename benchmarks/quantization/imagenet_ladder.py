@@ -1,6 +1,6 @@
 """torchvision's MobileNetV2 with its ImageNet weights: plain PTQ beside the ladder, on the 20 labelled pictures.
 
-    make data && python benchmarks/imagenet_ladder.py     # about half an hour on one core; finished rows are skipped
+    make data && python -m benchmarks.quantization.imagenet_ladder  # half an hour on one core; finished rows are skipped
 
 Calibrated on crops of other photographs, on which the ladder also tells how far it has to climb: there are no
 validation labels. Figures compare the INT8 flatbuffer with the float32 one, on the 20 test pictures.
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.table import RESULTS, ROOT, Table
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
@@ -21,10 +24,7 @@ from edgecompress.stages.base import Workbench
 from edgecompress.stages.verifying.gate import score
 from edgecompress.store.store import Store
 from edgecompress.training.evaluate import outputs_of
-from numpy.typing import NDArray
-from table import Table
 
-HERE = Path(__file__).parent
 COLUMNS = ("exit_code", "same_of_20", "mean_cosine", "int8_right", "float_right", "rungs", "size_bytes", "minutes")
 #: Case -> what is set in the recipe.
 CASES: dict[str, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ def cosines(outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> NDA
 
 def run_case(case: str, store: Store) -> dict[str, Any]:
     """Runs the recipe and returns its row."""
-    recipe = load_recipe(HERE.parent / "recipes" / "mobilenet-v2-ptq.yaml", CASES[case])
+    recipe = load_recipe(ROOT / "recipes" / "mobilenet-v2-ptq.yaml", CASES[case])
     folder = Path("runs") / f"imagenet-{case}"
     outcome = run_pipeline(recipe, output=folder, store=store)
     report = outcome.report
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     options = parser.parse_args()
-    table = Table(HERE / "imagenet_ladder.csv", COLUMNS)
+    table = Table(RESULTS / "imagenet_ladder.csv", COLUMNS)
     for case in options.cases:
         if not table.done(case, 0):
             table.append(case, 0, **run_case(case, Store(options.store)))

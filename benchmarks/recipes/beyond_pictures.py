@@ -1,6 +1,6 @@
 """The shipped recipes beyond pictures, three seeds: what docs/results.md says of texts, series, speech and language.
 
-    python benchmarks/beyond_pictures.py        # hours on two cores; finished rows are skipped
+    python -m benchmarks.recipes.beyond_pictures  # hours on two cores; finished rows are skipped
 
 `teacher`, `student` and `result` are the task's main figure on the test split: accuracy in percent, or bits per byte.
 The cases that end in "labels alone" train the same student without a teacher. Rows that end in "earlier" are of earlier
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from benchmarks.table import RESULTS, ROOT, Table, mean_and_spread
 from edgecompress.pipeline.diagnosis import machine
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
-RECIPES = HERE.parent / "recipes"
+RECIPES = ROOT / "recipes"
 #: Case -> recipe and what is set in it.
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "reuters-transformer": ("reuters-transformer", ()),
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
     options = parser.parse_args()
-    table = Table(HERE / "beyond_pictures.csv", COLUMNS)
+    table = Table(RESULTS / "beyond_pictures.csv", COLUMNS)
     for seed in options.seeds:
         for case in options.cases:
             if not table.done(case, seed):

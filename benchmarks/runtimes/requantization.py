@@ -1,6 +1,7 @@
 """Where LiteRT and the reference kernels part, and what it would cost to keep them together.
 
-    python benchmarks/requantization.py runs/fashion-mnist-qat/model.tflite --recipe recipes/fashion-mnist-qat.yaml
+    python -m benchmarks.runtimes.requantization runs/fashion-mnist-qat/model.tflite \
+        --recipe recipes/fashion-mnist-qat.yaml
 
 A kernel multiplies its INT32 sums by a real number and rounds. XNNPACK (LiteRT) does so in float, ties to even; the
 reference kernels round twice, in fixed point. A file's weights are therefore also stored otherwise here: with
@@ -18,6 +19,9 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+from benchmarks.table import RESULTS, Table
 from edgecompress.data.loading import load_dataset
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.recipe.reading.load import load_recipe
@@ -27,10 +31,7 @@ from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name, tensor_array
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
-from numpy.typing import NDArray
-from table import Table
 
-HERE = Path(__file__).parent
 #: Way of storing -> whether multipliers lie just below powers of two, and what weights are multiples of.
 WAYS = {"as shipped": (False, 1), "multipliers": (True, 1), "even weights": (False, 2), "both": (True, 2)}
 COLUMNS = ("test_accuracy", "snr_db", "same_answer", "equal_outputs", "equal_in_convolutions", "equal_elsewhere")
@@ -172,7 +173,7 @@ def main() -> None:
     extra = data.calibration if data.calibration is not None else data.test.inputs[:0]
     x = task.to_flatbuffer(task.inputs(np.concatenate([data.test.inputs, extra])))
     floats = None if options.floating is None else RUNTIMES["litert"].session(options.floating).run(x)
-    table = Table(HERE / "requantization.csv", COLUMNS)
+    table = Table(RESULTS / "requantization.csv", COLUMNS)
     for way in options.ways:
         case = f"{recipe.name} {way}"
         if table.done(case, 0):

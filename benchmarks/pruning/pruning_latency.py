@@ -1,10 +1,10 @@
 """Does pruning to a latency end there? INT8 flatbuffers of three networks, pruned to half of their dense parent's p50.
 
-    taskset -c 1 python benchmarks/pruning_latency.py            # about half an hour; finished rows are skipped
+    taskset -c 1 python -m benchmarks.pruning.pruning_latency            # about half an hour; finished rows are skipped
 
 Fashion-MNIST, 2,000 training images, one epoch: latency depends on the widths, not on what was learned. The dense
 parent goes through the same recipe without `prune`. Both files are then timed side by side in five blocks; a row holds
-the median of the five ratios of their p50. Rows go to benchmarks/pruning_latency.csv.
+the median of the five ratios of their p50. Rows go to benchmarks/results/pruning_latency.csv.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.table import RESULTS, Table
 from edgecompress.machine import cpu_name
 from edgecompress.pipeline.run import MODEL, run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.tflite.runtime.latency import measure
-from table import Table
 
-HERE = Path(__file__).parent
 COLUMNS = (
     "cpu",
     "dense_ms",
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    table = Table(HERE / "pruning_latency.csv", COLUMNS)
+    table = Table(RESULTS / "pruning_latency.csv", COLUMNS)
     if not options.summary:
         print(f"on {len(os.sched_getaffinity(0))} cores of {cpu_name()}")
         for seed in options.seeds:

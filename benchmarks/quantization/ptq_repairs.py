@@ -1,6 +1,6 @@
 """What the ladder repairs: MobileNetV3 on Fashion-MNIST, and a network whose channels lie 1000:1 apart.
 
-    python benchmarks/ptq_repairs.py           # after qat_parity.py, whose trained networks it takes from the store
+    python -m benchmarks.quantization.ptq_repairs  # after qat_parity.py, whose trained networks it takes from the store
 
 The rescaled network is a trained ds-cnn: batch norms are multiplied channel by channel and the next layer divided by
 the same numbers, so that it computes what it did, in float32. Data as in qat_parity.py.
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmarks.quantization.qat_parity import BATCH, recipe_of
+from benchmarks.table import RESULTS, Table
 from edgecompress.context import Context
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages.base import Workbench
 from edgecompress.store.store import Store
-from qat_parity import BATCH, recipe_of
-from safetensors.torch import save_file
-from table import Table
-from torch import nn
 
-HERE = Path(__file__).parent
 COLUMNS = (
     "exit_code", "float_accuracy", "int8_accuracy", "lost_points", "rungs", "wide_layers", "size_bytes", "minutes",
 )  # fmt: skip
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     options = parser.parse_args()
-    table = Table(HERE / "ptq_repairs.csv", COLUMNS)
+    table = Table(RESULTS / "ptq_repairs.csv", COLUMNS)
     for seed in options.seeds:
         for case in options.cases:
             if not table.done(case, seed):

@@ -1,10 +1,10 @@
 """Is every recipe, however broken, answered at once with exit code 0 or 2? 20,000 mutated ones in one process.
 
-    python benchmarks/recipe_fuzz.py                 # some minutes on one core; finished rows are skipped
+    python -m benchmarks.robustness.recipe_fuzz  # some minutes on one core; finished rows are skipped
 
 Recipes are made from the shipped ones (tests/shared/recipe_mutations.py; a seed names each) and validated through the
 error boundary of the command line, a thousand to a row; then 300 by the command, in a process each, and the hostile
-ones, which are made to take time and memory. Rows go to benchmarks/recipe_fuzz.csv. Seconds are those of the processor.
+ones, which are made to take time and memory. Rows go to results/recipe_fuzz.csv. Seconds are those of the processor.
 """
 
 from __future__ import annotations
@@ -20,14 +20,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from table import Table
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from edgecompress_cli.main import invoke  # noqa: E402
-
-from tests.shared.recipe_mutations import hostile, mutated  # noqa: E402
+from benchmarks.table import RESULTS, ROOT, Table
+from edgecompress_cli.main import invoke
+from tests.shared.recipe_mutations import hostile, mutated
 
 COLUMNS = ("recipes", "exit_0", "exit_2", "other", "tracebacks", "slowest_cpu_s", "slowest", "peak_mb")
 IN_PROCESS, PER_ROW = 20_000, 1000
@@ -59,7 +54,7 @@ def by_command(path: Path, content: bytes) -> tuple[int, float, str, float]:
     before = os.times()
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", COMMAND, "validate", str(path)],
-        capture_output=True, text=True, errors="replace", cwd=HERE.parent, timeout=LIMIT_S, check=False,
+        capture_output=True, text=True, errors="replace", cwd=ROOT, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
@@ -99,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recipes", type=int, default=IN_PROCESS)
     options = parser.parse_args()
-    table = Table(HERE / "recipe_fuzz.csv", COLUMNS)
+    table = Table(RESULTS / "recipe_fuzz.csv", COLUMNS)
     for first in range(0, options.recipes, PER_ROW):
         seeds = range(first, first + PER_ROW)
         recipes = ((f"seed {seed}", mutated(seed)) for seed in seeds)

@@ -1,6 +1,6 @@
 """Is `quantize.portable` true? Random networks on LiteRT's kernels and on TensorFlow's, operator by operator.
 
-    python benchmarks/portable_graphs.py           # about ten seconds a network; finished rows are skipped
+    python -m benchmarks.runtimes.portable_graphs  # about ten seconds a network; finished rows are skipped
 
 The networks are those of random_graphs.py, quantized to portable files. Every operator is run alone on both kernels
 with the same inputs, 200 samples. `named`: operators that the report would name as those that may part; `part`: those
@@ -17,6 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.quantization.random_graphs import CALIBRATION_SAMPLES, random_net
+from benchmarks.runtimes.requantization import KERNELS, answers_alone, outputs_of
+from benchmarks.table import RESULTS, Table
 from edgecompress.quantization.repairs.settling import parting_layers, settle
 from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.structure import quantized_structure
@@ -25,11 +29,7 @@ from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.format.packing import pack
-from random_graphs import CALIBRATION_SAMPLES, random_net
-from requantization import KERNELS, answers_alone, outputs_of
-from table import Table
 
-HERE = Path(__file__).parent
 COLUMNS = ("operators", "named", "part", "unnamed", "equal_outputs")
 SAMPLES = 200
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=60)
     options = parser.parse_args()
-    table = Table(HERE / "portable_graphs.csv", COLUMNS)
+    table = Table(RESULTS / "portable_graphs.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.count):
             if not table.done("portable", seed):

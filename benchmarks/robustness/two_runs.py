@@ -1,10 +1,10 @@
 """Two runs started at once in one folder, again and again: is the result ever a mixture?
 
-    python benchmarks/two_runs.py              # about ten minutes; finished rows are skipped
+    python -m benchmarks.robustness.two_runs  # about ten minutes; finished rows are skipped
 
 Each time two commands with different seeds are started in an empty folder at the same moment. One must finish; the
 other must either say that the folder is in use (exit code 4) or finish after it. The flatbuffer must be that of one
-seed, and report, lock file and hashes of the same run: `verify` passes. Rows go to benchmarks/two_runs.csv.
+seed, and report, lock file and hashes of the same run: `verify` passes. Rows go to benchmarks/results/two_runs.csv.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ import time
 from pathlib import Path
 
 import yaml
-from table import Table
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from tests.e2e.conftest import small_recipe, stripes  # noqa: E402
+from benchmarks.table import RESULTS, ROOT, Table
+from tests.e2e.conftest import small_recipe, stripes
 
 COLUMNS = ("exit_first", "exit_second", "flatbuffer_of", "report_of", "verified", "said", "seconds")
 TIMES = 20
@@ -50,7 +47,7 @@ def command(folder: Path, output: Path, seed: int) -> list[str]:
 
 def environment(store: Path) -> dict[str, str]:
     """Returns the environment of a command."""
-    return {**os.environ, "EDGECOMPRESS_STORE": str(store), "PYTHONPATH": str(HERE.parent)}
+    return {**os.environ, "EDGECOMPRESS_STORE": str(store), "PYTHONPATH": str(ROOT)}
 
 
 def digest(run: Path) -> str:
@@ -64,13 +61,13 @@ def race(folder: Path, store: Path, expected: dict[str, int]) -> dict[str, objec
     began = time.monotonic()
     runs = [
         subprocess.Popen(  # noqa: S603 - our own program
-            command(folder, output, seed), env=environment(store), stderr=subprocess.PIPE, text=True, cwd=HERE.parent
+            command(folder, output, seed), env=environment(store), stderr=subprocess.PIPE, text=True, cwd=ROOT
         )
         for seed in SEEDS
     ]
     said = " ".join(" ".join(run.communicate()[1].split()) for run in runs)
     check = [sys.executable, "-m", "edgecompress", "verify", str(output), "--json"]
-    verified = subprocess.run(check, env=environment(store), capture_output=True, cwd=HERE.parent, check=False)  # noqa: S603
+    verified = subprocess.run(check, env=environment(store), capture_output=True, cwd=ROOT, check=False)  # noqa: S603
     row = {
         "exit_first": runs[0].returncode,
         "exit_second": runs[1].returncode,
@@ -89,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--times", type=int, default=TIMES)
     options = parser.parse_args()
-    table = Table(HERE / "two_runs.csv", COLUMNS)
+    table = Table(RESULTS / "two_runs.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stripes(folder / "stripes.npz")
@@ -99,7 +96,7 @@ def main() -> None:
         for seed in SEEDS:
             output = folder / f"seed-{seed}"
             alone = command(folder, output, seed)
-            subprocess.run(alone, env=environment(folder / "store"), cwd=HERE.parent, check=True)  # noqa: S603
+            subprocess.run(alone, env=environment(folder / "store"), cwd=ROOT, check=True)  # noqa: S603
             expected[digest(output)] = seed
         for number in range(options.times):
             case = f"{number + 1}, {'stages finished before' if number % 2 else 'nothing finished before'}"

@@ -1,11 +1,11 @@
 """Do inspect, bench and verify survive damaged flatbuffers? Five hundred of them.
 
-    python benchmarks/flatbuffer_fuzz.py            # about an hour on one core; finished rows are skipped
+    python -m benchmarks.robustness.flatbuffer_fuzz  # about an hour on one core; finished rows are skipped
 
 Flatbuffers of a small run (INT8 and float32) are cut, flipped, overwritten and spliced (tests/shared/
 flatbuffer_mutations.py; a seed names each) and given to `inspect` and `bench`, and to `verify` in the folder of a run:
 as they are, and with report and lock file forged so that the hashes fit and the file is opened. Every command runs in a
-process of its own. Rows go to benchmarks/flatbuffer_fuzz.csv, 25 files to each; seconds are by the clock.
+process of its own. Rows go to benchmarks/results/flatbuffer_fuzz.csv, 25 files to each; seconds are by the clock.
 """
 
 from __future__ import annotations
@@ -24,16 +24,12 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
-from table import Table
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from edgecompress.store.files import sealed  # noqa: E402
-from edgecompress_cli.main import invoke  # noqa: E402
-
-from tests.e2e.conftest import small_recipe, stripes  # noqa: E402
-from tests.shared.flatbuffer_mutations import mutated  # noqa: E402
+from benchmarks.table import RESULTS, Table
+from edgecompress.store.files import sealed
+from edgecompress_cli.main import invoke
+from tests.e2e.conftest import small_recipe, stripes
+from tests.shared.flatbuffer_mutations import mutated
 
 COLUMNS = ("files", "exit_0", "exit_4", "exit_5", "other", "signals", "tracebacks", "interpreter_died", "slowest_s")
 FILES, PER_ROW = 500, 25
@@ -126,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     for module in IMPORTED:  # once, and not again in every fork
         importlib.import_module(module)
-    table = Table(HERE / "flatbuffer_fuzz.csv", COLUMNS)
+    table = Table(RESULTS / "flatbuffer_fuzz.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         run, originals = prepared(place)

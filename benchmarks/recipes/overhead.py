@@ -1,6 +1,6 @@
 """What a shipped recipe's flatbuffer holds beside weights, biases and scales, against what it may.
 
-    make data && python benchmarks/overhead.py     # some minutes on one core; finished rows are skipped
+    make data && python -m benchmarks.recipes.overhead  # some minutes on one core; finished rows are skipped
 
 Overhead depends on the structure, not on what was learnt: the recipes train for an epoch on few samples. (Pruning by
 importance leaves as many channels, whichever they are.)
@@ -12,14 +12,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import RESULTS, ROOT, Table
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store
-from table import Table
 
-HERE = Path(__file__).parent
 COLUMNS = ("exit_code", "size_bytes", "metadata_bytes", "overhead_bytes", "allowed_bytes", "share_of_allowed")
-RECIPES = sorted(path.stem for path in (HERE.parent / "recipes").glob("*.yaml"))
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 BLOCKS = ("teacher", "distill", "prune", "quantize")
 
 
@@ -38,7 +37,7 @@ def brief(path: Path, samples: int) -> list[str]:
 
 def run_case(name: str, store: Store, samples: int) -> dict[str, Any]:
     """Runs a recipe and returns its row."""
-    path = HERE.parent / "recipes" / f"{name}.yaml"
+    path = ROOT / "recipes" / f"{name}.yaml"
     outcome = run_pipeline(load_recipe(path, brief(path, samples)), output=Path("runs/overhead") / name, store=store)
     assert outcome.report is not None
     file = outcome.report["models"][-1]["flatbuffer"]
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=600)
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     options = parser.parse_args()
-    table = Table(HERE / "overhead.csv", COLUMNS)
+    table = Table(RESULTS / "overhead.csv", COLUMNS)
     for name in options.recipes:
         if not table.done(name, 0):
             table.append(name, 0, **run_case(name, Store(options.store), options.samples))

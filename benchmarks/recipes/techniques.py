@@ -1,9 +1,9 @@
 """Does each technique earn its place? Fashion-MNIST, 20,000 training images, three seeds, the whole test split.
 
-    python benchmarks/techniques.py            # about 40 minutes on two cores; finished rows are skipped
+    python -m benchmarks.recipes.techniques  # about 40 minutes on two cores; finished rows are skipped
 
 Every case is a recipe. All share one teacher architecture; teacher, soft targets and dense students are trained once
-per seed, because the runs share a store. Rows go to benchmarks/techniques.csv; `--summary` prints the docs' table.
+per seed, because the runs share a store. Rows go to results/techniques.csv; `--summary` prints the docs' table.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import RESULTS, Table, mean_and_spread
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
 SAMPLES = 20_000
 COLUMNS = (
     "float_accuracy",
@@ -80,7 +79,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    table = Table(HERE / "techniques.csv", COLUMNS)
+    table = Table(RESULTS / "techniques.csv", COLUMNS)
     if not options.summary:
         for seed in options.seeds:
             for case in options.cases:

@@ -1,9 +1,9 @@
 """What INT8 costs a BERT: MiniLM fine-tuned on a part of the newsgroups is itself what is quantized.
 
-    python benchmarks/bert_int8.py            # about half an hour on two cores; finished rows are skipped
+    python -m benchmarks.recipes.bert_int8  # about half an hour on two cores; finished rows are skipped
 
 4,000 training texts of 64 tokens, 1,000 of the test texts. The cases differ in `quantize` alone.
-Rows go to benchmarks/bert_int8.csv.
+Rows go to benchmarks/results/bert_int8.csv.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import RESULTS, ROOT, Table, mean_and_spread
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
 #: Case -> its quantize block.
 CASES: dict[str, dict[str, Any]] = {
     "norms in INT8": {"norms": "int8"},
@@ -38,7 +37,7 @@ def recipe_of(case: str, seed: int) -> Recipe:
             "name": f"bert-{'-'.join(case.lower().replace(',', '').split())}",
             "task": "text-classification",
             "seed": seed,
-            "base_dir": str(HERE.parent),
+            "base_dir": str(ROOT),
             "data": {
                 "source": "csv",
                 "path": "data/newsgroups/train.tab",
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     options = parser.parse_args()
-    table = Table(HERE / "bert_int8.csv", COLUMNS)
+    table = Table(RESULTS / "bert_int8.csv", COLUMNS)
     for seed in options.seeds:
         for case in options.cases:
             if not table.done(case, seed):

@@ -1,13 +1,13 @@
 """Is a run that is killed, at any moment, the same run? SIGKILL at points spread over time, and over every stage.
 
-    python benchmarks/kill_anywhere.py        # about an hour on two cores; finished rows are skipped
+    python -m benchmarks.robustness.kill_anywhere  # about an hour on two cores; finished rows are skipped
 
 One undisturbed run of the recipe sets the bytes to reach and how long it and its stages take. For every point the run
 is started in an empty store, killed (SIGKILL; in turns its whole process group, and the command's own process alone),
 and started again by the same command; its flatbuffer must be the undisturbed one, byte for byte. `--points` are shares
 of the whole time; `--each` are shares of every stage's time, counted from its start, so that short stages have theirs
 too. Checkpoints are written every two seconds here, as the run takes a minute or two; otherwise every thirty. Rows go
-to benchmarks/kill_anywhere.csv.
+to benchmarks/results/kill_anywhere.csv.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from table import Table
+from benchmarks.table import RESULTS, ROOT, Table
 
-HERE = Path(__file__).parent
 COLUMNS = ("killed", "killed_after_s", "killed_in", "exit_code", "same_bytes", "steps_done_before", "rerun_s")
-RECIPE = HERE.parent / "recipes" / "digits.yaml"
+RECIPE = ROOT / "recipes" / "digits.yaml"
 #: The command, with checkpoints more often.
 PROGRAM = """
 import sys
@@ -55,7 +54,7 @@ def start(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
     """Starts a run in a process group of its own, its store beside its output."""
     environment = {**os.environ, "EDGECOMPRESS_STORE": str(folder / "store")}
     return subprocess.Popen(  # noqa: S603 - our own program
-        command(folder / "run", settings), env=environment, start_new_session=True, cwd=HERE.parent
+        command(folder / "run", settings), env=environment, start_new_session=True, cwd=ROOT
     )
 
 
@@ -138,7 +137,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=4, help="and over the time of each stage")
     parser.add_argument("--set", dest="settings", action="append", default=["threads=1"], help="override a recipe key")
     options = parser.parse_args()
-    table = Table(HERE / "kill_anywhere.csv", COLUMNS)
+    table = Table(RESULTS / "kill_anywhere.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "undisturbed")
         began = time.monotonic()

@@ -1,6 +1,6 @@
 """The shipped Fashion-MNIST recipes: what the README's table says of them.
 
-    python benchmarks/fashion_mnist.py         # about two hours on two cores from nothing; finished rows are skipped
+    python -m benchmarks.recipes.fashion_mnist  # about two hours on two cores from nothing; finished rows are skipped
 
 `minutes` adds up what the stages took when they ran, teacher included, whether or not they were reused here. `peak_mib`
 is of this process: only a case that trains here (the first one, from an empty store) tells what training takes.
@@ -13,14 +13,14 @@ import resource
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.table import RESULTS, ROOT, Table, mean_and_spread
 from edgecompress.pipeline.diagnosis import machine
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store
 from edgecompress.tflite.format.flatbuffer import read_model
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
 #: A schedule for processors without bf16.
 SHORT = (
     "teacher.train.epochs=9", "teacher.train.batch_size=64", "teacher.train.learning_rate=0.05",
@@ -62,13 +62,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     options = parser.parse_args()
-    table = Table(HERE / "fashion_mnist.csv", COLUMNS)
+    table = Table(RESULTS / "fashion_mnist.csv", COLUMNS)
     for seed in options.seeds:
         for case in options.cases:
             if table.done(case, seed):
                 continue
             name, overrides = CASES[case]
-            recipe = load_recipe(HERE.parent / "recipes" / f"{name}.yaml", [f"seed={seed}", *overrides])
+            recipe = load_recipe(ROOT / "recipes" / f"{name}.yaml", [f"seed={seed}", *overrides])
             output = Path("runs") / (case if seed == 0 else f"{case}-seed-{seed}")
             outcome = run_pipeline(recipe, output=output, store=Store(Path("runs/.store")))
             report = outcome.report

@@ -1,6 +1,6 @@
 """The demo recipe over five seeds: INT8 against the FP32 teacher on 30 % of digits.
 
-python benchmarks/digits_seeds.py          # a minute or so a seed; finished rows are skipped
+python -m benchmarks.recipes.digits_seeds          # a minute or so a seed; finished rows are skipped
 """
 
 from __future__ import annotations
@@ -8,22 +8,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from benchmarks.table import RESULTS, ROOT, Table, mean_and_spread
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.store.store import Store
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
 COLUMNS = ("teacher_accuracy", "int8_accuracy", "drop_points", "size_bytes", "times_smaller", "times_faster", "seconds")
 
 
 def main() -> None:
     """Runs the missing seeds and prints the means."""
-    table = Table(HERE / "digits_seeds.csv", COLUMNS)
+    table = Table(RESULTS / "digits_seeds.csv", COLUMNS)
     for seed in range(5):
         if table.done("digits", seed):
             continue
-        recipe = load_recipe(HERE.parent / "recipes" / "digits.yaml", [f"seed={seed}"])
+        recipe = load_recipe(ROOT / "recipes" / "digits.yaml", [f"seed={seed}"])
         started = time.monotonic()
         outcome = run_pipeline(recipe, output=Path(f"runs/digits-seed-{seed}"), store=Store(Path("runs/.store")))
         seconds = time.monotonic() - started

@@ -1,9 +1,9 @@
 """What pruning costs, by how much and by which importance: Fashion-MNIST, 20,000 training images, three seeds.
 
-    python benchmarks/pruning.py            # about five hours on one AVX2 core; finished rows are skipped
+    python -m benchmarks.pruning.pruning  # about five hours on one AVX2 core; finished rows are skipped
 
 18,000 images train (2,000 are the validation split), the whole test split scores. Runs share a store, so each dense
-network is trained once per seed. Rows go to benchmarks/pruning.csv; `--summary` prints the docs' table.
+network is trained once per seed. Rows go to benchmarks/results/pruning.csv; `--summary` prints the docs' table.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import RESULTS, Table, mean_and_spread
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
-from table import Table, mean_and_spread
 
-HERE = Path(__file__).parent
 COLUMNS = (
     "exit_code",
     "dense_accuracy",
@@ -134,7 +133,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("runs/.store"))
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    table = Table(HERE / "pruning.csv", COLUMNS)
+    table = Table(RESULTS / "pruning.csv", COLUMNS)
     if not options.summary:
         for seed in options.seeds:
             for case in options.cases:

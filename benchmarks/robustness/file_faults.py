@@ -1,11 +1,11 @@
 """What does a file system that refuses do to a run? Every write in its turn, and thirty whole runs.
 
-    python benchmarks/file_faults.py           # about half an hour on one core; finished rows are skipped
+    python -m benchmarks.robustness.file_faults  # about half an hour on one core; finished rows are skipped
 
 A shim under the C library (tests/shared/fault_shim.c) lets the k-th change of a file fail with ENOSPC, EIO or EACCES:
 temporary files included. Each must end with exit code 4, no traceback and nothing that is not whole, and end well
-when the same command is run again, with the same flatbuffer. Rows go to benchmarks/file_faults.csv.
-when the same command is run again, with the same flatbuffer. Rows go to benchmarks/file_faults.csv.
+when the same command is run again, with the same flatbuffer. Rows go to benchmarks/results/file_faults.csv.
+when the same command is run again, with the same flatbuffer. Rows go to benchmarks/results/file_faults.csv.
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from table import Table
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from tests.e2e.conftest import small_recipe, stripes  # noqa: E402
-from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases  # noqa: E402
+from benchmarks.table import RESULTS, ROOT, Table
+from tests.e2e.conftest import small_recipe, stripes
+from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 
 COLUMNS = ("runs", "exit_4", "exit_0", "other", "tracebacks", "not_whole", "rerun_fine", "said")
 PER_ROW = 50
@@ -38,13 +35,13 @@ def command(recipe: Path, folder: Path, shim: Path | None = None, **fault: str) 
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ, "EDGECOMPRESS_STORE": str(folder / "store"), "TMPDIR": str(folder / "tmp"),
-        "PYTHONPATH": str(HERE.parent),
+        "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     if shim is not None:
         environment |= {"LD_PRELOAD": str(shim), "FAULT_FOLDER": str(folder), **fault}
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-m", "edgecompress", "run", str(recipe), "--output", str(folder / "run"), "--quiet"],
-        env=environment, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, cwd=HERE.parent,
+        env=environment, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, cwd=ROOT,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -115,7 +112,7 @@ def whole_runs(table: Table, place: Path, recipe: Path, shim: Path) -> None:
 
 def main() -> None:
     """Runs what is missing and prints a summary."""
-    table = Table(HERE / "file_faults.csv", COLUMNS)
+    table = Table(RESULTS / "file_faults.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         shim, recipe = build_shim(place), place / "small.yaml"

@@ -1,7 +1,7 @@
 """Structured pruning of 30 models to four ratios: does it reach them, and do the pruned models come back from disk?
 
-    python benchmarks/pruning_sweep.py            # finished rows are skipped; one after the other, in one process
-    python benchmarks/pruning_sweep.py --summary  # the docs' tables
+    python -m benchmarks.pruning.pruning_sweep  # finished rows are skipped; one after the other, in one process
+    python -m benchmarks.pruning.pruning_sweep --summary  # the docs' tables
 
 25 models of torchvision and five plain modules, and apart from these ten of timm's mobile families at ratio 0.5. Random
 weights, ten classes, the smallest input that suits the model in training too (auxiliary heads among it). Parameters are
@@ -23,6 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from benchmarks.pruning.sweep_modules import MODULES
+from benchmarks.table import RESULTS, Table
 from edgecompress.errors import ModelError
 from edgecompress.models.attention import HeadAttention
 from edgecompress.models.count import count
@@ -32,12 +37,7 @@ from edgecompress.pruning.architecture import architecture_of
 from edgecompress.pruning.loading import load_pruned
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.sources.torchvision_import import import_torchvision
-from safetensors.torch import load_file
-from sweep_modules import MODULES
-from table import Table
-from torch import nn
 
-HERE = Path(__file__).parent
 CLASSES = 10
 #: torchvision's models and the input's size.
 TORCHVISION = {
@@ -241,7 +241,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of torch's and torchvision's own code
-    table = Table(HERE / "pruning_sweep.csv", COLUMNS)
+    table = Table(RESULTS / "pruning_sweep.csv", COLUMNS)
     thirty, mobile = [*MODULES, *TORCHVISION], [f"timm/{name}" for name in TIMM]
     cases = [(name, ratio) for name in thirty for ratio in RATIOS] + [(name, 0.5) for name in mobile]
     for name, ratio in [] if options.summary else cases:
