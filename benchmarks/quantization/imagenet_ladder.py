@@ -1,6 +1,6 @@
 """torchvision's MobileNetV2 with its ImageNet weights: plain PTQ beside the ladder, on the 20 labelled pictures.
 
-    make data && python -m benchmarks.quantization.imagenet_ladder  # half an hour on one core; finished rows are skipped
+    make data && python -m benchmarks.quantization.imagenet_ladder  # half an hour on a core; finished rows are skipped
 
 Calibrated on crops of other photographs, on which the ladder also tells how far it has to climb: there are no
 validation labels. Figures compare the INT8 flatbuffer with the float32 one, on the 20 test pictures.
