@@ -15,6 +15,9 @@ def plan(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as `run` would. Repeatable.")
     ] = None,
+    keep_cache: Annotated[
+        bool, typer.Option("--keep-cache", help="As `run` would: reuse what an edgecompress with other code made.")
+    ] = False,
     sizes: Annotated[
         bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")
     ] = False,
@@ -36,7 +39,7 @@ def plan(
     store = Store(default_store())
     predicted: list[dict[str, Any]] = []
     with render.nothing_else_on_stdout(as_json):
-        made = make_plan(parsed, store, trust=trusted(trust))
+        made = make_plan(parsed, store, trust=trusted(trust), keep_cache=keep_cache)
         if sizes:
             from edgecompress.context import Context
             from edgecompress.stages.before.sizes import predict_sizes
@@ -48,6 +51,7 @@ def plan(
             "status": "cached" if step.result else "to do",
             "reason": step.reason,
             "fingerprint": step.fingerprint,
+            "kept_code": list(step.kept),
         }
         for step in made.steps
     ]

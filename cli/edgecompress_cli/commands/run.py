@@ -35,6 +35,9 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again.")] = False,
+    keep_cache: Annotated[
+        bool, typer.Option("--keep-cache", help="Reuse what an edgecompress with other code made.")
+    ] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
     ] = False,
@@ -71,6 +74,7 @@ def run(
                 trust=trusted(trust),
                 until=until,
                 fresh=fresh,
+                keep_cache=keep_cache,
                 listeners=[display],
             )
     except KeyboardInterrupt as event:

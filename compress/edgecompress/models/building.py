@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,6 @@ from edgecompress.models.libraries.torchvision_models import (
 from edgecompress.models.weight_files import State
 from edgecompress.models.weights import load_foreign_weights
 from edgecompress.recipe.schema import ModelSpec
-from edgecompress.sources.hugging_face import PREFIX as HF
-from edgecompress.sources.keras import PREFIX as KERAS
 
 __all__ = ["BUILT_IN", "build_model", "published_normalization"]
 
@@ -66,6 +64,75 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "transformer": transformer,
     "mlp": mlp,
     "fc-autoencoder": fc_autoencoder,
+}
+Adapt = Callable[[State], State]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that is no built-in one, as a recipe asks for it.
+
+    Attributes:
+        name: As the recipe has it, its family's prefix included.
+        args: What the user gives it.
+        ends: What it is built between.
+        trust: Whether it may run code of its own.
+        base_dir: The recipe's folder.
+        normalization: How inputs are prepared.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    ends: Ends
+    trust: bool
+    base_dir: Path
+    normalization: Normalization | None
+
+
+def _python(asked: Asked) -> tuple[nn.Module, Adapt | None]:
+    shape, classes = asked.ends.input_shape, asked.ends.outputs[-1]
+    return build_python(asked.name, asked.args, shape, classes, trust=asked.trust, base_dir=asked.base_dir), None
+
+
+def _keras(asked: Asked) -> tuple[nn.Module, Adapt | None]:
+    model = build_keras(
+        asked.name,
+        asked.args,
+        asked.ends.input_shape,
+        asked.ends.outputs[-1],
+        trust=asked.trust,
+        base_dir=asked.base_dir,
+        normalization=asked.normalization,
+    )
+    return model, None
+
+
+def _hugging_face(asked: Asked) -> tuple[nn.Module, Adapt | None]:
+    return build_hf(asked.name, asked.args, asked.ends, asked.base_dir), None
+
+
+def _torchvision(asked: Asked) -> tuple[nn.Module, Adapt | None]:
+    model = build_torchvision(asked.name, asked.args, asked.ends.input_shape, asked.ends.outputs[-1])
+    return model, adapt_published(asked.name, model)
+
+
+def _timm(asked: Asked) -> tuple[nn.Module, Adapt | None]:
+    model = build_timm(asked.name, asked.args, asked.ends.input_shape, asked.ends.outputs[-1])
+    return model, lambda state: adapt_channels(model, state)
+
+
+#: What a model's name begins with -> what builds such a model, with random weights, and makes published weights fit it.
+FAMILIES: dict[str, Callable[[Asked], tuple[nn.Module, Adapt | None]]] = {
+    "python:": _python,
+    "keras/": _keras,
+    "hf/": _hugging_face,
+    "torchvision/": _torchvision,
+    "timm/": _timm,
+}
+#: The same -> how the inputs of published weights were normalised, where a library publishes them with its models.
+NORMALIZATIONS: dict[str, Callable[[str], Normalization | None]] = {
+    "torchvision/": torchvision_normalization,
+    "timm/": timm_normalization,
 }
 #: The built-in models that take (ends, **args): series, tables and tokens.
 SEQUENCES = frozenset({"text-cnn", "tcn", "gru", "lstm", "transformer", "mlp", "fc-autoencoder"})
@@ -133,33 +200,19 @@ def published_normalization(spec: ModelSpec) -> Normalization | None:
     """
     if spec.weights is None:
         return None
-    if spec.model.startswith("torchvision/"):
-        return torchvision_normalization(spec.model)
-    if spec.model.startswith("timm/"):
-        return timm_normalization(spec.model)
-    return None
+    found = (known for prefix, known in NORMALIZATIONS.items() if spec.model.startswith(prefix))
+    return next((normalization(spec.model) for normalization in found), None)
 
 
 def _construct(
     spec: ModelSpec, ends: Ends, *, trust: bool, base_dir: Path, normalization: Normalization | None
-) -> tuple[nn.Module, Callable[[State], State] | None]:
+) -> tuple[nn.Module, Adapt | None]:
     """Returns a model with random weights, and what makes published weights fit it."""
     name, args = spec.model, spec.args
     input_shape, num_classes = ends.input_shape, ends.outputs[-1]
-    if name.startswith("python:"):
-        return build_python(name, args, input_shape, num_classes, trust=trust, base_dir=base_dir), None
-    if name.startswith(KERAS):
-        return build_keras(
-            name, args, input_shape, num_classes, trust=trust, base_dir=base_dir, normalization=normalization
-        ), None
-    if name.startswith(HF):
-        return build_hf(name, args, ends, base_dir), None
-    if name.startswith("torchvision/"):
-        model = build_torchvision(name, args, input_shape, num_classes)
-        return model, adapt_published(name, model)
-    if name.startswith("timm/"):
-        model = build_timm(name, args, input_shape, num_classes)
-        return model, lambda state: adapt_channels(model, state)
+    for prefix, build_one in FAMILIES.items():
+        if name.startswith(prefix):
+            return build_one(Asked(name, args, ends, trust=trust, base_dir=base_dir, normalization=normalization))
     if name not in BUILT_IN:
         raise ModelError(f"unknown model `{name}`. Known: {', '.join(BUILT_IN)}")
     build = BUILT_IN[name]

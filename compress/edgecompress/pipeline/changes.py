@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: With more differences than this, two steps are simply different ones.
-MOST_CHANGES = 8
 #: Changes named before the rest is counted.
 NAMED = 2
 #: First parts of a path that say nothing a user knows, or that he calls otherwise.
@@ -19,36 +17,48 @@ CONTENT = {
     "teacher.weights": "the content of teacher.weights",
     "student.weights": "the content of student.weights",
 }
-#: What names a step, and what it follows, which other steps' reasons tell.
-PASSED_OVER = ("stage", "inputs")
+#: What names a step, what it follows, which other steps' reasons tell, and the code, which is told by room.
+PASSED_OVER = ("stage", "inputs", "code")
+#: Key of the parts of the program that a result depends on: room -> hash.
+CODE = "code"
+#: Rooms named before the rest is counted.
+ROOMS = 3
 _ABSENT = object()
 
 
-def changed(parts: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
-    """Returns what is unlike the most similar of other steps, in words; "" where nothing of its own is.
+def changed(parts: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+    """Returns what is unlike an earlier step, in words; "" where nothing of its own is, or there was none.
 
     Args:
         parts: What a step's fingerprint is made of.
-        others: The same of finished steps of that stage, the newest first.
+        before: The same of that stage in the last run of the same recipe.
 
     Returns:
-        Such as `prune.ratio 0.5 -> 0.7 and 1 more change`; `not made yet` where no step is similar.
+        Such as `prune.ratio 0.5 -> 0.7 and 1 more change`.
     """
-    mine = _flat(parts)
-    best: list[str] | None = None
-    for other in others:
-        theirs = _flat(other)
-        unlike = sorted(
-            key for key in mine.keys() | theirs.keys() if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT)
-        )
-        if best is None or len(unlike) < len(best):
-            best, found = unlike, theirs
-    if best is None or len(best) > MOST_CHANGES:
-        return "not made yet"
-    told = [_tell(key, found.get(key, _ABSENT), mine.get(key, _ABSENT)) for key in best]
+    if before is None:
+        return ""
+    mine, theirs = _flat(parts), _flat(before)
+    unlike = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key, _ABSENT) != theirs.get(key, _ABSENT))
+    told = [_tell(key, theirs.get(key, _ABSENT), mine.get(key, _ABSENT)) for key in unlike]
+    rooms = changed_rooms(parts, before)
+    if rooms:
+        told.insert(0, f"the program's own code changed ({listed(rooms)})")
     more = len(told) - NAMED
     rest = f" and {more} more change{'s' if more > 1 else ''}" if more > 0 else ""
     return ", ".join(told[:NAMED]) + rest
+
+
+def changed_rooms(parts: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Returns the rooms of the program whose code is not what it was, of those that the step depends on."""
+    mine, theirs = parts.get(CODE) or {}, before.get(CODE) or {}
+    return sorted(room for room in mine.keys() | theirs.keys() if mine.get(room) != theirs.get(room))
+
+
+def listed(rooms: Sequence[str]) -> str:
+    """Returns the first few rooms, and how many more there are."""
+    more = len(rooms) - ROOMS
+    return ", ".join(rooms[:ROOMS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:

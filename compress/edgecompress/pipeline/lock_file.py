@@ -9,8 +9,10 @@ import yaml
 
 from edgecompress.errors import DataError
 from edgecompress.machine import cores, cpu_name
+from edgecompress.pipeline.changes import CODE
 from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.files import sha256_json
 from edgecompress.store.store import StageResult
 from edgecompress.version import __version__
 
@@ -31,6 +33,8 @@ def lock_file(recipe: Recipe, plan: Plan, results: dict[str, StageResult], model
         "machine": _machine(),
         "data_sha256": plan.data_sha256,
         "steps": {step.stage: step.fingerprint for step in plan.steps},
+        "code": {step.stage: sha256_json(step.parts[CODE]) for step in plan.steps},
+        "kept_code": {step.stage: list(step.kept) for step in plan.steps if step.kept},
         "model_sha256": model_sha256,
     }
     return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
@@ -58,7 +62,10 @@ def differences(locked: dict[str, Any], plan: Plan) -> list[str]:
     pairs += [(name, ours, theirs[name]) for name, ours in _libraries(plan).items() if name in theirs]
     machine = locked.get("machine") or {}
     pairs += [(name, ours, machine.get(name, ours)) for name, ours in _machine().items()]
-    return [f"{name} {mine or 'missing'} here, {its or 'missing'} there" for name, mine, its in pairs if mine != its]
+    found = [f"{name} {mine or 'missing'} here, {its or 'missing'} there" for name, mine, its in pairs if mine != its]
+    code = locked.get("code") or {}
+    unlike = [step.stage for step in plan.steps if code.get(step.stage) not in (None, sha256_json(step.parts[CODE]))]
+    return [*found, f"the program's own code of {', '.join(unlike)}"] if unlike else found
 
 
 def _libraries(plan: Plan) -> dict[str, str | None]:

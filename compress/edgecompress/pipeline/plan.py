@@ -1,23 +1,27 @@
 """The plan: which steps a recipe takes, the fingerprint of each, and what is finished already.
 
-A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content and
-the versions of the code; so the same fingerprint means the same result. No torch is imported here.
+A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content, the
+versions of libraries and the program's own code as far as the step can reach it; so the same fingerprint means the same
+result. No torch is imported here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecompress.errors import ResourceError
 from edgecompress.machine import cores, cpu_name
-from edgecompress.pipeline.changes import changed
+from edgecompress.pipeline.branches import reach_of
+from edgecompress.pipeline.changes import CODE, changed, changed_rooms, listed
+from edgecompress.pipeline.history import last_parts
 from edgecompress.recipe.schema import DistillSpec, Recipe
 from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, step_inputs
 from edgecompress.sources.fingerprints import library_version, model_parts
+from edgecompress.store.code import code_hashes
 from edgecompress.store.files import sha256_json
 from edgecompress.store.store import MISSING, StageResult, Store
-from edgecompress.version import __version__
 
 #: Keys of the `data` block that say where data are: what counts is their content.
 PLACES = {"path", "test_path", "download"}
@@ -34,6 +38,7 @@ class Step:
         parts: What the fingerprint is made of, for the lock file and for telling what changed.
         result: The finished result, None where it has to be made.
         reason: Why it is cached or has to be made, in words.
+        kept: Rooms of the program whose code is another than the one that made the result, which was kept all the same.
     """
 
     stage: str
@@ -41,6 +46,7 @@ class Step:
     parts: dict[str, Any]
     result: StageResult | None
     reason: str
+    kept: tuple[str, ...] = ()
 
     @property
     def fresh(self) -> bool:
@@ -67,7 +73,13 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, store: Store, *, trust: bool = False, until: str | None = None, fresh: bool = False
+    recipe: Recipe,
+    store: Store,
+    *,
+    trust: bool = False,
+    until: str | None = None,
+    fresh: bool = False,
+    keep_cache: bool = False,
 ) -> Plan:
     """Returns the plan of a recipe.
 
@@ -77,6 +89,7 @@ def make_plan(
         trust: Whether `python:` sources may be used; a data source's function is called, to hash what it gives.
         until: The last stage to do, all by default.
         fresh: Make every step again.
+        keep_cache: Reuse finished steps that differ in nothing but the program's own code.
 
     Raises:
         ResourceError: Data or weights cannot be found.
@@ -91,39 +104,57 @@ def make_plan(
             raise UsageError(f"--until {until}: this recipe has the stages {', '.join(stages)}")
         stages = stages[: stages.index(until) + 1]
     data = data_fingerprint(recipe, trust=trust)
+    last = last_parts(recipe, store)
     prints: dict[str, str] = {}
     steps: list[Step] = []
     made_before: str | None = None
     for stage in stages:
         parts = _parts(recipe, stage, prints, data)
-        fingerprint = sha256_json(parts)
-        prints[stage] = fingerprint
-        result, reason = store.load(stage, fingerprint)
-        if fresh:
-            result, reason = None, FRESH
-        elif result is None and reason == MISSING:
-            own = changed(parts, store.finished(stage))
+        step = _step(stage, parts, store, fresh=fresh, keep_cache=keep_cache)
+        if step.result is None and step.reason == MISSING:
             follows = f"follows {made_before}" if made_before is not None else ""
-            reason = (own if own != MISSING else "") or follows or MISSING
-        if result is None:
+            step = replace(step, reason=changed(parts, last.get(stage)) or follows or MISSING)
+        if step.result is None:
             made_before = made_before or stage
-        steps.append(Step(stage, fingerprint, parts, result, reason))
+        prints[stage] = step.fingerprint
+        steps.append(step)
     return Plan(tuple(steps), data)
 
 
-def altered(recipe: Recipe, plan: Plan) -> str:
-    """Returns what of that which the plan's results depend on is not as it was planned any more; "" where all is.
+def _step(stage: str, parts: dict[str, Any], store: Store, *, fresh: bool, keep_cache: bool) -> Step:
+    fingerprint = sha256_json(parts)
+    result, reason = store.load(stage, fingerprint)
+    if fresh:
+        return Step(stage, fingerprint, parts, None, FRESH)
+    if result is None and keep_cache:
+        rest = {key: value for key, value in parts.items() if key != CODE}
+        for other, theirs in store.finished(stage):
+            if {key: value for key, value in theirs.items() if key != CODE} != rest:
+                continue
+            kept, _ = store.load(stage, other)
+            if kept is not None:
+                rooms = changed_rooms(parts, theirs)
+                return Step(stage, other, theirs, kept, f"kept: made by other code ({listed(rooms)})", tuple(rooms))
+    return Step(stage, fingerprint, parts, result, reason)
+
+
+def altered(recipe: Recipe, plan: Plan, stage: str) -> str:
+    """Returns what of that which a step's result depends on is not as it was planned any more; "" where all is.
 
     Data are not read again. A file that is gone does not count: it was there when it was read.
+
+    Args:
+        recipe: The run's.
+        plan: As it was before the run.
+        stage: The step; those before it are looked at as well.
     """
-    prints = {step.stage: step.fingerprint for step in plan.steps}
-    for step in plan.steps:
-        try:
+    prints: dict[str, str] = {}
+    for step in plan.steps[: 1 + [step.stage for step in plan.steps].index(stage)]:
+        with contextlib.suppress(ResourceError):
             parts = _parts(recipe, step.stage, prints, plan.data_sha256)
-        except ResourceError:
-            continue
-        if sha256_json(parts) != step.fingerprint:
-            return changed(parts, [step.parts])
+            if not step.kept and sha256_json(parts) != step.fingerprint:  # what was kept is known to be another's
+                return changed(parts, step.parts)
+        prints[step.stage] = step.fingerprint
     return ""
 
 
@@ -131,7 +162,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dic
     """Returns everything a stage's result depends on."""
     parts: dict[str, Any] = {
         "stage": stage,
-        "edgecompress": __version__,
+        "code": code_hashes(reach_of(recipe, stage)),
         "libraries": {name: library_version(name) for name in LIBRARIES[stage]},
         "inputs": step_inputs(recipe, stage, prints),
     }

@@ -10,12 +10,11 @@ from typing import Any
 from edgecompress.context import Context, Listener
 from edgecompress.errors import ModelError, RecipeError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
-from edgecompress.pipeline.plan import Plan, make_plan
 from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
 from edgecompress.recipe.reading.source import parse
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.files import is_whole, sha256_file
-from edgecompress.store.store import Store
+from edgecompress.store.store import StageResult, Store
 from edgecompress.wording import counted
 
 #: Accuracy is counted in samples; anything beyond float noise is another result.
@@ -62,10 +61,17 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
         checks.append(Check(f"{MODEL} against {LOCK}", False, "the lock file names another flatbuffer"))
     if not all(check.passed for check in checks):
         return _verdict(checks, None)  # a file that is not the run's must not be opened as if it were
-    plan = make_plan(recipe, store, trust=trust)
-    checks.append(_data_check(plan, lock))
-    checks += [_stage_check(step.stage, step.result is not None, step.reason) for step in plan.steps]
-    metrics = _score(folder, recipe, plan, store, report, trust, listeners, checks)
+    from edgecompress.data.loading import fingerprint
+
+    checks.append(_data_check(fingerprint(recipe, trust=trust), lock))
+    results: dict[str, StageResult] = {}
+    # Those of the run itself: what a run of today would make is another question, with other code and libraries.
+    for stage, made in (lock.get("steps") or {}).items():
+        result, reason = store.load(stage, made)
+        checks.append(_stage_check(stage, result is not None, reason))
+        if result is not None:
+            results[stage] = result
+    metrics = _score(folder, recipe, results, store, report, trust, listeners, checks)
     return _verdict(checks, metrics)
 
 
@@ -128,8 +134,8 @@ def _hash_check(folder: Path, name: str, digest: str) -> Check:
     return Check(name, same, "unchanged since the run" if same else "its SHA-256 is not the one in report.json")
 
 
-def _data_check(plan: Plan, lock: dict[str, Any]) -> Check:
-    same = plan.data_sha256 == lock["data_sha256"]
+def _data_check(data_sha256: str, lock: dict[str, Any]) -> Check:
+    same = data_sha256 == lock["data_sha256"]
     return Check("data", same, "the same as in the run" if same else "its content has changed since the run")
 
 
@@ -143,7 +149,7 @@ def _stage_check(stage: str, there: bool, reason: str) -> Check:
 def _score(
     folder: Path,
     recipe: Recipe,
-    plan: Plan,
+    results: dict[str, StageResult],
     store: Store,
     report: dict[str, Any],
     trust: bool,
@@ -163,7 +169,7 @@ def _score(
         checks.append(Check(f"{MODEL} in LiteRT", False, str(error)))
         return None
     ctx = Context(recipe.seed, trust=trust, listeners=list(listeners), stage="verify")
-    bench = Workbench(recipe, ctx, store, {step.stage: step.result for step in plan.steps if step.result is not None})
+    bench = Workbench(recipe, ctx, store, results)
     outputs = score(bench, folder / MODEL)
     metrics, figure = bench.task.metrics(outputs, bench.dataset.test), bench.task.figure
     value, expected = metrics[figure.key], main_value(report["models"][-1], figure)

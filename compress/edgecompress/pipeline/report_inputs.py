@@ -71,6 +71,7 @@ def report_inputs(
                 step.fingerprint,
                 results[step.stage].warnings,
                 tuple(_json_file(results[step.stage], "curve.json") or ()),
+                step.kept,
             )
             for step in plan.steps
         ),

@@ -10,22 +10,23 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgecompress.context import Context, Event, Listener
-from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
+from edgecompress.context import Context, Listener
+from edgecompress.errors import DataError, ExitCode, ModelError
+from edgecompress.pipeline.folder import alone, prepare, recorder
+from edgecompress.pipeline.history import remember
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
 from edgecompress.recipe.schema import Recipe
-from edgecompress.store.file_lock import BusyError, exclusive
-from edgecompress.store.files import is_whole, remove_partial, sha256_file, sha256_json, write_bytes
+from edgecompress.store.file_lock import exclusive
+from edgecompress.store.files import is_whole, sha256_file, sha256_json, write_bytes
 from edgecompress.store.store import StageResult, Store
 from edgecompress.version import __version__
-from edgecompress.wording import printable
 
 MODEL = "model.tflite"
 REJECTED = "rejected.tflite"
@@ -72,6 +73,7 @@ def run_pipeline(
     trust: bool = False,
     until: str | None = None,
     fresh: bool = False,
+    keep_cache: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
@@ -80,16 +82,19 @@ def run_pipeline(
         EdgecompressError: The run could not be finished; the steps done before stay in the store.
     """
     started = time.monotonic()
-    plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh)
+    plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh, keep_cache=keep_cache)
     changed = differences(recipe.locked, plan) if recipe.locked is not None else []
-    _prepare(output)
-    with _alone(output), _recorder(output) as record:
+    prepare(output)
+    with alone(output), recorder(output) as record:
         ctx = Context(recipe.seed, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
         )
         for difference in changed:
             ctx.warn(f"Not as in the lock file, so the bytes may differ: {difference}.")
+        for step in plan.steps:
+            if step.kept:
+                ctx.note(f"{step.stage}: a result of other code is kept ({', '.join(step.kept)})")
         if plan.cached and until is None:
             report = _finished_report(output, recipe, plan)
             if report is not None:
@@ -97,6 +102,7 @@ def run_pipeline(
                     ctx.stage = step.stage
                     ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
                 return _outcome(report, output, plan, started)
+        remember(recipe, store, {step.stage: step.parts for step in plan.steps})
         results = _carry_out(recipe, plan, ctx, store)
         if until is not None and "benchmark" not in results:
             if "verify" in results and not results["verify"].metrics["passed"]:
@@ -171,15 +177,25 @@ def _make_alone(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult
     if step.fresh:
         shutil.rmtree(checkpoints, ignore_errors=True)
     bench.ctx.checkpoints = checkpoints
+    _require_as_planned(step, plan, bench.recipe)
     with store.workspace(step.stage, step.fingerprint) as work:
         metrics = STAGES[step.stage](bench, work)
         # Or it would be kept as the result of what was planned, for every later run.
-        if changed := altered(bench.recipe, plan):
-            raise ModelError(f"while the run was at work, {changed}. Run again when it stays as it is.")
+        _require_as_planned(step, plan, bench.recipe)
         seconds, warnings = time.monotonic() - started, tuple(bench.ctx.warnings)
         result = store.finish(work, step.stage, step.fingerprint, metrics, seconds, warnings, step.parts)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
+
+
+def _require_as_planned(step: Step, plan: Plan, recipe: Recipe) -> None:
+    """Makes sure that what a step depends on, code included, is what its fingerprint says.
+
+    Raises:
+        ModelError: It was changed since the run began.
+    """
+    if changed := altered(recipe, plan, step.stage):
+        raise ModelError(f"while the run was at work, {changed}. Run again when it stays as it is.")
 
 
 def _brief(result: StageResult) -> dict[str, Any]:
@@ -252,6 +268,7 @@ def _run_key(recipe: Recipe, plan: Plan) -> str:
             "name": recipe.name,
             "budget": recipe.budget.model_dump(mode="json"),
             "version": __version__,
+            "kept": {step.stage: list(step.kept) for step in plan.steps if step.kept},
         }
     )
 
@@ -278,59 +295,3 @@ def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float) -
         missed = tuple(line["text"] for line in budget["lines"] if not line["passed"])
         return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed)
     return Outcome(ExitCode.DONE, output, report, plan, seconds)
-
-
-@contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Holds the run's folder.
-
-    Raises:
-        ResourceError: Another run is at work in it.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(output / ".lock"))
-        except BusyError as error:
-            raise ResourceError(
-                f"{output} is in use: {error}. Wait until that run ends, or choose another folder with --output."
-            ) from error
-        remove_partial(output)
-        yield
-
-
-def _prepare(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot create the output folder {output}: {error.strerror or error}. Choose another with --output."
-        ) from error
-
-
-@contextlib.contextmanager
-def _recorder(output: Path) -> Iterator[Listener]:
-    """Gives a listener that writes events.jsonl (all events) and run.log (all but progress)."""
-    began = time.monotonic()
-    refused = f"cannot write in {output}: {{}}. Free space, or choose another folder with --output."
-    try:
-        # Without a buffer: what could not be written must not come up again when the file is closed.
-        events = (output / "events.jsonl").open("wb", buffering=0)
-        log = (output / "run.log").open("ab", buffering=0)
-    except OSError as error:
-        raise ResourceError(refused.format(error.strerror or error)) from error
-    with events, log:
-
-        def record(event: Event) -> None:
-            at = round(time.monotonic() - began, 3)
-            line = json.dumps({"at_s": at, "kind": event.kind, "stage": event.stage, **event.data}, default=str)
-            try:
-                events.write(f"{line}\n".encode())
-                if event.kind != "progress":
-                    text = " ".join(f"{key}={value}" for key, value in event.data.items())
-                    moment = datetime.now(UTC).isoformat(timespec="seconds")
-                    line = f"{moment} {event.stage or 'run'} {event.kind} {printable(text)}\n"
-                    log.write(line.encode("utf-8", "backslashreplace"))
-            except OSError as error:
-                raise ResourceError(refused.format(error.strerror or error)) from error
-
-        yield record

@@ -68,6 +68,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
                 "seconds": step.seconds,
                 "fingerprint": step.fingerprint,
                 "warnings": list(step.warnings),
+                "kept_code": list(step.kept_code),
             }
             for step in inputs.steps
         ],

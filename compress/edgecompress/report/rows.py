@@ -139,6 +139,11 @@ def warnings_of(inputs: ReportInputs, task: str) -> list[str]:
     found = [*_about_result(inputs), *_about_noise(inputs, task), *inputs.data.notes]
     for step in inputs.steps:
         found += step.warnings
+        if step.kept_code:
+            rooms = ", ".join(step.kept_code)
+            found.append(
+                f"Stage {step.stage} was made by other code of the program (--keep-cache): {rooms} changed since."
+            )
     return list(dict.fromkeys(found))
 
 

@@ -109,6 +109,7 @@ class StepSummary:
         seconds: How long it took when it ran.
         fingerprint: Names its result in the store.
         warnings: Plain sentences.
+        kept_code: Rooms of the program whose code is another than the one that made the result (`--keep-cache`).
         curve: One entry per epoch: epoch, loss, learning_rate, validation_accuracy (or another figure's).
     """
 
@@ -118,6 +119,7 @@ class StepSummary:
     fingerprint: str
     warnings: tuple[str, ...] = ()
     curve: tuple[Mapping[str, Any], ...] = ()
+    kept_code: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

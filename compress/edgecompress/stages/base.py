@@ -26,6 +26,7 @@ from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
+from edgecompress.store.code import Reach, code_hashes
 from edgecompress.store.files import sha256_json, write_json
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
@@ -49,6 +50,7 @@ FLOAT = "float.tflite"
 TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
+CONVERSION = Reach(frozenset({"edgecompress.tflite.format.convert.convert"}))
 
 
 @dataclass
@@ -207,6 +209,7 @@ class Workbench:
                 # The content too: a model made again need not be the same, on a GPU or another number of cores.
                 "artifacts": {name: one.sha256 for name, one in self.results[stage].artifacts.items()},
                 "libraries": {name: importlib.metadata.version(name) for name in CONVERTERS},
+                "code": code_hashes(CONVERSION),
             }
         )
 

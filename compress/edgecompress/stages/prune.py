@@ -66,9 +66,9 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
             ranking = Ranking(bench, model, spec, lesson)
             aim = settle(bench, model, spec, yardstick, ranking.importance)
             metrics["asked"] = 1.0 - aim.target / aim.before
-            step, after_step, describe, kept = _structured(bench, model, spec, aim, ranking)
+            step, after_step, describe, kept = prune_channels(bench, model, spec, aim, ranking)
         else:
-            step, after_step, describe = _unstructured(bench, model, spec)
+            step, after_step, describe = prune_weights(bench, model, spec)
         curve: list[dict[str, Any]] = []
         for number, span in enumerate(phases(spec.steps), start=1):
             step(number)
@@ -156,9 +156,10 @@ class Ranking:
                 taylor.observe(self._model, found)
 
 
-def _structured(
+def prune_channels(
     bench: Workbench, model: nn.Module, spec: PruneSpec, aim: Aim, ranking: Ranking
 ) -> tuple[*Technique, Callable[[], Channels]]:
+    """Returns the steps of structured pruning, what is told of them, and the channels that are kept."""
     pruner = pruner_for(bench, model, spec, aim, spec.steps, ranking.importance)
 
     def step(number: int) -> None:
@@ -193,7 +194,8 @@ def _origin(bench: Workbench, stage: str) -> dict[str, Any]:
     }
 
 
-def _unstructured(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
+def prune_weights(bench: Workbench, model: nn.Module, spec: PruneSpec) -> Technique:
+    """Returns the steps of unstructured pruning, how zeros are held between them, and what is told of them."""
     masks = MagnitudeMasks(model, pattern=Pattern.named(spec.pattern), scope=spec.scope)
     masks.hold_gradients()
     if masks.dense:

@@ -16,11 +16,11 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     """Trains the teacher on the labels, or takes its weights as they are."""
     spec = bench.spec_of("teacher")
     if spec.model.startswith(PREFIX):
-        return _take_keras(bench, work)
+        return take_keras(bench, work)
     return train_model(bench, work, spec, spec.train, Lesson(), "teacher")
 
 
-def _take_keras(bench: Workbench, work: Path) -> dict[str, Any]:
+def take_keras(bench: Workbench, work: Path) -> dict[str, Any]:
     """Converts a Keras model, before anything learns from it, and scores it as it is."""
     model = bench.keras_teacher
     bench.ctx.note(f"converting the teacher; it answers with {model.outputs}")

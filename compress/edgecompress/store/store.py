@@ -163,13 +163,14 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return None, f"its manifest cannot be read ({error})"
 
-    def finished(self, stage: str) -> list[dict[str, Any]]:
-        """Returns what the fingerprints of a stage's finished steps are made of, the newest first."""
-        found: list[tuple[float, dict[str, Any]]] = []
+    def finished(self, stage: str) -> list[tuple[str, dict[str, Any]]]:
+        """Returns the fingerprints of a stage's finished steps and what they are made of, the newest first."""
+        found: list[tuple[float, str, dict[str, Any]]] = []
         for path in self.root.glob(f"{stage}-*/{MANIFEST}"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found.append((path.stat().st_mtime, dict(json.loads(path.read_bytes())["parts"])))
-        return [parts for _, parts in sorted(found, key=lambda entry: -entry[0])]
+                manifest = json.loads(path.read_bytes())
+                found.append((path.stat().st_mtime, str(manifest["fingerprint"]), dict(manifest["parts"])))
+        return [(fingerprint, parts) for _, fingerprint, parts in sorted(found, key=lambda entry: -entry[0])]
 
     @contextlib.contextmanager
     def workspace(self, stage: str, fingerprint: str) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.context import Context
+from edgecompress.store.code import Reach, code_hashes
 from edgecompress.store.files import sha256_json, write_bytes
 from edgecompress.store.store import Store
 from edgecompress.tasks.base import Task
@@ -21,6 +22,10 @@ from edgecompress.training.precision import autocast
 STAGE = "soft-targets"
 #: Small enough for the activations to stay in the processor's cache: 500 at a time take twice as long a sample.
 BATCH_SIZE = 64
+#: What the outputs depend on of the program, beside the teacher: how a view of the samples is made.
+CODE = Reach(
+    frozenset({"edgecompress.training.soft_targets.StoredTargets", "edgecompress.tasks.making.make_task"}),
+)
 
 
 class OnlineTeacher:
@@ -66,6 +71,7 @@ class StoredTargets:
         self._fingerprint, self._make_teacher, self._device = teacher_fingerprint, teacher, device
         self._teacher: nn.Module | None = None
         self._loaded: dict[int, torch.Tensor] = {}
+        self._code = code_hashes(CODE)
 
     def targets(self, index: NDArray[np.int64], view: int, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the stored outputs for these samples of this view."""
@@ -74,7 +80,7 @@ class StoredTargets:
         return self._loaded[view][torch.from_numpy(index)].float().to(inputs.device)
 
     def _view(self, view: int) -> torch.Tensor:
-        fingerprint = sha256_json({"teacher": self._fingerprint, "view": view})
+        fingerprint = sha256_json({"teacher": self._fingerprint, "view": view, "code": self._code})
 
         def make(work: Path) -> dict[str, Any]:
             buffer = io.BytesIO()

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from edgecompress.pipeline.changes import changed
+from edgecompress.pipeline.changes import changed, changed_rooms
 
 PARTS: dict[str, Any] = {
     "stage": "prune",
-    "edgecompress": "0.1.0",
+    "code": {"training": "aa", "data": "bb", "models/built_in": "cc", "tasks": "dd"},
     "libraries": {"torch": "2.13.0", "numpy": "2.4.6"},
     "inputs": {"teacher": "ab"},
     "data": "12",
@@ -46,7 +46,12 @@ def altered(**changes: Any) -> dict[str, Any]:
         (altered(threads=2), "threads none -> 2"),
         (altered(split__augment=["flip", "crop"]), "data.augment ['flip'] -> ['flip', 'crop']"),
         (altered(libraries__torch="2.14.0"), "torch 2.13.0 -> 2.14.0"),
-        (altered(edgecompress="0.2.0"), "edgecompress 0.1.0 -> 0.2.0"),
+        (altered(code__training="ee"), "the program's own code changed (training)"),
+        (
+            altered(code__training="ee", code__tasks="ff", prune__ratio=0.7, seed=1),
+            "the program's own code changed (tasks, training), prune.ratio 0.5 -> 0.7 and 1 more change",
+        ),
+        (altered(code={}), "the program's own code changed (data, models/built_in, tasks and 1 more)"),
         (altered(data="56"), "the data's content changed"),
         (altered(teacher__source="56"), "the code of the teacher's model changed"),
         (altered(teacher__args={}), "teacher.args.width 16 -> none"),
@@ -62,16 +67,23 @@ def altered(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_changed_is_named_as_the_user_wrote_it(now: dict[str, Any], told: str) -> None:
-    assert changed(now, [PARTS]) == told
+    assert changed(now, PARTS) == told
 
 
-def test_the_most_similar_step_is_compared_and_the_newest_of_equals() -> None:
-    now = altered(prune__ratio=0.7)
-    far, near, older = altered(seed=3, threads=2), altered(prune__ratio=0.6), altered(prune__ratio=0.4)
-    assert changed(now, [far, near, older]) == "prune.ratio 0.6 -> 0.7"
-
-
-def test_another_step_is_not_a_change() -> None:
+def test_many_changes_are_counted() -> None:
     other = {f"key{number}": number for number in range(20)}
-    assert changed(PARTS, [other]) == "not made yet"
-    assert changed(PARTS, []) == "not made yet"
+    found = changed(PARTS, other)
+    assert found == (
+        "the program's own code changed (data, models/built_in, tasks and 1 more), the data's content changed "
+        "and 33 more changes"
+    )
+
+
+def test_a_first_run_has_changed_nothing() -> None:
+    assert changed(PARTS, None) == ""
+
+
+def test_the_rooms_whose_code_changed() -> None:
+    assert changed_rooms(altered(code__training="ee", code__store="ff"), PARTS) == ["store", "training"]
+    assert changed_rooms(PARTS, PARTS) == []
+    assert changed_rooms(PARTS, {"stage": "prune"}) == ["data", "models/built_in", "tasks", "training"]

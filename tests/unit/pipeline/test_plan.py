@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.pipeline.plan import Plan, make_plan
+from edgecompress.pipeline import plan as plan_module
+from edgecompress.pipeline.history import remember
+from edgecompress.pipeline.lock_file import differences, lock_file
+from edgecompress.pipeline.plan import Plan, altered, make_plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import STAGE_ORDER
+from edgecompress.store.code import Reach
 from edgecompress.store.store import Store
 
 FULL: dict[str, Any] = {
@@ -148,8 +153,105 @@ def test_finished_steps_are_reused_and_the_rest_says_why(tmp_path: Path) -> None
     assert all(step.result is None for step in fresh.steps)
 
 
+def run(store: Store, asked: Recipe, **options: Any) -> Plan:
+    """Stands for a run: everything is finished, and the recipe's history knows it."""
+    found = make_plan(asked, store, **options)
+    finish(store, found, *(step.stage for step in found.steps if step.result is None))
+    remember(asked, store, {step.stage: step.parts for step in found.steps})
+    return found
+
+
+def reasons(found: Plan) -> list[str]:
+    return [step.reason for step in found.steps]
+
+
+def test_reasons_compare_with_the_last_run_of_the_same_recipe(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run(store, recipe(name="other", data={"source": "npz", "path": "a.npz"}, seed=3))
+    first = reasons(make_plan(recipe(), store))
+    assert first == ["not made yet", *["follows teacher"] * 6]
+    run(store, recipe())
+    assert reasons(make_plan(recipe(seed=1), store))[0] == "seed 0 -> 1"
+    run(store, recipe(seed=1))
+    assert reasons(make_plan(recipe(seed=2), store))[0] == "seed 1 -> 2"
+    assert reasons(make_plan(recipe(seed=1), store)) == ["finished before"] * 7
+
+
+def test_a_history_that_is_damaged_tells_nothing(tmp_path: Path) -> None:
+    run(Store(tmp_path), recipe())
+    (file,) = (tmp_path / "last").glob("*.json")
+    for content in (b"", b"[1]", b"[" * 100_000, b'{"teacher": 3}'):
+        file.write_bytes(content)
+        assert reasons(plan(tmp_path, recipe(seed=1)))[0] == "not made yet"
+
+
+def other_code(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
+    """Changes a room of the code that some stages depend on."""
+    real = plan_module.code_hashes
+
+    def hashes(reach: Reach) -> dict[str, str]:
+        mine = any(f"edgecompress.stages.{stage}.run" in reach.roots for stage in stages)
+        return real(reach) | ({"quantization/grids": "other"} if mine else {})
+
+    monkeypatch.setattr(plan_module, "code_hashes", hashes)
+
+
+def test_other_code_makes_again_what_depends_on_it_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    run(store, recipe())
+    other_code(monkeypatch, "quantize")
+    found = make_plan(recipe(), store)
+    told = "the program's own code changed (quantization/grids)"
+    assert reasons(found) == [*["finished before"] * 3, told, *["follows quantize"] * 3]
+
+
+def test_results_of_other_code_are_kept_where_that_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    before = run(store, recipe())
+    other_code(monkeypatch, "quantize", "verify")
+    kept = make_plan(recipe(), store, keep_cache=True)
+    assert prints(kept) == prints(before)  # so what builds on a kept result is found as well
+    assert kept.cached
+    assert [step.stage for step in kept.steps if step.kept] == ["quantize", "verify"]
+    assert kept.steps[3].kept == ("quantization/grids",)
+    assert kept.steps[3].reason == "kept: made by other code (quantization/grids)"
+    assert altered(recipe(), kept, "benchmark") == ""
+    # Nothing else may differ.
+    other = make_plan(recipe(seed=1), store, keep_cache=True)
+    assert not any(step.result or step.kept for step in other.steps)
+    damaged = kept.steps[3].result
+    assert damaged is not None
+    damaged.path("file").write_text("damaged")
+    assert make_plan(recipe(), store, keep_cache=True).steps[3].result is None
+
+
+def test_what_was_kept_is_in_the_lock_file_and_a_lock_file_knows_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    before = yaml.safe_load(lock_file(recipe(), run(store, recipe()), {}, "ab"))
+    assert "kept_code" not in before or before["kept_code"] == {}
+    other_code(monkeypatch, "quantize")
+    kept = make_plan(recipe(), store, keep_cache=True)
+    assert yaml.safe_load(lock_file(recipe(), kept, {}, "ab"))["kept_code"] == {"quantize": ["quantization/grids"]}
+    assert differences(before, kept) == []
+    assert differences(before, make_plan(recipe(), store)) == ["the program's own code of quantize"]
+
+
+def test_code_that_changes_during_a_run_is_noticed_where_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = plan(tmp_path)
+    other_code(monkeypatch, "quantize")
+    assert altered(recipe(), found, "prune") == ""  # what is finished by then stays
+    for stage in ("quantize", "export", "benchmark"):
+        assert altered(recipe(), found, stage) == "the program's own code changed (quantization/grids)"
+
+
 def test_a_changed_key_is_named_where_it_counts_and_the_rest_follows(tmp_path: Path) -> None:
-    finish(Store(tmp_path), plan(tmp_path), *STAGE_ORDER)
+    run(Store(tmp_path), recipe())
     changed = plan(tmp_path, recipe(prune={"ratio": 0.7}))
     assert [step.reason for step in changed.steps] == [
         "finished before", "finished before", "prune.ratio 0.5 -> 0.7", "follows prune", "follows prune",

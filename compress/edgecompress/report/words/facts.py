@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgecompress.figures import Figure, answer_noun, figure_text, judged, main_figure, main_value
@@ -151,11 +151,17 @@ def training_curves(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
 def stages_table(report: Report) -> Table:
     """Returns what each stage took."""
     rows = tuple(
-        (entry["stage"], "reused" if entry["status"] == "cached" else entry["status"], duration(entry["seconds"]),
-         entry["fingerprint"][:12])
+        (entry["stage"], _status(entry), duration(entry["seconds"]), entry["fingerprint"][:12])
         for entry in report["stages"]
     )  # fmt: skip
     return Table(("Stage", "Status", "Time", "Fingerprint"), rows, ("Time",))
+
+
+def _status(entry: Mapping[str, Any]) -> str:
+    """Returns whether a stage ran; documents of earlier versions do not say which code made what was reused."""
+    if entry["status"] != "cached":
+        return str(entry["status"])
+    return "reused, of other code" if entry.get("kept_code") else "reused"
 
 
 def files_table(report: Report) -> Table:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from edgecompress.quantization.structure.scheme import Scheme
@@ -37,6 +38,10 @@ FEWEST_RUNS = 60
 TIMED_MS = 3_000.0
 #: A model counts as slower only beyond this ratio, and only if it is measured twice: machines are noisy.
 SLOWER = 1.03
+
+
+#: Shapes of all of a model's tensors.
+Widths = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Yardstick:
         """
         self._bench, self._base, self._stage = bench, base, stage
         self._folder = tempfile.TemporaryDirectory(prefix="edgecompress-")
-        self._written: dict[tuple[tuple[int, ...], ...], Path] = {}
+        self._converted: dict[Widths, bytes] = {}
+        self._written: dict[Widths, Path] = {}
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -95,17 +101,17 @@ class Yardstick:
 
     def before(self, kind: str) -> float:
         """Returns the bytes (`size`) or the milliseconds (`latency`) of the unpruned model."""
-        return float(self._base_path.stat().st_size) if kind == "size" else self._base_ms
+        return self._weight(self._base) if kind == "size" else self._base_ms
 
     def value(self, kind: str, model: nn.Module) -> float:
         """Returns the bytes (`size`) or the milliseconds (`latency`) of a pruned model."""
-        return float(self._path(model).stat().st_size) if kind == "size" else self.time(model).after_ms
+        return self._weight(model) if kind == "size" else self.time(model).after_ms
 
     def time(self, model: nn.Module) -> Timing:
         """Returns the latency of a pruned model beside that of the unpruned one."""
         spec = self._bench.recipe.benchmark
         runs = int(min(max(TIMED_MS / self._base_ms, FEWEST_RUNS), LATENCY_RUNS))
-        _, ratio = timed({"base": self._base_path, "model": self._path(model)}, spec, runs)["model"]
+        _, ratio = timed({"base": self._path(self._base), "model": self._path(model)}, spec, runs)["model"]
         return Timing(self._base_ms, ratio * self._base_ms, ratio)
 
     def slower(self, model: nn.Module) -> tuple[bool, Timing]:
@@ -117,42 +123,55 @@ class Yardstick:
         return again.ratio > SLOWER, again
 
     @cached_property
-    def _base_path(self) -> Path:
-        path = Path(self._folder.name, "base.tflite")
-        if self._stage is None:
-            convert(self._base, self._bench.dataset.input_shape, path, self._bench.dataset.input_dtype)
-            content = path.read_bytes()
-        else:
-            content = self._bench.float_flatbuffer(self._stage).read_bytes()
-        path.write_bytes(self._finished(content, self._base))
-        return path
-
-    @cached_property
     def _base_ms(self) -> float:
-        return timed({"base": self._base_path}, self._bench.recipe.benchmark, FEWEST_RUNS)["base"][0]
+        return timed({"base": self._path(self._base)}, self._bench.recipe.benchmark, FEWEST_RUNS)["base"][0]
 
     def _path(self, model: nn.Module) -> Path:
-        """Returns the flatbuffer with a model's widths; its weights may be those of an earlier model."""
-        key = tuple(tuple(tensor.shape) for tensor in model.state_dict().values())
-        if key not in self._written:
-            path = Path(self._folder.name, f"{len(self._written)}.tflite")
-            convert(model, self._bench.dataset.input_shape, path, self._bench.dataset.input_dtype)
-            path.write_bytes(self._finished(path.read_bytes(), model))
-            self._written[key] = path
-        return self._written[key]
+        """Returns the flatbuffer with a model's widths, to be timed; its weights may be those of an earlier model.
 
-    def _finished(self, content: bytes, model: nn.Module) -> bytes:
-        """Returns a float flatbuffer in the recipe's types, with placeholder ranges, as it would be shipped."""
-        quantize = self._bench.recipe.quantize
-        if quantize is not None:
-            scheme = Scheme(quantize.weights, quantize.activations)
-            recipe = self._bench.recipe
-            if recipe.float_parts:
-                floating = read_model(content)
-                labels = operator_labels(floating, copy.deepcopy(model).to("cpu", torch.float32))
-                scheme = with_floats(scheme, floating_parts(recipe, floating, labels))
-            content = quantized_structure(content, scheme)
-        found = read_model(content)
-        labels = operator_labels(found, copy.deepcopy(model).to("cpu", torch.float32))
+        What it would tell of itself is left out: no runtime reads that.
+        """
+        widths = widths_of(model)
+        if widths not in self._written:
+            path = Path(self._folder.name, f"{len(self._written)}.tflite")
+            found = read_model(self._in_its_types(model))
+            path.write_bytes(finish(found, _labels(found, model), self._bench.recipe.io)[0])
+            self._written[widths] = path
+        return self._written[widths]
+
+    def _weight(self, model: nn.Module) -> float:
+        """Returns the bytes of the flatbuffer with a model's widths, as it would be shipped."""
+        found = read_model(self._in_its_types(model))
         notes, files = metadata_of(self._bench.recipe, self._bench.dataset, found)
-        return finish(found, labels, self._bench.recipe.io, notes, files)[0]
+        return float(len(finish(found, _labels(found, model), self._bench.recipe.io, notes, files)[0]))
+
+    def _in_its_types(self, model: nn.Module) -> bytes:
+        """Returns a flatbuffer with a model's widths, in the recipe's types, with placeholder ranges."""
+        widths = widths_of(model)
+        if widths not in self._converted:
+            content = self._floating(model)
+            quantize, recipe = self._bench.recipe.quantize, self._bench.recipe
+            if quantize is not None:
+                scheme = Scheme(quantize.weights, quantize.activations)
+                if recipe.float_parts:
+                    floating = read_model(content)
+                    scheme = with_floats(scheme, floating_parts(recipe, floating, _labels(floating, model)))
+                content = quantized_structure(content, scheme)
+            self._converted[widths] = content
+        return self._converted[widths]
+
+    def _floating(self, model: nn.Module) -> bytes:
+        if model is self._base and self._stage is not None:
+            return self._bench.float_flatbuffer(self._stage).read_bytes()
+        path = Path(self._folder.name, "float.tflite")
+        convert(model, self._bench.dataset.input_shape, path, self._bench.dataset.input_dtype)
+        return path.read_bytes()
+
+
+def widths_of(model: nn.Module) -> Widths:
+    """Returns what tells two structures of one network apart."""
+    return tuple(tuple(tensor.shape) for tensor in model.state_dict().values())
+
+
+def _labels(flatbuffer: schema.ModelT, model: nn.Module) -> list[str]:
+    return operator_labels(flatbuffer, copy.deepcopy(model).to("cpu", torch.float32))

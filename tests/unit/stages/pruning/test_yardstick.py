@@ -46,9 +46,11 @@ def test_a_structure_is_converted_once_and_weighed_as_int8(bench: Any, monkeypat
         other = net(8)
         nn.init.ones_(other[0].weight)
         assert one.value("size", other) == size < before
+        path = one._path(base)  # what is timed: of the same conversion, and as heavy where nothing is told in it
+        assert path.stat().st_size == before
         assert converted == [base, pruned]
         folder = Path(one._folder.name)
-        types = {tensor.type for tensor in read_model(folder / "0.tflite").subgraphs[0].tensors}
+        types = {tensor.type for tensor in read_model(path).subgraphs[0].tensors}
         assert types == {9, 2}  # INT8, and INT32 biases
     assert not folder.exists()
 

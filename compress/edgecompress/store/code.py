@@ -1,0 +1,257 @@
+"""Which of the program's own definitions a piece of it can reach, and their hash: what a result depends on of the code.
+
+From a function one gets to what its syntax names, and from there on. Methods are told by their names: those of a class
+that was reached count where their name is mentioned, all of them where the class is one of a framework, which calls
+methods itself. So more may be counted than can run, never less: objects made elsewhere are named by whoever asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecompress.errors import ResourceError
+from edgecompress.store.files import sha256_json, write_bytes
+from edgecompress.store.syntax import DIGITS, EFFECTS, definitions
+
+PACKAGE = "edgecompress"
+#: Modules that make sentences for people: no result depends on them.
+WORDS = frozenset({"edgecompress.wording"})
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where a way through the program begins, and where it does not go.
+
+    Attributes:
+        roots: Dotted names to start from: `edgecompress.stages.teacher.run`.
+        cuts: Definitions or whole modules that are not followed.
+        entries: Table -> the only keys whose entries are followed; others are followed whole.
+    """
+
+    roots: frozenset[str]
+    cuts: frozenset[str] = frozenset()
+    entries: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def code_hashes(reach: Reach) -> dict[str, str]:
+    """Returns room -> hash of the definitions in it that are reached.
+
+    Raises:
+        ResourceError: The program's own sources cannot be read.
+        KeyError: The program has nothing of a name in `reach`.
+    """
+    found = _program()
+    rooms: dict[str, list[str]] = {}
+    for name in sorted(found.reached(reach)):
+        if digest := found.hash_of(name):
+            parts = found.split(name)[0].split(".")[1:]
+            rooms.setdefault("/".join(parts[:-1] or parts), []).append(f"{name} {digest}")
+    return {
+        room: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS] for room, lines in sorted(rooms.items())
+    }
+
+
+def reached(reach: Reach) -> set[str]:
+    """Returns the definitions that `code_hashes` hashes, by their dotted names."""
+    return _program().reached(reach)
+
+
+class Program:
+    """All definitions of the program, by module."""
+
+    def __init__(self, modules: Mapping[str, Mapping[str, Any]]) -> None:
+        """Takes module -> what `syntax.definitions` found in it."""
+        self._modules = modules
+
+    def split(self, name: str) -> tuple[str, str]:
+        """Returns module and definition of a dotted name; "" for the module itself, and for what there is not."""
+        parts = name.split(".")
+        for length in range(len(parts), 0, -1):
+            module = ".".join(parts[:length])
+            if module in self._modules:
+                return module, ".".join(parts[length:])
+        return "", name
+
+    def hash_of(self, name: str) -> str:
+        """Returns the hash of a definition's syntax."""
+        module, inside = self.split(name)
+        return str(self._modules[module][inside]["hash"])
+
+    def reached(self, reach: Reach) -> set[str]:
+        """Returns the definitions that are reached.
+
+        Raises:
+            KeyError: The program has nothing of a name in `reach`.
+        """
+        named = {*reach.roots, *reach.cuts, *reach.entries}
+        named |= {f"{table}[{key}]" for table, keys in reach.entries.items() for key in keys}
+        for name in sorted(named):
+            if next(self._definitions(name), None) is None:
+                raise KeyError(f"the program has no {name}")
+        return _Walk(self, reach).reach()
+
+    def _definitions(self, name: str) -> Iterator[tuple[str, str]]:
+        """Gives module and name of what a dotted name stands for: all of a module, where it is one."""
+        module, inside = self.split(name)
+        if not module:
+            return
+        known = self._modules[module]
+        if not inside:
+            yield from ((module, one) for one in known if "." not in one and "[" not in one)
+            return
+        first = inside if inside in known else inside.split(".")[0]
+        if first in known:
+            yield module, first
+
+    def definitions_of(self, name: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Gives module, name and content of what a dotted name stands for."""
+        for module, inside in self._definitions(name):
+            yield module, inside, self._modules[module][inside]
+
+    def methods_of(self, module: str, owner: str) -> Iterator[str]:
+        """Gives the names of a class's methods."""
+        start = f"{owner}."
+        yield from (name.removeprefix(start) for name in self._modules[module] if name.startswith(start))
+
+    def has_effects(self, module: str) -> bool:
+        """Returns whether a module does something beside defining names."""
+        return EFFECTS in self._modules[module]
+
+    def is_called_by_others(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
+        """Returns whether a class has a base of another package, which may call its methods."""
+        if not name:
+            return True
+        return any(
+            self.is_called_by_others(base, seen | {name})
+            for _, _, content in self.definitions_of(name)
+            for base in [*content["bases"], *(content["uses"] if not content["hash"] else ())]
+            if base not in seen
+        )
+
+
+class _Walk:
+    """One way through a program, from its roots to all that they reach."""
+
+    def __init__(self, program: Program, reach: Reach) -> None:
+        self._program, self._reach = program, reach
+        self._cuts = reach.cuts | WORDS
+        self._found: set[str] = set()
+        self._mentioned: set[str] = set()
+        #: Name of a method -> methods of reached classes that nobody has mentioned yet.
+        self._silent: dict[str, list[str]] = {}
+
+    def reach(self) -> set[str]:
+        waiting = list(self._reach.roots)
+        while waiting:
+            for module, inside, content in self._program.definitions_of(waiting.pop()):
+                name = f"{module}.{inside}"
+                if name in self._found or self._is_cut(module, inside):
+                    continue
+                self._found.add(name)
+                waiting += content["uses"]
+                if self._program.has_effects(module):
+                    waiting.append(f"{module}.{EFFECTS}")
+                waiting += self._methods(module, inside)
+                for attribute in set(content["attributes"]) - self._mentioned:
+                    self._mentioned.add(attribute)
+                    waiting += self._silent.pop(attribute, [])
+        return self._found
+
+    def _is_cut(self, module: str, inside: str) -> bool:
+        table, bracket, key = inside.partition("[")
+        only = self._reach.entries.get(f"{module}.{table}") if bracket else None
+        if only is not None and key.removesuffix("]") not in only:
+            return True
+        return not {module, f"{module}.{inside}", f"{module}.{inside.split('.', maxsplit=1)[0]}"}.isdisjoint(self._cuts)
+
+    def _methods(self, module: str, owner: str) -> Iterator[str]:
+        """Gives the methods of a class that count from now on; the others wait to be mentioned."""
+        name = f"{module}.{owner}"
+        all_of_them = self._program.is_called_by_others(name)
+        for method in self._program.methods_of(module, owner):
+            special = method.startswith("__") and method.endswith("__")
+            if all_of_them or special or method in self._mentioned:
+                yield f"{name}.{method}"
+            else:
+                self._silent.setdefault(method, []).append(f"{name}.{method}")
+
+
+def cache_folder() -> Path:
+    """Returns the user's folder for what can be found out again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecompress")
+
+
+def _sources() -> dict[str, Path]:
+    """Returns module -> source file of the whole program."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = (PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+_programs: dict[str, Program] = {}
+
+
+def _program() -> Program:
+    """Returns the program as its sources are now; what was parsed once is remembered, for later processes too."""
+    try:
+        contents = {module: path.read_bytes() for module, path in _sources().items()}
+    except OSError as error:
+        raise ResourceError(f"cannot read the program's own source {error.filename}: {error.strerror}") from error
+    digests = {
+        module: hashlib.sha256(f"{module}\n".encode() + content).hexdigest() for module, content in contents.items()
+    }
+    key = sha256_json(digests)
+    if key not in _programs:
+        known = _remembered()
+        modules = {
+            module: known[digest] if digest in known else _parsed(contents[module], module)
+            for module, digest in digests.items()
+        }
+        if not known.keys() >= set(digests.values()):
+            _remember({digests[module]: found for module, found in modules.items()})
+        _programs.clear()
+        _programs[key] = Program(modules)
+    return _programs[key]
+
+
+def _parsed(content: bytes, module: str) -> dict[str, dict[str, Any]]:
+    try:
+        return definitions(content, module, PACKAGE)
+    except SyntaxError as error:
+        raise ResourceError(
+            f"the program's own module {module} is no Python (line {error.lineno}: {error.msg}). Install edgecompress "
+            "again, or finish the edit."
+        ) from error
+
+
+def _memory() -> Path:
+    """Returns the file that remembers what was parsed, one for each place the program lies at and each Python."""
+    place = sha256_json([str(ROOT), *sys.version_info[:2]])[:DIGITS]
+    return cache_folder() / f"code-{place}.json"
+
+
+def _remembered() -> dict[str, dict[str, Any]]:
+    """Returns hash of a module's source -> what it defines, as far as that is known."""
+    try:
+        digest, _, text = _memory().read_bytes().partition(b"\n")
+        whole = hashlib.sha256(text).hexdigest().encode() == digest
+        return dict(json.loads(text)) if whole else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(found: dict[str, dict[str, Any]]) -> None:
+    text = json.dumps(found, separators=(",", ":")).encode()
+    with contextlib.suppress(ResourceError):  # where nothing can be written it is found out again each time
+        write_bytes(_memory(), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)

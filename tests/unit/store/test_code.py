@@ -1,0 +1,165 @@
+"""What a piece of a program can reach: by its names, by its methods' names, and no further than it is let."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from edgecompress.errors import ResourceError
+from edgecompress.store import code
+from edgecompress.store.code import Program, Reach
+from edgecompress.store.syntax import definitions
+
+MODULES = {
+    "app.start": """
+        from app import shapes
+        from app.shapes import Square
+        from app.table import KINDS
+
+        def run(kind, thing):
+            shapes.draw(thing)
+            return KINDS[kind](thing).area()
+
+        def other():
+            return Square
+    """,
+    "app.shapes": """
+        from app.shapes_base import Shape
+        import frame
+
+        LIMIT = 3
+
+        def draw(thing):
+            return thing.outline
+
+        def unused():
+            return LIMIT
+
+        class Square(Shape):
+            def __init__(self, side):
+                self.side = side
+
+            def area(self):
+                return self.side ** 2
+
+            def name(self):
+                return LIMIT
+
+        class Picture(frame.Widget):
+            def paint(self):
+                return LIMIT
+    """,
+    "app.shapes_base": """
+        class Shape:
+            def outline(self):
+                return []
+    """,
+    "app.table": """
+        from app.shapes import Picture, Square
+
+        KINDS = {"square": Square, "picture": Picture}
+    """,
+}
+
+
+@pytest.fixture
+def program() -> Program:
+    return Program({name: definitions(textwrap.dedent(text).encode(), name, "app") for name, text in MODULES.items()})
+
+
+def reach(program: Program, *roots: str, cuts: tuple[str, ...] = (), **entries: tuple[str, ...]) -> set[str]:
+    tables = {f"app.table.{name}": frozenset(keys) for name, keys in entries.items()}
+    found = program.reached(Reach(frozenset(roots), frozenset(cuts), tables))
+    return {name.removeprefix("app.") for name in found if program.hash_of(name)}
+
+
+SQUARE = {
+    "start.run", "shapes.draw", "table.KINDS", "table.KINDS[square]", "shapes.Square", "shapes.Square.__init__",
+    "shapes.Square.area", "shapes_base.Shape", "shapes_base.Shape.outline",
+}  # fmt: skip
+
+
+def test_methods_count_where_their_names_are_mentioned(program: Program) -> None:
+    found = reach(program, "app.start.run", KINDS=("square",))
+    assert found == SQUARE  # neither `name`, which nobody calls, nor `unused` and the constant that only these read
+
+
+def test_all_methods_of_a_class_count_that_a_framework_may_call(program: Program) -> None:
+    found = reach(program, "app.start.run")
+    assert found == SQUARE | {"table.KINDS[picture]", "shapes.Picture", "shapes.Picture.paint", "shapes.LIMIT"}
+
+
+def test_what_is_cut_is_not_followed(program: Program) -> None:
+    assert reach(program, "app.start.run", cuts=("app.table",)) == {"start.run", "shapes.draw"}
+    assert reach(program, "app.start.run", cuts=("app.table.KINDS",)) == {"start.run", "shapes.draw"}
+    found = reach(program, "app.start.run", cuts=("app.shapes.Square",), KINDS=("square",))
+    assert found == {"start.run", "shapes.draw", "table.KINDS", "table.KINDS[square]"}
+
+
+@pytest.mark.parametrize("name", ["app.start.walk", "app.nothing", "other.run"])
+def test_names_that_are_not_there_are_told(program: Program, name: str) -> None:
+    with pytest.raises(KeyError, match=f"the program has no {name}"):
+        reach(program, name)
+    with pytest.raises(KeyError, match=f"the program has no {name}"):
+        reach(program, "app.start.run", cuts=(name,))
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program of two files in the place of the real one."""
+    root = tmp_path / "program" / "edgecompress"
+    (root / "room").mkdir(parents=True)
+    (root / "__init__.py").touch()
+    (root / "room" / "__init__.py").touch()
+    (root / "room" / "a.py").write_text("from edgecompress.b import LIMIT\n\n\ndef run():\n    return LIMIT\n")
+    (root / "b.py").write_text("LIMIT = 3\nOTHER = 4\n")
+    monkeypatch.setattr(code, "ROOT", root)
+    monkeypatch.setattr(code, "_programs", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return root
+
+
+RUN = Reach(frozenset({"edgecompress.room.a.run"}))
+
+
+def test_hashes_are_by_room_and_follow_the_sources(copy: Path) -> None:
+    before = code.code_hashes(RUN)
+    assert list(before) == ["b", "room"]
+    (copy / "b.py").write_text('"""Numbers."""\n\nLIMIT = 3  # as before\nOTHER = 5\n')
+    assert code.code_hashes(RUN) == before
+    (copy / "b.py").write_text("LIMIT = 4\nOTHER = 4\n")
+    after = code.code_hashes(RUN)
+    assert after["b"] != before["b"]
+    assert after["room"] == before["room"]
+
+
+def test_what_was_parsed_is_remembered_and_damage_to_that_is_noticed(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = code.code_hashes(RUN)
+    (memory,) = (tmp_path / "cache" / "edgecompress").glob("code-*.json")
+    monkeypatch.setattr(code, "_programs", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(code, "definitions", lambda *_: pytest.fail("parsed again"))
+        assert code.code_hashes(RUN) == before
+    memory.write_bytes(memory.read_bytes().replace(b'"uses":["edgecompress.b.LIMIT"]', b'"uses":[]'))
+    monkeypatch.setattr(code, "_programs", {})
+    assert code.code_hashes(RUN) == before
+    (copy / "b.py").write_text("LIMIT = 5\n")
+    assert code.code_hashes(RUN) != before
+
+
+def test_where_nothing_can_be_remembered_it_is_parsed_again(copy: Path, tmp_path: Path) -> None:
+    before = code.code_hashes(RUN)
+    (tmp_path / "cache" / "edgecompress").rename(tmp_path / "elsewhere")
+    (tmp_path / "cache" / "edgecompress").touch()  # a file where the folder would be
+    (copy / "b.py").write_text("LIMIT = 5\n")
+    assert code.code_hashes(RUN) != before
+
+
+def test_a_source_that_is_no_python_is_named(copy: Path) -> None:
+    (copy / "b.py").write_text("LIMIT = 3\ndef f(:\n")
+    with pytest.raises(ResourceError, match=r"edgecompress\.b is no Python \(line 2"):
+        code.code_hashes(RUN)
