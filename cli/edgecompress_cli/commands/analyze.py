@@ -35,8 +35,8 @@ def analyze(
     Example: edgecompress analyze runs/digits --top 5
     """
     from edgecompress.pipeline.recheck_layers import analyse_layers
+    from edgecompress.pipeline.settings import default_store, trusted
     from edgecompress.store.store import Store
-    from edgecompress_cli.commands.run import default_store, trusted
     from edgecompress_cli.display import make_display
 
     with (

@@ -31,9 +31,9 @@ def plan(
     Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
     """
     from edgecompress.pipeline.plan import make_plan
+    from edgecompress.pipeline.settings import default_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.store.store import Store
-    from edgecompress_cli.commands.run import default_store, trusted
 
     parsed = load_recipe(recipe, overrides or ())
     store = Store(default_store())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +10,6 @@ import typer
 from edgecompress_cli import render
 
 GO_ON = "interrupted. Finished stages are kept: run the same command again to go on."
-
-
-def default_store() -> Path:
-    """Returns where finished stages lie: EDGECOMPRESS_STORE, or `.store` beside the runs."""
-    return Path(os.environ.get("EDGECOMPRESS_STORE") or "runs/.store")
-
-
-def trusted(trust: bool) -> bool:
-    """Returns whether `python:` sources may run: asked for here or by EDGECOMPRESS_TRUST=1."""
-    return trust or os.environ.get("EDGECOMPRESS_TRUST") == "1"
 
 
 def run(
@@ -53,13 +42,14 @@ def run(
     """
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.run import run_pipeline
+    from edgecompress.pipeline.settings import default_output, default_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.store.store import Store
     from edgecompress_cli.crash import log_crashes_to
     from edgecompress_cli.display import make_display
 
     parsed = load_recipe(recipe, overrides or ())
-    folder = output or Path("runs") / parsed.name
+    folder = output or default_output(parsed)
     if folder.is_dir() or not folder.exists():
         log_crashes_to(folder / "run.log")
     try:

@@ -27,8 +27,8 @@ def verify(
     """
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.recheck import recheck
+    from edgecompress.pipeline.settings import default_store, trusted
     from edgecompress.store.store import Store
-    from edgecompress_cli.commands.run import default_store, trusted
     from edgecompress_cli.display import make_display
 
     with (

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ResourceError
+from edgecompress.pipeline.settings import default_store
 from edgecompress.tflite.runtime import private_env
 from edgecompress.version import __version__
 
@@ -182,7 +183,7 @@ def _child(task: str, model: Path, python: str = sys.executable, search: Sequenc
 
 def _folders() -> list[dict[str, Any]]:
     """Returns the folders a run fills: what lies in them and how much room their disks have left, in bytes."""
-    store = Path(os.environ.get("EDGECOMPRESS_STORE") or "runs/.store")
+    store = default_store()
     temporary = Path(tempfile.gettempdir())
     filled = sum(file.lstat().st_size for file in store.rglob("*") if file.is_file())
     return [

@@ -1,10 +1,11 @@
-"""Recipes from YAML files, with every problem found at once and each one at its line."""
+"""Recipes from YAML files or dicts, with every problem found at once and each one at its line."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgecompress.errors import Problem, RecipeError
 from edgecompress.recipe.checks.combinations import check
 from edgecompress.recipe.fields import KeyPath, accepts_null, block_of, dotted, field_at
 from edgecompress.recipe.reading.lock import folder_of, is_lock, refuse_what_is_decided, unwrap, written
+from edgecompress.recipe.reading.mapping import LABEL, document_of
 from edgecompress.recipe.reading.messages import MAX_PROBLEMS, complain_about, empty_block, real_path
 from edgecompress.recipe.reading.source import MAX_BYTES, MAX_DEPTH, UNPRINTABLE, Document, parse, spelled
 from edgecompress.recipe.schema import Recipe
@@ -22,17 +24,42 @@ from edgecompress.wording import counted
 OVERRIDE = "--set"
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the recipe in a YAML file, with `key=value` overrides laid over it.
+def load_recipe(recipe: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Returns a recipe, with `key=value` overrides laid over it.
 
     Args:
-        path: The file. Relative paths in the recipe start from its folder. The lock file of a run is a recipe too: the
-            run's, with the widths it came to.
+        recipe: The path of a YAML file, from whose folder relative paths in the recipe start. The lock file of a run is
+            a recipe too: the run's, with the widths it came to. Or a recipe's content as a dict (`{"version": 1}` and
+            so on), whose relative paths start from the current folder and whose name is `recipe` unless it has one.
         overrides: `prune.ratio=0.7`; the value is YAML, blocks that are missing are created, `null` removes a block.
 
     Raises:
         RecipeError: With every problem found: in the file's text, its keys and values, and their combinations.
     """
+    document, path = _read(recipe)
+    facts = unwrap(document) if is_lock(document.data) else None
+    overrides = [overrides] if isinstance(overrides, str) else overrides  # a text is a sequence of letters
+    for override in overrides:
+        _lay_over(document, override)
+    if facts is not None:
+        refuse_what_is_decided(document, list(overrides))
+    found = _validated(document, path, facts)
+    if found is None:
+        raise RecipeError(_first_of(_in_order(document.problems)))
+    return found
+
+
+def _read(recipe: object) -> tuple[Document, Path]:
+    """Returns a recipe as a document that is a block of keys, and the file that gives it name and folder."""
+    if isinstance(recipe, Mapping):
+        return document_of(recipe), Path(LABEL)
+    if not isinstance(recipe, str | os.PathLike):
+        what = f"expected the path of a recipe file or its content as a dict, found {type(recipe).__name__}"
+        raise RecipeError([Problem(what, "", LABEL)])
+    if isinstance(recipe, str) and "\n" in recipe:
+        hint = "hand the content over as a dict: yaml.safe_load(text)"
+        raise RecipeError([Problem("a text is the path of a recipe file, and this one has lines", "", LABEL, 0, hint)])
+    path = Path(recipe)
     document = parse(read_text(path), str(path))
     if document.data is None:
         raise RecipeError([Problem("the file is empty", "", str(path), 1, "a recipe begins with `version: 1`")])
@@ -41,15 +68,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             f"a recipe is a block of keys, found {'a list' if isinstance(document.data, list) else 'a single value'}"
         )
         raise RecipeError([Problem(message, "", str(path), 1, "begin with `version: 1`")])
-    facts = unwrap(document) if is_lock(document.data) else None
-    for override in overrides:
-        _lay_over(document, override)
-    if facts is not None:
-        refuse_what_is_decided(document, list(overrides))
-    recipe = _validated(document, path, facts)
-    if recipe is None:
-        raise RecipeError(_first_of(_in_order(document.problems)))
-    return recipe
+    return document, path
 
 
 def read_text(path: Path) -> str:

@@ -21,6 +21,7 @@ from edgecompress.recipe.reading.syntax import syntax_problem
 MAX_BYTES = 400_000
 MAX_NODES = 10_000
 MAX_DEPTH = 20
+LIMITS = f"at most {MAX_NODES:,} values, nested at most {MAX_DEPTH} deep"
 MAX_DIGITS = 40
 #: Letters of a key that a message repeats.
 MAX_KEY = 60
@@ -42,6 +43,7 @@ class Document:
         empty: Paths whose value was left out (`prune:` with nothing behind it), which reads as null.
         broken: Paths whose value has been complained about already.
         problems: What is wrong with the text itself.
+        first_line: Where a text begins; 0 for data that never were one.
     """
 
     file: str
@@ -51,6 +53,7 @@ class Document:
     empty: set[KeyPath] = field(default_factory=set)
     broken: set[KeyPath] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    first_line: int = 1
 
     def where(self, path: KeyPath, *, of_key: bool = False) -> tuple[str, int]:
         """Returns file and line of a value (or its key), or of the nearest block around it."""
@@ -60,7 +63,7 @@ class Document:
             if mark is not None:
                 return mark
             first = second = self.keys  # for a key that is missing: the key of the block it should stand in
-        return self.file, 1
+        return self.file, self.first_line
 
     def is_broken(self, path: KeyPath) -> bool:
         """Returns whether a path, or a block around it, has been complained about already."""
@@ -77,6 +80,11 @@ def spelled(path: KeyPath) -> str:
     return dotted(
         tuple(f"{part[:MAX_KEY]}..." if isinstance(part, str) and len(part) > MAX_KEY else part for part in path)
     )
+
+
+def is_usual(number: float) -> bool:
+    """Returns whether a number is finite, and if whole fits into 64 bits."""
+    return abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)
 
 
 class _TooLargeError(Exception):
@@ -131,8 +139,7 @@ def parse(text: str, file: str) -> Document:
         loader = RecipeLoader(text)
         node = loader.get_single_node()
     except _TooLargeError as error:
-        limits = f"at most {MAX_NODES:,} values, nested at most {MAX_DEPTH} deep"
-        raise RecipeError([Problem(f"too large for a recipe: {limits}", "", file, error.args[0])]) from None
+        raise RecipeError([Problem(f"too large for a recipe: {LIMITS}", "", file, error.args[0])]) from None
     except (yaml.MarkedYAMLError, ReaderError) as error:
         raise RecipeError([syntax_problem(error, text, file)]) from None
     except (ValueError, OverflowError) as error:  # PyYAML converts `"\U99999999"` and `%YAML 1.999...` unchecked
@@ -251,7 +258,7 @@ class _Reader:
         except ValueError:  # only behind an explicit tag: `!!int abc`
             self._refuse(path, f"`{shown}` is not a number")
             return None
-        if not math.isfinite(number) or (kind == "int" and abs(number) >= 2**63):
+        if not is_usual(number):
             self._refuse(path, f"`{shown}` is not a finite number of usual size")
             return None
         return number
