@@ -36,6 +36,7 @@ from edgecompress_cli.commands.bench import bench
 from edgecompress_cli.commands.doctor import doctor
 from edgecompress_cli.commands.inspect import inspect as inspect_
 from edgecompress_cli.commands.plan import plan
+from edgecompress_cli.commands.recipes import recipes
 from edgecompress_cli.commands.report import report
 from edgecompress_cli.commands.run import run
 from edgecompress_cli.commands.schema import schema
@@ -46,6 +47,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     run,
     plan,
     validate,
+    recipes,
     report,
     analyze,
     inspect_,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from edgecompress.recipe.fields import blocks, default_of, field_at, keys_of, places_of, type_words
 from edgecompress.recipe.reference import json_schema, reference_markdown
 from edgecompress.recipe.schema import MODELS, SOURCES, Recipe
+from edgecompress.recipe.shipped import SCHEMA
+from edgecompress_cli.main import invoke
 
 PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
 
@@ -129,3 +132,10 @@ def test_places_and_words_of_keys() -> None:
         assert type_words(field) == expected
     assert field_at(("data", "nonsense")) is None
     assert field_at(()) is None
+
+
+def test_the_committed_schema_is_what_the_command_prints(
+    golden: Callable[[Path, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["schema"]) == 0
+    golden(SCHEMA, capsys.readouterr().out)
