@@ -63,7 +63,12 @@ def child_environment() -> tuple[str, list[str]]:
     own = [entry or str(Path.cwd()) for entry in sys.path]
     python = interpreter()
     # Another Python cannot use this one's packages; the modules the child needs beside NumPy are all ours.
-    return python, [str(folder()), *(own if python == sys.executable else [str(Path(__file__).parents[3])])]
+    return python, [str(folder()), *(own if python == sys.executable else [str(own_packages())])]
+
+
+def own_packages() -> Path:
+    """Returns the folder that `edgecompress` is imported from: site-packages, or a checkout's source root."""
+    return Path(__file__).parents[3]
 
 
 def install() -> Path:
