@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,15 @@ def test_the_shipped_recipes_are_these() -> None:
     }  # fmt: skip
     readme = (ROOT / "README.md").read_text()
     assert all(f"recipes/{path.name}" in readme for path in RECIPES)
+
+
+def test_the_recipe_in_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)
+    section = re.search(r"^## From Python\n\n((?:    .*\n|\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert section is not None
+    exec(textwrap.dedent(section[1]), {})  # noqa: S102 - our own text
+    size = (tmp_path / "runs" / "small" / "model.tflite").stat().st_size
+    assert capsys.readouterr().out.splitlines()[-1] == f"runs/small/model.tflite {size}"
