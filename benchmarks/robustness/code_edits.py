@@ -167,14 +167,22 @@ def main() -> None:
         for number, edit in enumerate(EDITS):
             with edited(root, edit):
                 again = {name: made_again(before[name], fingerprints(recipe)) for name, recipe in known.items()}
-            told = {name: ", ".join(stages) or "none" for name, stages in again.items()}
+            told = {name: _told(stages) for name, stages in again.items()}
             table.append(f"{edit.file}: {_shown(edit)}", number, kind=edit.kind, **told)
     table.show("edit", COLUMNS)
 
 
+def _told(stages: tuple[str, ...]) -> str:
+    """Returns stages in words: where all that follow are among them, the first one alone is named."""
+    later = len(stages) > 1 and stages == STAGE_ORDER[-len(stages) :]
+    return f"{stages[0]} and what follows" if later else ", ".join(stages) or "none"
+
+
 def _shown(edit: Edit) -> str:
-    """Returns an edit in a line."""
-    return " ".join(f"{edit.before} -> {edit.after}".split())
+    """Returns an edit in a line that a Markdown table can hold."""
+    added = edit.after.replace(edit.before, "", 1) if edit.before in edit.after else ""
+    told = f"+ {added}" if added and "\n" in edit.after else f"{edit.before} -> {edit.after}"
+    return " ".join(told.split())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def run(
     trust: bool = False,
     until: str | None = None,
     fresh: bool = False,
+    keep_cache: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in the folder `output`.
@@ -42,6 +43,7 @@ def run(
         until: The last stage to do: `teacher`, `distill`, `prune`, `quantize`, `export` or `verify`. All by default;
             the outcome has no report where it stops before the last one.
         fresh: Make every stage again.
+        keep_cache: Reuse finished stages that an edgecompress with other code made.
         listeners: Called with every `edgecompress.context.Event`: stages, epochs, progress, warnings.
 
     Raises:
@@ -61,5 +63,6 @@ def run(
         trust=trusted(trust),
         until=until,
         fresh=fresh,
+        keep_cache=keep_cache,
         listeners=listeners,
     )
