@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ResourceError
+from edgecompress.store import syntax
 from edgecompress.store.files import sha256_json, write_bytes
 from edgecompress.store.syntax import DIGITS, EFFECTS, definitions
 
@@ -241,12 +242,16 @@ def _memory() -> Path:
     return cache_folder() / f"code-{place}.json"
 
 
+def _seal(text: bytes) -> bytes:
+    """Returns a hash of what is remembered and of what read it: another reader may find other things."""
+    return hashlib.sha256(Path(syntax.__file__).read_bytes() + text).hexdigest().encode()
+
+
 def _remembered() -> dict[str, dict[str, Any]]:
     """Returns hash of a module's source -> what it defines, as far as that is known."""
     try:
-        digest, _, text = _memory().read_bytes().partition(b"\n")
-        whole = hashlib.sha256(text).hexdigest().encode() == digest
-        return dict(json.loads(text)) if whole else {}
+        seal, _, text = _memory().read_bytes().partition(b"\n")
+        return dict(json.loads(text)) if seal == _seal(text) else {}
     except (OSError, ValueError):
         return {}
 
@@ -254,4 +259,4 @@ def _remembered() -> dict[str, dict[str, Any]]:
 def _remember(found: dict[str, dict[str, Any]]) -> None:
     text = json.dumps(found, separators=(",", ":")).encode()
     with contextlib.suppress(ResourceError):  # where nothing can be written it is found out again each time
-        write_bytes(_memory(), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        write_bytes(_memory(), _seal(text) + b"\n" + text)

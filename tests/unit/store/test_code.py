@@ -121,6 +121,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+ANY = {"uses": [], "attributes": [], "bases": []}
 RUN = Reach(frozenset({"edgecompress.room.a.run"}))
 
 
@@ -148,6 +149,16 @@ def test_what_was_parsed_is_remembered_and_damage_to_that_is_noticed(
     monkeypatch.setattr(code, "_programs", {})
     assert code.code_hashes(RUN) == before
     (copy / "b.py").write_text("LIMIT = 5\n")
+    assert code.code_hashes(RUN) != before
+
+
+def test_another_reader_reads_anew(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code.code_hashes(RUN)
+    other = tmp_path / "syntax.py"
+    other.write_text("# reads otherwise")
+    monkeypatch.setattr(code.syntax, "__file__", str(other))
+    monkeypatch.setattr(code, "_programs", {})
+    monkeypatch.setattr(code, "definitions", lambda source, *_: {"run": {**ANY, "hash": source[:8].hex()}})
     assert code.code_hashes(RUN) != before
 
 
