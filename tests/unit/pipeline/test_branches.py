@@ -45,7 +45,6 @@ def test_an_edit_makes_again_what_it_can_change_and_no_more(
     asked, before = demo
     with edited(program, edit):
         assert made_again(before, fingerprints(asked)) == FOLLOWING[edit.again]
-    assert fingerprints(asked) == before
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
