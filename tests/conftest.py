@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import untraced
+
+untraced.install()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="Write the golden files anew instead of comparing.")
