@@ -37,7 +37,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	-@$(BIN)/python -m benchmarks.bring_data fashion-mnist mobilenet
 	$(BIN)/python -m coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST_OPTIONS)
 
 run: $(STAMP)
 	@[ -n "$(RECIPE)" ] || { echo "Which recipe? make run RECIPE=recipes/digits.yaml" >&2; exit 2; }

@@ -2,18 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.shared import untraced
+from tests.shared import quick, untraced
+from tests.shared.processes import HUNG_S
 
 untraced.install()
+#: Constants of the product that end a child process which takes too long: none does here, however busy the machine is.
+LIMITS_S = (
+    "edgecompress.pipeline.diagnosis.PROBE_TIMEOUT_S",
+    "edgecompress.tflite.facts.inspection.RUN_TIMEOUT_S",
+    "edgecompress.tflite.runtime.bench.START_S",
+)
+
+
+#: What takes a test to the converter, Keras or TensorFlow, which take seconds to import alone: fixtures, and functions
+#: that its module has imported.
+CONVERTING_FIXTURES = {"converted", "int8_file", "keras"}
+CONVERTING = {"convert", "convert_inputs", "run_pipeline", "predict_sizes", "quantized_structure", "require_tensorflow"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="Leave out what needs torch, the converter or a second.")
     parser.addoption("--regenerate", action="store_true", help="Write the golden files anew instead of comparing.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        quick.install()
+
+
+def converts(item: pytest.Function) -> bool:
+    """Returns whether a test gets to the converter, as far as can be seen from outside."""
+    own = {getattr(value, "__name__", "") for value in vars(item.module).values() if is_ours(value)}
+    return "e2e" in item.path.parts or bool(CONVERTING_FIXTURES & {*item.fixturenames}) or bool(CONVERTING & own)
+
+
+def is_ours(value: object) -> bool:
+    return str(getattr(value, "__module__", "")).startswith("edgecompress.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Marks what converts, leaves it out of a quick session, and puts what takes longest first.
+
+    A long file that comes last keeps one of two workers waiting. The shipped recipes, which share nothing with other
+    tests, run beside those that wait for each other's trained models.
+    """
+    quick.collected()
+    for item in items:
+        if converts(item):
+            item.add_marker(pytest.mark.converter)
+    if config.getoption("--quick"):
+        left_out = {item for item in items if {"converter", "slow"} & {mark.name for mark in item.iter_markers()}}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: (item.path.name != "test_recipes.py", "e2e" not in item.path.parts))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in LIMITS_S:
+            patch.setattr(name, HUNG_S)
+        yield
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a session share, and no other session does."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from edgecompress.errors import (
 )
 from edgecompress.version import __version__
 from edgecompress_cli import crash, main
+from tests.shared.processes import HUNG_S
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "numpy", "tensorflow", "ai_edge_litert", "litert_torch", "torchvision", "sklearn", "matplotlib")
@@ -51,7 +52,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[BaseEx
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edgecompress", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **options,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=HUNG_S, **options,
     )  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def test_help_and_validate_import_nothing_heavy(tmp_path: Path) -> None:
             f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HUNG_S
         )
         assert done.stderr == "heavy: [] 0\n", arguments
 
@@ -219,7 +220,7 @@ def test_reader_that_stops_reading_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(60) == main.PIPE_CLOSED
+        assert process.wait(HUNG_S) == main.PIPE_CLOSED
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -227,7 +228,7 @@ def test_full_disk_behind_stdout_is_a_resource_error() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "edgecompress", "validate", "--help"],
-            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=HUNG_S,
         )  # fmt: skip
     assert done.returncode == ExitCode.RESOURCE
     assert "No space left on device" in done.stderr

@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgecompress_cli import main, supervise
+from tests.shared.processes import HUNG_S, is_alive, signal_self, wait_for
 
 ROOT = Path(__file__).parents[2]
 #: A work that notes its own process and cannot be interrupted: signals wait while native code runs.
@@ -26,7 +25,7 @@ from edgecompress_cli import main, supervise
 def work():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(3600)
     return 0
 
 main.invoke = lambda arguments: work()
@@ -40,41 +39,43 @@ import sys, time
 from edgecompress_cli import main
 def work():
     print("begun", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
     return 0
 main.invoke = lambda arguments: work()
 sys.argv = ["edgecompress", "run"]
 sys.exit(main.main())
 """
 
+#: Supervises the work that stands in front of it and tells how that ended. The work tells its process first.
+SUPERVISED = """
+import signal, sys
+from edgecompress_cli import supervise
 
-def once(begun: Path, number: int) -> threading.Thread:
-    """Sends this process a signal as soon as the child has begun: earlier it would hit pytest itself."""
-
-    def send() -> None:
-        deadline = time.monotonic() + 30
-        while not begun.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if begun.exists():
-            os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    return thread
-
-
-def note(path: Path) -> None:
-    """Writes this process's number in one go."""
-    path.with_suffix(".new").write_text(str(os.getpid()))
-    path.with_suffix(".new").rename(path)
+supervise.GRACE_S = float(sys.argv[1])
+before = signal.getsignal(signal.SIGTERM)
+try:
+    print(supervise.supervise(work))
+except (KeyboardInterrupt, supervise.Terminated) as error:
+    print(type(error).__name__)
+assert signal.getsignal(signal.SIGTERM) == before
+"""
 
 
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+def supervised(work: str, number: int, grace_s: float = HUNG_S) -> tuple[int, list[str]]:
+    """Signals the parent of a work, in a session of its own, as soon as that has begun.
+
+    Returns:
+        The work's process, and the lines that it and its parent wrote then.
+    """
+    program = [sys.executable, "-c", "import os, signal, time\n" + work + SUPERVISED, str(grace_s)]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert parent.poll() is None
+        parent.send_signal(number)
+        out, _ = parent.communicate(timeout=HUNG_S)
+    assert parent.returncode == 0
+    return child, out.splitlines()
 
 
 @pytest.mark.parametrize("code", [0, 3, 5])
@@ -100,33 +101,28 @@ def test_an_error_that_gets_out_of_the_child_is_an_internal_one(capfd: pytest.Ca
     capfd.readouterr()
 
 
-def test_interrupt_is_answered_by_the_child_where_it_can(tmp_path: Path) -> None:
-    begun, answered = tmp_path / "begun", tmp_path / "answered"
-
-    def work() -> int:
-        try:
-            begun.touch()
-            time.sleep(30)
-        except KeyboardInterrupt:
-            answered.touch()
-            return 130
-        return 0
-
-    thread = once(begun, signal.SIGINT)
-    assert supervise.supervise(work) == 130
-    thread.join()
-    assert answered.exists()
+def test_interrupt_is_answered_by_the_child_where_it_can() -> None:
+    work = """
+def work():
+    try:
+        print(os.getpid(), flush=True)
+        time.sleep(3600)
+    except KeyboardInterrupt:
+        print("answered", flush=True)
+        return 130
+"""
+    _, said = supervised(work, signal.SIGINT)
+    assert said == ["answered", "130"]
 
 
-def test_interrupt_that_gets_out_of_the_child(tmp_path: Path) -> None:
-    def work() -> int:
-        (tmp_path / "begun").touch()
-        time.sleep(30)
-        return 0
-
-    thread = once(tmp_path / "begun", signal.SIGINT)
-    assert supervise.supervise(work) == 130
-    thread.join()
+def test_interrupt_that_gets_out_of_the_child() -> None:
+    work = """
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(3600)
+"""
+    _, said = supervised(work, signal.SIGINT)
+    assert said == ["130"]
 
 
 def test_interrupt_before_there_is_a_child_hits_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,50 +138,44 @@ def test_interrupt_before_there_is_a_child_hits_nobody_else(monkeypatch: pytest.
         supervise.supervise(lambda: 0)
 
 
-def test_second_interrupt_does_not_cut_off_the_answer_to_the_first(tmp_path: Path) -> None:
+def test_second_interrupt_does_not_cut_off_the_answer_to_the_first() -> None:
     """A terminal sends Ctrl-C to both, and the parent passes it on: the child is told twice."""
-    said = tmp_path / "said"
-
-    def work() -> int:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(30)
-        except KeyboardInterrupt:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-            said.write_text("whole")
-            return 130
-        return 0
-
-    assert supervise.supervise(work) == 130
-    assert said.read_text() == "whole"
+    work = """
+def work():
+    try:
+        print(os.getpid(), flush=True)
+        time.sleep(3600)
+    except KeyboardInterrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        print("whole", flush=True)
+        return 130
+"""
+    _, said = supervised(work, signal.SIGINT)
+    assert said == ["whole", "130"]
 
 
-def test_a_child_that_does_not_listen_is_ended_all_the_same(tmp_path: Path) -> None:
-    noted, whole = tmp_path / "child", tmp_path / "whole"
-
-    def work() -> int:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        note(noted)
-        time.sleep(60)
-        whole.touch()
-        return 0
-
-    thread = once(noted, signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        supervise.supervise(work)
-    thread.join()
-    assert not is_alive(int(noted.read_text()))
-    assert not whole.exists()
+def test_a_child_that_does_not_listen_is_ended_all_the_same() -> None:
+    work = """
+def work():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(os.getpid(), flush=True)
+    time.sleep(3600)
+    print("whole", flush=True)
+"""
+    child, said = supervised(work, signal.SIGINT, grace_s=0.1)
+    assert said == ["KeyboardInterrupt"]
+    assert not is_alive(child)
 
 
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGKILL, "ran out of memory"), (signal.SIGSEGV, "native code crashed")]
 )
 def test_a_child_that_dies(number: signal.Signals, cause: str) -> None:
+    tests = os.getpid()
+
     def work() -> int:
         faulthandler.disable()  # pytest's, which would print where
-        os.kill(os.getpid(), number)
+        signal_self(number, tests=tests)
         return 0
 
     with pytest.raises(supervise.ChildDied, match=f"{number.name}.*{cause}") as caught:
@@ -193,37 +183,28 @@ def test_a_child_that_dies(number: signal.Signals, cause: str) -> None:
     assert caught.value.number == number
 
 
-def test_termination_ends_the_child(tmp_path: Path) -> None:
-    noted = tmp_path / "child"
-
-    def work() -> int:
-        note(noted)
-        time.sleep(30)
-        return 0
-
-    before = signal.getsignal(signal.SIGTERM)
-    thread = once(noted, signal.SIGTERM)
-    with pytest.raises(supervise.Terminated):
-        supervise.supervise(work)
-    thread.join()
-    assert not is_alive(int(noted.read_text()))
-    assert signal.getsignal(signal.SIGTERM) == before
+def test_termination_ends_the_child() -> None:
+    work = """
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(3600)
+"""
+    child, said = supervised(work, signal.SIGTERM)
+    assert said == ["Terminated"]
+    assert not is_alive(child)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_a_parent_that_is_killed_takes_the_child_with_it() -> None:
     """`kill -9` of a run: an orphan would hold the run's folder, and the same command could not go on."""
     command = [sys.executable, "-c", STUBBORN]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         assert is_alive(child)
         process.kill()
         process.wait()
-        deadline = time.monotonic() + 10
-        while is_alive(child) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not is_alive(child)
+        wait_for(lambda: not is_alive(child), "the end of the child")
 
 
 def test_without_fork_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,14 +217,16 @@ def test_without_fork_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_program_answers_for_a_child_it_had_to_end(number: signal.Signals, code: int, as_json: bool) -> None:
     program = [sys.executable, "-c", STUBBORN, *(["--json"] if as_json else [])]
-    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         child = int(process.stdout.readline())
-        began = time.monotonic()
+        assert process.poll() is None
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
-        assert time.monotonic() - began < 2
+        out, err = process.communicate(timeout=HUNG_S)
+    assert supervise.GRACE_S <= 1.0  # what it waits before: with starting and ending, the user gets an answer in two
     assert process.returncode == code
     assert not is_alive(child)
     said = json.loads(out)["error"]["message"] if as_json else err
@@ -253,14 +236,16 @@ def test_the_program_answers_for_a_child_it_had_to_end(number: signal.Signals, c
 def test_interrupt_reaches_a_background_job(tmp_path: Path) -> None:
     """A shell without job control starts `command &` with SIGINT ignored."""
     program = f"{sys.executable} -c '{BACKGROUND}' > {tmp_path}/out 2>&1 & echo $!; wait $!; echo code $?"
-    with subprocess.Popen(["sh", "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as shell:
+    said = tmp_path / "out"
+    with subprocess.Popen(
+        ["sh", "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as shell:
         assert shell.stdout is not None
         job = int(shell.stdout.readline())
-        deadline = time.monotonic() + 20
-        while not ((tmp_path / "out").exists() and (tmp_path / "out").read_text()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(lambda: said.exists() and said.read_text(), "the beginning of the work")
+        assert os.getsid(job) == shell.pid
         os.kill(job, signal.SIGINT)
-        out, _ = shell.communicate(timeout=10)
+        out, _ = shell.communicate(timeout=HUNG_S)
     assert out == "code 130\n"
 
 
@@ -269,8 +254,10 @@ def test_interrupt_reaches_a_background_job(tmp_path: Path) -> None:
 def test_memory_that_ran_out_is_a_resource_error(
     command: str, as_json: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    tests = os.getpid()
+
     def die(_: Any) -> int:
-        os.kill(os.getpid(), signal.SIGKILL)
+        signal_self(signal.SIGKILL, tests=tests)
         return 0
 
     monkeypatch.setattr(main, "invoke", die)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,12 @@ def _latencies_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store that tests may share: what one trained, another reuses."""
-    return Store(tmp_path_factory.mktemp("store"))
+def shared_store(session_folder: Path) -> Store:
+    """A store that all tests of a session share, in both workers: what one trained, another reuses.
+
+    A test about what is made again, or one that does harm, takes `own_store`.
+    """
+    return Store(session_folder / "store")
 
 
 @pytest.fixture
@@ -92,3 +96,13 @@ def cook(kitchen: Path, shared_store: Store) -> Callable[..., Outcome]:
         return run_pipeline(recipe, output=kitchen / output, store=store or shared_store, **options)
 
     return run
+
+
+@pytest.fixture
+def own_store(cook: Callable[..., Outcome], shared_store: Store, tmp_path: Path) -> Store:
+    """A store with the finished stages of the small recipe and nothing else, for this test alone."""
+    store = Store(tmp_path / "own-store")
+    for step in cook(output="shared").plan.steps:
+        finished = shared_store.folder(step.stage, step.fingerprint)
+        shutil.copytree(finished, store.folder(step.stage, step.fingerprint))
+    return store

@@ -30,6 +30,8 @@ def shrunk(recipe: Recipe) -> Recipe:
     samples = {"image-folder": (None, 4), "text-files": (3, 1), "npz": (40, 12)}  # npz: series, of many samples each
     train_samples, test_samples = samples.get(recipe.data.source, (160, 40))
     document["data"] |= {"train_samples": train_samples, "test_samples": test_samples}
+    if recipe.data.image_size is not None:
+        document["data"]["image_size"] = 96  # what is computed of 224x224 pixels is the same, six times
     if recipe.compressed.model in ("gru", "lstm"):
         document["data"]["length"] = 24  # steps are written out, and each takes a second through all stages
     for block in TRAINS:

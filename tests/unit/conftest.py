@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind, images, shipped
+if TYPE_CHECKING:  # it imports torch, which quick sessions do without
+    from tests.unit.converted_net import Converted
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +16,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """The network, converted and quantized."""
     from edgecompress.quantization.structure.structure import quantized_structure
     from edgecompress.tflite.format.convert import convert
+    from tests.unit.converted_net import INPUT_SHAPE, Converted, every_kind
 
     module = every_kind()
     path = tmp_path_factory.mktemp("converted") / "float.tflite"
@@ -24,6 +27,8 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
 @pytest.fixture(scope="session")
 def int8_file(converted: Converted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The calibrated INT8 flatbuffer as it is shipped."""
+    from tests.unit.converted_net import images, shipped
+
     twin = converted.twin()
     twin.calibrate([images(64)])
     path = tmp_path_factory.mktemp("shipped") / "int8.tflite"

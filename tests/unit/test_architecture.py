@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared.processes import HUNG_S
+
 ROOT = Path(__file__).parents[2]
 #: Import name -> its source root.
 PACKAGES = {"edgecompress": ROOT / "compress", "edgecompress_cli": ROOT / "cli"}
@@ -177,6 +179,7 @@ def test_stages_do_not_import_each_other() -> None:
         assert not found, f"{helper.name} imports {found}"
 
 
+@pytest.mark.slow
 def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
     from edgecompress.recipe import steps
     from edgecompress.stages import table
@@ -188,7 +191,7 @@ def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HUNG_S
     )
     assert done.stdout == "[]\n"
 

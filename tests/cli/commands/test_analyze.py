@@ -119,6 +119,7 @@ def test_run_without_quantization(write_run: Callable[..., Path], capsys: Captur
 
 
 @pytest.mark.parametrize("steps", [{}, {"distill": "cd" * 32, "quantize": "ef" * 32}])
+@pytest.mark.slow
 def test_run_whose_stages_are_gone(
     write_run: Callable[..., Path],
     capsys: Capture,

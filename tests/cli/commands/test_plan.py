@@ -66,6 +66,7 @@ def test_another_store(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None
     assert {step["status"] for step in json.loads(capsys.readouterr().out)["steps"]} == {"to do"}
 
 
+@pytest.mark.slow
 def test_predicted_sizes(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     row = {
         "key": "teacher", "label": "teacher resnet9", "params": 1_654_890, "macs": 91_234_816,

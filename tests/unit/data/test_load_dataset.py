@@ -32,6 +32,7 @@ def test_every_source_a_recipe_may_name_is_in_the_table() -> None:
     assert tuple(sorted(SOURCES)) == tuple(sorted(NAMES))
 
 
+@pytest.mark.slow
 def test_digits_are_split_three_ways(recipe_of) -> None:
     data = load_dataset(recipe_of("digits"), trust=False)
     assert (len(data.train), len(data.validation), len(data.test)) == (1294, 144, 359)
@@ -47,6 +48,7 @@ def test_digits_are_split_three_ways(recipe_of) -> None:
     assert sorted(x.tobytes() for x in every) == sorted(x.tobytes() for x in load_digits().images.astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_the_seed_decides_which_digits_are_tested(recipe_of) -> None:
     tests = [load_dataset(recipe_of("digits", seed=seed), trust=False).test for seed in range(5)]
     again = load_dataset(recipe_of("digits", seed=0), trust=False).test
@@ -55,6 +57,7 @@ def test_the_seed_decides_which_digits_are_tested(recipe_of) -> None:
     assert len({test.inputs.tobytes() for test in tests}) == 5
 
 
+@pytest.mark.slow
 def test_what_is_trained_on_does_not_depend_on_how_much_is_tested(recipe_of) -> None:
     whole, few = (load_dataset(recipe_of("digits", **kw), trust=False) for kw in ({}, {"test_samples": 50}))
     assert len(few.test) == 50

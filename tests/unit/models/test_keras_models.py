@@ -22,6 +22,7 @@ from edgecompress.models.libraries import keras_loading
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.recipe.schema import ModelSpec
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from tests.shared.processes import HUNG_S
 
 SHAPE, CLASSES = (3, 8, 6), 4
 SCALE = Normalization(1 / 255, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "made up")
@@ -392,6 +393,6 @@ def test_keras_is_started_on_tensorflow_and_quietly() -> None:
     )
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=HUNG_S
     )
     assert (done.stdout, done.stderr) == ("tensorflow\n", "")

@@ -49,6 +49,7 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return installed
 
 
+@pytest.mark.slow
 def test_real_litert_works_here() -> None:
     found = diagnosis.probe_runtimes()
     assert found["litert"]["works"], found["litert"]["reason"]
@@ -87,7 +88,10 @@ def test_tflite_runtime_that_is_not_set_up_says_how(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("versions")
-def test_runtime_that_hangs_or_says_nothing(children: dict[str, tuple[int, str]]) -> None:
+def test_runtime_that_hangs_or_says_nothing(
+    children: dict[str, tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "PROBE_TIMEOUT_S", 120)
     children["litert"] = (0, "hangs")
     children["tensorflow"] = (3, "")
     found = diagnosis.probe_runtimes()

@@ -44,6 +44,7 @@ def test_a_hostile_file_is_one_clear_error(
     assert list(tmp_path.iterdir()) == [path]  # nothing ran
 
 
+@pytest.mark.slow
 def test_all_of_them_take_little_memory(tmp_path: Path) -> None:
     for number, content in enumerate(hostile().values()):
         (tmp_path / f"{number}.yaml").write_bytes(content)
@@ -57,6 +58,7 @@ def test_all_of_them_take_little_memory(tmp_path: Path) -> None:
     assert int(kib) < MOST_KIB
 
 
+@pytest.mark.slow
 def test_mutated_recipes_are_right_or_wrong_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,14 +13,17 @@ import pytest
 
 from edgecompress.errors import ResourceError
 from edgecompress.store.file_lock import BusyError, exclusive
+from tests.shared.processes import HUNG_S
 
-HOLD = "import sys, time; from pathlib import Path; from edgecompress.store.file_lock import exclusive\n"
-HOLD += "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)\n"
+HOLD = "import sys; from pathlib import Path; from edgecompress.store.file_lock import exclusive\n"
+HOLD += "with exclusive(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()\n"
 
 
 def holding(path: Path) -> subprocess.Popen[str]:
     """Starts a process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
@@ -63,9 +66,9 @@ def test_who_waits_goes_on_when_the_holder_is_gone(tmp_path: Path) -> None:
     with exclusive(path):
         thread = threading.Thread(target=wait)
         thread.start()
-        assert waits.wait(20)
+        assert waits.wait(HUNG_S)
         order.append("first")
-    thread.join(20)
+    thread.join(HUNG_S)
     assert order == ["first", "second"]
     assert told == [f"process {os.getpid()}"]
     assert not path.exists()

@@ -11,6 +11,7 @@ import pytest
 from edgecompress.errors import ResourceError
 from edgecompress.store.files import remove_partial, sha256_file, sha256_json, write_bytes, write_json
 from edgecompress.store.store import MANIFEST, StageResult, Store
+from tests.shared.processes import HUNG_S, wait_for
 
 PRINT = "ab" * 32
 
@@ -135,7 +136,7 @@ def test_what_several_runs_need_is_made_once(tmp_path: Path) -> None:
         made.append(1)
         (work / "file").write_text("content")
         began.set()
-        assert may_end.wait(20)
+        assert may_end.wait(HUNG_S)
         return {"figure": 7}
 
     results: list[StageResult] = []
@@ -144,13 +145,12 @@ def test_what_several_runs_need_is_made_once(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     threads[0].start()
-    assert began.wait(20)
+    assert began.wait(HUNG_S)
     threads[1].start()
-    while not notes:  # until the second one waits
-        threads[1].join(0.01)
+    wait_for(lambda: notes, "the second one's note that it waits")
     may_end.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(HUNG_S)
     assert made == [1]
     assert [result.metrics for result in results] == [{"figure": 7}] * 2
     assert "is making the flatbuffer already" in notes[0]

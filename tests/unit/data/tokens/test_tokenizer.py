@@ -190,6 +190,7 @@ def test_half_a_byte_sequence_is_shown_as_such() -> None:
     assert Bytes().document() == {"kind": "byte", "encoding": "utf-8", "first": 2}
 
 
+@pytest.mark.slow
 def test_every_process_learns_the_same() -> None:
     program = (
         "import json\nfrom edgecompress.recipe.schema import TokenizerSpec\n"

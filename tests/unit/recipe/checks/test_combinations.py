@@ -133,6 +133,7 @@ def test_blocks_of_the_wrong_type_do_not_stop_the_checks() -> None:
     assert blamed(**wrong, quantize=7, export=None) == []
 
 
+@pytest.mark.slow
 def test_the_table_of_arguments_is_that_of_the_models() -> None:
     from inspect import signature
 

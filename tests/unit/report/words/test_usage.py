@@ -16,6 +16,7 @@ from PIL import Image
 from edgecompress.report.html.page import html_report
 from edgecompress.report.schema import DataSummary, TensorSummary
 from edgecompress.tflite.runtime.probe import build
+from tests.shared.processes import HUNG_S
 from tests.unit.report import sample
 
 
@@ -92,7 +93,7 @@ def test_program_runs(tmp_path: Path) -> None:
     report = used(data, TensorSummary("int8", (1, 4), 1.0, 0), TensorSummary("int8", (1, 4), 1.0, 0))
     (tmp_path / "classify.py").write_text(report["snippet"])
     program = [sys.executable, "classify.py", "sample.npy"]
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=HUNG_S)
     assert done.stdout == "c\n"
 
 

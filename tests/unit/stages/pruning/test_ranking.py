@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def metrics_and_weights(store: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_a_run_with_taylor_says_so_and_repeats_itself(tmp_path: Path) -> None:
+    run_pipeline(recipe(), output=tmp_path / "teacher", store=Store(tmp_path / "store-one"), until="teacher")
+    shutil.copytree(tmp_path / "store-one", tmp_path / "store-two")  # both prune the same one
     found = []
     for name in ("one", "two"):
         run_pipeline(recipe(), output=tmp_path / name, store=Store(tmp_path / f"store-{name}"), until="prune")

@@ -26,7 +26,7 @@ from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.sparse import _parameters, densified, encode, encode_weights, expanded_bytes
 from edgecompress.tflite.format.sparse_reader import expand, index_vectors
 from edgecompress.tflite.format.views import graph_views, tensor_array
-from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 
@@ -100,11 +100,7 @@ def test_outputs_stay_equal_to_the_bit(tmp_path: Path, share: float, block: int,
     for sparse in (False, True):
         path = tmp_path / f"{sparse}.tflite"
         path.write_bytes(shipped(net(share, block), sparse=sparse))
-        np.save(tmp_path / "inputs.npy", inputs)
-        target = tmp_path / f"{sparse}.npy"
-        arguments = {"path": str(path), "runtime": runtime, "threads": 1}
-        call("outputs", arguments | {"inputs": str(tmp_path / "inputs.npy"), "outputs": str(target)}, runtime=runtime)
-        found.append(np.load(target))
+        found.append(RUNTIMES[runtime].session(path).run(inputs))
     assert np.array_equal(*found)
     assert len(np.unique(found[0])) > 10
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-import time
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from edgecompress.errors import ModelError, ResourceError, UsageError
 from edgecompress.tflite.runtime import child
 from edgecompress.tflite.runtime.child import call
+from tests.shared.processes import HUNG_S, is_alive, wait_for
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
 #: What the children of these tests can do beside the tasks of the module.
@@ -46,12 +47,11 @@ TASKS = """
 
     def sleep(arguments, progress):
         progress(os.getpid(), 0)
-        time.sleep(60)
+        time.sleep(3600)
 
     def begin_late(arguments, progress):
         time.sleep(arguments["before_s"])
         progress(0, 1)
-        time.sleep(arguments["after_s"])
         return "done"
 
     def eat(arguments, progress):
@@ -149,25 +149,49 @@ def test_no_memory_is_an_error() -> None:
         call("eat", {})
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def test_a_child_that_hangs_is_ended() -> None:
     pids: list[int] = []
     with pytest.raises(ModelError, match=r"did not answer within 1\.5 s and was ended"):
         call("sleep", {}, timeout_s=1.5, on_progress=lambda pid, _total: pids.append(pid))
-    assert all(gone(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
 
 
-def test_a_child_that_does_not_begin_is_ended_and_one_that_has_begun_may_go_on() -> None:
+def test_a_child_that_does_not_begin_is_ended() -> None:
     with pytest.raises(ModelError, match=r"did not answer within 1\.5 s and was ended"):
-        call("begin_late", {"before_s": 60, "after_s": 0}, start_s=1.5)
-    assert call("begin_late", {"before_s": 0, "after_s": 6.5}, start_s=6) == "done"
+        call("begin_late", {"before_s": 3600}, start_s=1.5)
+
+
+class Timer(threading.Timer):
+    """A timer whose time has come when the test says so."""
+
+    made: ClassVar[list[Timer]] = []
+
+    def start(self) -> None:
+        self.made.append(self)
+
+    def expire(self) -> None:
+        if not self.finished.is_set():
+            self.function(*self.args)
+
+
+@pytest.mark.parametrize("limit", ["start_s", "timeout_s"])
+def test_a_child_that_has_begun_may_go_on_unless_all_of_its_time_is_up(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Timer, "made", [])
+    monkeypatch.setattr(child.threading, "Timer", Timer)
+
+    def time_is_up(_done: int, _total: int) -> None:
+        for timer in Timer.made:
+            timer.expire()
+
+    answer = partial(call, "begin_late", {"before_s": 0}, on_progress=time_is_up, **{limit: 6.0})
+    if limit == "start_s":
+        assert answer() == "done"
+    else:
+        with pytest.raises(ModelError, match=r"did not answer within 6 s and was ended"):
+            answer()
+    assert [timer.interval for timer in Timer.made] == [6.0]
 
 
 def test_an_interruption_ends_the_child_too() -> None:
@@ -180,17 +204,13 @@ def test_an_interruption_ends_the_child_too() -> None:
     with pytest.raises(KeyboardInterrupt):
         call("sleep", {}, on_progress=interrupt)
     assert len(pids) == 1
-    assert gone(pids[0])
+    assert not is_alive(pids[0])
 
 
 def test_a_finished_child_leaves_no_timer() -> None:
     before = threading.active_count()
-    assert call("echo", {}, timeout_s=60) == {}
-    for _ in range(100):
-        if threading.active_count() == before:
-            break
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    assert call("echo", {}, timeout_s=HUNG_S) == {}
+    wait_for(lambda: threading.active_count() == before, "the end of the timer")
 
 
 class TestRealTasks:

@@ -1,0 +1,42 @@
+"""Other processes and threads in tests: what they do is waited for, however long a busy machine takes over it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+#: Ends a test that would wait for ever. Nothing that works takes as long.
+HUNG_S = 600
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Returns as soon as the condition holds.
+
+    Args:
+        condition: Looked at again and again.
+        what: Said where it never comes true.
+    """
+    end = time.monotonic() + HUNG_S
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.01)
+
+
+def is_alive(process: int) -> bool:
+    """Returns whether a process is there and not only its remains."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:  # it has gone since
+        return False
+
+
+def signal_self(number: int, *, tests: int) -> None:
+    """Sends this process a signal, which must not be the one that runs the tests."""
+    assert os.getpid() != tests, "the tests themselves would have been signalled"
+    os.kill(os.getpid(), number)
