@@ -12,12 +12,13 @@ STAMP := $(VENV)/.installed
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 RUN_OPTIONS ?=
 
-.PHONY: help demo test run check lint data bench board clean
+.PHONY: help demo test quick run check lint types data bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
-	@echo "Others: check (ruff, mypy, architecture), data (what the recipes need), bench (measures what the docs claim), clean."
+	@echo "Others: quick (the tests that take no torch, in half a minute), check (lint: ruff; types: mypy; architecture),"
+	@echo "data (what the recipes need), bench (measures what the docs claim), clean. docs/contributing.md says more."
 
 # Everything pinned in constraints.txt, so that the same commit installs the same libraries.
 $(STAMP): pyproject.toml constraints.txt
@@ -39,14 +40,23 @@ test: $(STAMP)
 	$(BIN)/python -m coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST_OPTIONS)
 
+# What can be said without torch: see tests/shared/quick.py.
+quick: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quick -n 2 --dist loadfile $(PYTEST_OPTIONS)
+
 run: $(STAMP)
 	@[ -n "$(RECIPE)" ] || { echo "Which recipe? make run RECIPE=recipes/digits.yaml" >&2; exit 2; }
 	$(EDGECOMPRESS) run $(RECIPE) $(RUN_OPTIONS)
 
-check: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+check: lint types
 	$(BIN)/python -m pytest tests/unit/test_architecture.py
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
 
 data: $(STAMP)
 	$(BIN)/python -m benchmarks.bring_data

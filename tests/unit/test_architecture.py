@@ -80,7 +80,7 @@ AT_THE_ROOT = 8
 TOP_LEVEL = {
     "cli", "compress", "recipes", "tests", "benchmarks", "docs", ".ci",
     "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "edgecompress.mk", "constraints.txt",
-    ".gitignore",
+    ".gitignore", ".pre-commit-config.yaml",
 }  # fmt: skip
 
 
