@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 #: Ends a test that would wait for ever. Nothing that works takes as long.
@@ -22,6 +22,15 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {what}"
         time.sleep(0.01)
+
+
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of a process whose lines coverage does not count.
+
+    For those that are killed, before they could tell, and those that run what is counted elsewhere, between a lot of
+    other people's code (untraced.py sees to that only in the tests' own process).
+    """
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
 
 
 def is_alive(process: int) -> bool:
