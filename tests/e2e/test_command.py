@@ -13,14 +13,13 @@ import pytest
 import yaml
 
 from edgecompress.store.files import sha256_file
-from tests.shared.processes import HUNG_S
+from tests.shared.processes import HUNG_S, unmeasured
 
 OWN_NET = '''
 """A plain module: no base class of edgecompress, global pooling by a mean, a functional ReLU."""
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tests.shared.processes import HUNG_S
 
 
 class OwnNet(nn.Module):
@@ -58,9 +57,9 @@ def environment() -> dict[str, str]:
     return {**outside, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def start(kitchen: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(kitchen: Path, *arguments: str, measured: bool = True) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(kitchen, *arguments), cwd=kitchen, env=environment(),
+        command(kitchen, *arguments), cwd=kitchen, env=environment() if measured else unmeasured(environment()),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -84,7 +83,7 @@ def test_own_module_and_npz_work_the_first_time_and_go_on_after_a_stop(kitchen: 
     assert "run the same command again" in err
     assert not (kitchen / "runs/own/model.tflite").exists()
 
-    done = start(kitchen, "--trust", "--json")
+    done = start(kitchen, "--trust", "--json", measured=False)
     out, err = done.communicate(timeout=HUNG_S)
     assert done.returncode == 0, err
     document = json.loads(out)

@@ -23,7 +23,7 @@ from edgecompress.store.store import Store
 from edgecompress.training import checkpoint
 from tests.e2e.conftest import stripes
 from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
-from tests.shared.processes import HUNG_S
+from tests.shared.processes import HUNG_S, unmeasured
 
 #: Runs a recipe and ends its own process (SIGKILL) at the n-th event of a kind in a stage. A new process: one forked
 #: from the tests would have the converter's locks without the threads that release them.
@@ -36,7 +36,6 @@ from edgecompress.store.store import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.training import checkpoint
-from tests.shared.processes import HUNG_S
 
 recipe, store, output, stage, kind, count = sys.argv[1:]
 seen = 0
@@ -60,11 +59,9 @@ run_pipeline(load_recipe(Path(recipe), ()), output=Path(output), store=Store(Pat
 def kill_at(kitchen: Path, store: Store, stage: str, kind: str, count: int) -> None:
     """Runs the small recipe in a process that ends itself there."""
     places = [str(kitchen / "small.yaml"), str(store.root), str(kitchen / "killed")]
-    # Coverage would slow it down for nothing: who is killed writes no figures.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     child = subprocess.run(
         [sys.executable, "-c", KILLED, *places, stage, kind, str(count)],
-        capture_output=True, timeout=HUNG_S, check=False, env=environment,
+        capture_output=True, timeout=HUNG_S, check=False, env=unmeasured(os.environ),
     )  # fmt: skip
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()[-2000:]
 
