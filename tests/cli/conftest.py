@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgecompress.report.document import write_report
+from edgecompress.report import document
 from tests.unit.report import sample
 
 
@@ -42,9 +42,11 @@ def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
 def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Writes the report of a finished run into a folder of the current one; names and what differs may be given."""
     monkeypatch.chdir(tmp_path)
+    # Drawing takes longer than all the rest, and no command looks at it.
+    monkeypatch.setattr(document, "picture", lambda _report: b"\x89PNG")
 
     def write(name: str = "run", asked: Any = None, **changes: Any) -> Path:
-        write_report(Path(name), sample.report(asked, **changes))
+        document.write_report(Path(name), sample.report(asked, **changes))
         return Path(name)
 
     return write

@@ -162,7 +162,10 @@ def test_usage_errors(arguments: list[str], message: str, capsys: pytest.Capture
     assert message in (out + err)
 
 
-def test_json_behind_two_dashes_is_an_argument(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_behind_two_dashes_is_an_argument(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no file is suggested
     assert main.invoke(["validate", "--", "--json"]) == ExitCode.RECIPE
     assert capsys.readouterr().out == "--json: no such file (check the path)\n"
 

@@ -13,6 +13,7 @@ import pytest
 from edgecompress_cli.main import invoke
 from tests.shared.recipe_mutations import hostile, mutated
 
+pytestmark = pytest.mark.slow
 #: Nothing may hang or take time that grows with what is nested; the second that a command may take is measured by
 #: benchmarks/robustness/recipe_fuzz.py, not here, where coverage counts lines beside it.
 MOST_CPU_S = 5.0
@@ -44,7 +45,6 @@ def test_a_hostile_file_is_one_clear_error(
     assert list(tmp_path.iterdir()) == [path]  # nothing ran
 
 
-@pytest.mark.slow
 def test_all_of_them_take_little_memory(tmp_path: Path) -> None:
     for number, content in enumerate(hostile().values()):
         (tmp_path / f"{number}.yaml").write_bytes(content)
@@ -58,7 +58,6 @@ def test_all_of_them_take_little_memory(tmp_path: Path) -> None:
     assert int(kib) < MOST_KIB
 
 
-@pytest.mark.slow
 def test_mutated_recipes_are_right_or_wrong_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_flipped_bits_never_raise_anything_else(content: bytes, seed: int) -> No
     assert 0 < readable < 200  # both happen: a flipped weight is none of the reader's business
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x00010000])
 def test_offsets_and_counts_that_lead_nowhere_never_raise_anything_else(content: bytes, word: int) -> None:
     readable = 0
