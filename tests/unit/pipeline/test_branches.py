@@ -38,6 +38,7 @@ def demo(program: Path) -> tuple[Recipe, dict[str, str]]:
     return found, fingerprints(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{edit.kind}-{edit.file}")
 def test_an_edit_makes_again_what_it_can_change_and_no_more(
     edit: Edit, program: Path, demo: tuple[Recipe, dict[str, str]]
