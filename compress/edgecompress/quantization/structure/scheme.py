@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.structure.quantizer import EVERY, OUTPUT, Instruction
 from edgecompress.tflite.format.views import CONVERSIONS, OpInfo
 
 Weights = Literal["int8", "int4"]
@@ -15,7 +16,6 @@ Activations = Literal["int8", "int16", "dynamic", "float32"]
 Wide = Literal["int16", "float32"]
 #: Operators whose weights may have four bits; the kernels of all others want eight.
 INT4_OPS = ("CONV_2D", "FULLY_CONNECTED")
-_BITS = {"int4": 4, "int8": 8, "int16": 16}
 
 
 @dataclass(frozen=True)
@@ -42,38 +42,23 @@ class Scheme:
         """Whether activations have fixed ranges, which calibration or training sets."""
         return self.activations in ("int8", "int16")
 
-    def instructions(self) -> Any:
-        """Returns the recipe that ai-edge-quantizer takes; where several entries fit an operator the last one holds."""
-        from ai_edge_quantizer import algorithm_manager, qtyping, recipe_manager
-
-        manager = recipe_manager.RecipeManager()
-        every = qtyping.TFLOperationName.ALL_SUPPORTED
-        self._add(manager, ".*", every, 8)
+    def instructions(self) -> list[Instruction]:
+        """Returns what the quantizer is told."""
+        found = [self._instruct(".*", EVERY)]
         if self.weights == "int4":
-            for op in INT4_OPS:
-                self._add(manager, ".*", qtyping.TFLOperationName[op], 4)
-        for kind in ("int16", "float32"):
+            found += [self._instruct(".*", op, 4) for op in INT4_OPS]
+        wider: tuple[Wide, ...] = ("int16", "float32")
+        for kind in wider:
             names = sorted(name for name, wide in self.wide.items() if wide == kind)
-            if not names:
-                continue
-            # To the end: names hold semicolons themselves, and may begin with all of another operator's name.
-            scope = f"^(?:{'|'.join(map(re.escape, names))});$"
-            if kind == "int16":
-                manager.add_static_config(scope, every, activation_num_bits=16, weight_num_bits=8)
-            else:
-                manager.add_quantization_config(scope, every, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+            if names:
+                # To the end: names hold semicolons themselves, and may begin with all of another operator's name.
+                found.append(Instruction(f"^(?:{'|'.join(map(re.escape, names))});$", EVERY, kind))
         if self.wide and not self.wide_output:  # the output has the name of the operator it comes from
-            self._add(manager, ".*;$", qtyping.TFLOperationName.OUTPUT, 8)
-        return manager.get_quantization_recipe()
+            found.append(self._instruct(".*;$", OUTPUT))
+        return found
 
-    def _add(self, manager: Any, scope: str, op: Any, weight_bits: int) -> None:
-        if self.activations == "dynamic":
-            manager.add_dynamic_config(scope, op, num_bits=weight_bits)
-        elif self.activations == "float32":
-            manager.add_weight_only_config(scope, op, num_bits=weight_bits)
-        else:
-            bits = _BITS[self.activations]
-            manager.add_static_config(scope, op, activation_num_bits=bits, weight_num_bits=weight_bits)
+    def _instruct(self, scope: str, op: str, weight_bits: int = 8) -> Instruction:
+        return Instruction(scope, op, "weights" if self.activations == "float32" else self.activations, weight_bits)
 
 
 INT8 = Scheme()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.exchange import set_quantization
 from edgecompress.quantization.graph.graph import DTYPES, read_graph
 from edgecompress.quantization.grids.ranges import find_groups
 from edgecompress.quantization.grids.readers import mark_readers
 from edgecompress.quantization.structure.islands import remove_islands
+from edgecompress.quantization.structure.quantizer import Samples, quantize
 from edgecompress.quantization.structure.scheme import INT8, Scheme
-from edgecompress.quiet import quiet
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.views import op_name
 
@@ -22,7 +19,7 @@ from edgecompress.tflite.format.views import op_name
 def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
     """Returns the quantized flatbuffer of a float32 one, with placeholder activation ranges.
 
-    ai-edge-quantizer decides the structure (per-channel symmetric weights, asymmetric INT8 activations, equal scales
+    The quantizer decides the structure (per-channel symmetric weights, asymmetric INT8 activations, equal scales
     where a kernel needs them). The ranges come from one made-up sample: the twin replaces them all.
 
     Args:
@@ -32,24 +29,15 @@ def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
     Raises:
         ModelError: The quantizer cannot handle the model.
     """
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the calibration interpreter warns of the memory that keeping tensors costs
-        from ai_edge_quantizer import quantizer
-
-        try:
-            q = quantizer.Quantizer(float_model, scheme.instructions())
-            result = q.quantize(q.calibrate(_one_sample(float_model)) if scheme.static else None)
-        except (RuntimeError, ValueError, KeyError, NotImplementedError, TypeError) as error:
-            raise ModelError(f"the INT8 graph could not be built: {type(error).__name__}: {error}") from error
-    if result.quantized_model is None:
-        raise ModelError("the INT8 graph could not be built: the quantizer returned nothing")
-    model = read_model(bytes(result.quantized_model))
+    samples = _one_sample(float_model) if scheme.static else None
+    content = quantize(float_model, scheme.instructions(), samples)
+    model = read_model(content)
     if scheme.static:
         changed = remove_islands(model, kept=frozenset(name for name, wide in scheme.wide.items() if wide == "float32"))
         changed += _center_second_factors(model)
     else:
         changed = _quantize_inputs_asymmetrically(model)
-    return write_model(model) if changed else bytes(result.quantized_model)
+    return write_model(model) if changed else content
 
 
 def _quantize_inputs_asymmetrically(model: schema.ModelT) -> int:
@@ -84,7 +72,7 @@ def _center_second_factors(model: schema.ModelT) -> int:
     return len(chosen)
 
 
-def _one_sample(float_model: bytes) -> dict[str, list[dict[str, np.ndarray]]]:
+def _one_sample(float_model: bytes) -> Samples:
     model = schema.ModelT.InitFromPackedBuf(float_model, 0)
     signature = model.signatureDefs[0]
     generator = np.random.default_rng(0)

@@ -225,7 +225,7 @@ def test_float_weights_and_biases_that_training_changed_are_written(converted: C
 def test_wider_types_are_for_the_named_operators_alone() -> None:
     """litert-torch names a linear layer behind a norm after both: all of the norm's name, and more."""
     scheme = Scheme(wide={"net/norm;": "float32", "net/split;;net/split;1": "float32"})
-    (scope,) = (entry["regex"] for entry in scheme.instructions() if "norm" in entry["regex"])
+    (scope,) = (one.scope for one in scheme.instructions() if "norm" in one.scope)
     # The quantizer searches in the names of an operator's outputs, each with a semicolon behind it.
     assert re.search(scope, "net/norm;;")
     assert re.search(scope, "net/split;;net/split;1;")

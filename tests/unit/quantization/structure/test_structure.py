@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from edgecompress.errors import ModelError
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.format.flatbuffer import read_model
@@ -41,22 +39,3 @@ def test_it_is_the_same_every_time(converted: Converted) -> None:
     assert graph_views(again) == graph_views(first)
     for a, b in zip(again.buffers, first.buffers, strict=True):
         assert np.array_equal(np.asarray(a.data), np.asarray(b.data))
-
-
-def test_what_the_quantizer_cannot_do_is_an_error(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ai_edge_quantizer import quantizer
-
-    def fail(*_args: object) -> None:
-        raise NotImplementedError("WHIRL is not supported")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(quantizer.Quantizer, "quantize", fail)
-        with pytest.raises(ModelError, match="the INT8 graph could not be built: NotImplementedError: WHIRL"):
-            quantized_structure(converted.floating.read_bytes())
-
-    class Nothing:
-        quantized_model = None
-
-    monkeypatch.setattr(quantizer.Quantizer, "quantize", lambda *_args: Nothing())
-    with pytest.raises(ModelError, match="the quantizer returned nothing"):
-        quantized_structure(converted.floating.read_bytes())
