@@ -14,9 +14,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-import torch_pruning
 from torch import nn
-from torch_pruning.dependency import Node
 
 from edgecompress.errors import ModelError
 from edgecompress.pruning.coupling.branches import FAILURES, outputs_and_branches, tensors_of
@@ -24,6 +22,7 @@ from edgecompress.pruning.coupling.channels import ROOT_TYPES, Coupled, Root, ho
 from edgecompress.pruning.coupling.cut import Channels, cut
 from edgecompress.pruning.coupling.dependencies import Barrier, Graph
 from edgecompress.pruning.coupling.heads import find_attention
+from edgecompress.pruning.coupling.library import Kind, Node, OutputOp, parameter_name, path_of
 from edgecompress.pruning.recurrent import RECURRENT, stand_ins
 
 
@@ -137,9 +136,9 @@ class ChannelGraph:
         groups = 1
         for position, (dependency, channels) in enumerate(group):
             target = self._recurrent.real(dependency.target.module)
-            if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
+            if dependency.target.type == Kind.SPLIT:
                 groups = max(groups, len(self._graph.parts.get(target, ())))
-            name = names.get(target) if isinstance(target, nn.Module) else self._graph._param_to_name.get(target)  # noqa: SLF001
+            name = names.get(target) if isinstance(target, nn.Module) else parameter_name(self._graph, target)
             if name is None:
                 continue  # an operation without weights, such as an addition
             # Layers that treat both sides alike (norms, depthwise convs) have one handler for both: `out`.
@@ -172,9 +171,9 @@ class ChannelGraph:
         is_out = self._graph.is_out_channel_pruning_fn(dependency.handler)
         if isinstance(target, Barrier):
             return f"its channels change places or are divided on the way to the next layer ({target.what})"
-        if is_out and (id(target) in self._ends or isinstance(target, torch_pruning.ops._OutputOp)):  # noqa: SLF001
+        if is_out and (id(target) in self._ends or isinstance(target, OutputOp)):
             return "it makes the model's output"
-        if dependency.target.type == torch_pruning.ops.OPTYPE.SPLIT:
+        if dependency.target.type == Kind.SPLIT:
             sizes = self._graph.parts.get(target)
             if sizes is None:
                 return "its channels are added to those of a split whose parts are not told apart"
@@ -239,8 +238,5 @@ def _layer_of(trace: TracebackType | None) -> str:
     while trace is not None:
         nodes += [value for value in trace.tb_frame.f_locals.values() if isinstance(value, Node)]
         trace = trace.tb_next
-    for node in reversed(nodes):
-        for near in (node, *node.inputs, *node.outputs):
-            if near._name:  # noqa: SLF001
-                return f" near {near._name}"  # noqa: SLF001
-    return ""
+    path = path_of([near for node in reversed(nodes) for near in (node, *node.inputs, *node.outputs)])
+    return f" near {path}" if path else ""

@@ -12,17 +12,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch_pruning
 from torch import nn
-from torch_pruning import _helpers
-from torch_pruning.dependency import Dependency, Group, index_mapping, shape_infer
-from torch_pruning.dependency.node import Node
-from torch_pruning.pruner import function
 
+from edgecompress.pruning.coupling import library
 from edgecompress.pruning.coupling.branches import switched_on
 from edgecompress.pruning.coupling.channels import is_depthwise
-
-OPTYPE = torch_pruning.ops.OPTYPE
+from edgecompress.pruning.coupling.library import Channel, Dependency, Group, Kind, Node
 
 #: Channels that an operation without a width of its own may have.
 MOST_CHANNELS = 1 << 16
@@ -31,7 +26,7 @@ MOST_CHANNELS = 1 << 16
 FROM_THE_END = 2**64
 
 
-class Barrier(torch_pruning.ops._OutputOp):  # type: ignore[misc]  # noqa: SLF001
+class Barrier(library.OutputOp):  # type: ignore[misc]
     """An end for channels, where they are rearranged.
 
     Attributes:
@@ -44,7 +39,7 @@ class Barrier(torch_pruning.ops._OutputOp):  # type: ignore[misc]  # noqa: SLF00
         self.what = what
 
 
-class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
+class Graph(library.DependencyGraph):  # type: ignore[misc]
     """A dependency graph whose channels end at operations that rearrange them."""
 
     def __init__(self, branches: Sequence[nn.Module] = (), *, careful: bool) -> None:
@@ -69,11 +64,11 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         that they were not followed rightly, lead no further.
         """
         if is_depthwise(module):
-            pruning_fn = function.prune_depthwise_conv_out_channels
+            pruning_fn = library.prune_depthwise_conv_out_channels
         root = self.module2node[module]
         first = Dependency(pruning_fn, pruning_fn, source=root, target=root)
         found: dict[tuple[Node, Any], tuple[Dependency, dict[int, int]]] = {}
-        waiting = [(first, [_helpers._HybridIndex(idx=one, root_idx=one) for one in idxs])]  # noqa: SLF001
+        waiting: list[tuple[Dependency, list[Channel]]] = [(first, library.beginning(idxs))]
         while waiting:
             dependency, channels = waiting.pop()
             _, known = found.setdefault((dependency.target, dependency.handler), (dependency, {}))
@@ -90,19 +85,13 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
                         there = there if mapping is None else mapping(there)
                     if there:
                         waiting.append((onward, there))
-        group = Group()
-        group._DG = self  # noqa: SLF001
-        for dependency, known in found.values():
-            group.add_dep(dependency, list(known))
-            # Set afterwards, since a new item forgets them.
-            group[len(group) - 1].root_idxs = list(known.values())
-        return group
+        return library.group_of(self, found.values())
 
     def build_dependency(self, *args: Any, **more: Any) -> Graph:
         """Traces a model, as torch-pruning does."""
         super().build_dependency(*args, **more)
         for node in self.module2node.values():
-            if node.module in self.parts and node.type == OPTYPE.SPLIT:
+            if node.module in self.parts and node.type == Kind.SPLIT:
                 self._map_split(node)
         return self
 
@@ -114,7 +103,7 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         along = along - FROM_THE_END + len(shape) if along >= len(shape) else along
         channels = _channels(self, node)
         if channels not in (None, shape[along]) and len(shape) > len(("sample", "channel")):
-            node.type = OPTYPE.ELEMENTWISE
+            node.type = Kind.ELEMENTWISE
             return
         known = all(_parts_taken(consumer, split) for consumer in node.outputs)
         if known and along in (1, len(shape) - 1) and channels in (None, shape[along]):
@@ -132,10 +121,10 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         sizes = self.parts[node.module]
         for consumer in set(node.outputs):
             for number, part in enumerate(_parts_taken(consumer, node.grad_fn)):
-                offset = [sum(sizes[:part]), sum(sizes[: part + 1])]
+                place = sum(sizes[:part]), sum(sizes[: part + 1])
                 for source, target, reverse in ((node, consumer, False), (consumer, node, True)):
                     edges = [edge for edge in source.dependencies if edge.target is target]
-                    edges[number].index_mapping[0] = index_mapping._SplitIndexMapping(offset, reverse=reverse)  # noqa: SLF001
+                    edges[number].index_mapping[0] = library.split(*place, reverse=reverse)
 
     def _trace(self, model: nn.Module, *args: Any, **more: Any) -> dict[Any, Node]:
         # torch-pruning puts the whole model into evaluation mode first; so the switch comes with the forward pass.
@@ -149,9 +138,9 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         nodes = list(module2node.values())
         for node in nodes:
             _pass_rows(node)
-        shape_infer.init_shape_information(self)
+        library.init_shapes(self)
         for node in nodes:
-            if node.type == OPTYPE.SPLIT:
+            if node.type == Kind.SPLIT:
                 self._read_split(node)
         inner = self._inside_attention(module2node)
         barriers = [(node, what) for node in nodes if node not in inner and (what := self._barrier(node))]
@@ -169,32 +158,33 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
         """
         shape = _output_shape(node)
         along = getattr(node.grad_fn, "_saved_dim", None)
-        if node.type != OPTYPE.CONCAT or along != 1 or shape is None or not node.enable_index_mapping:
+        if node.type != Kind.CONCAT or along != 1 or shape is None or not node.enable_index_mapping:
             return
-        sizes = [shape_infer.infer_channels_between(self, before, node) for before in node.inputs]
-        if None in sizes or sum(sizes) != shape[1]:
+        sizes = [library.channels_between(self, before, node) for before in node.inputs]
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes) or sum(known) != shape[1]:
             return
-        for place, before in enumerate(node.inputs):
-            offset = [sum(sizes[:place]), sum(sizes[: place + 1])]
+        for k, before in enumerate(node.inputs):
+            place = sum(known[:k]), sum(known[: k + 1])
             # The same tensor can be in it twice; each of its edges has its own place.
-            number = sum(one is before for one in node.inputs[:place])
+            number = sum(one is before for one in node.inputs[:k])
             for source, target, reverse in ((node, before, True), (before, node, False)):
                 edges = [edge for edge in source.dependencies if edge.target is target]
-                edges[number].index_mapping[1] = index_mapping._ConcatIndexMapping(offset, reverse=reverse)  # noqa: SLF001
+                edges[number].index_mapping[1] = library.concatenated(*place, reverse=reverse)
 
     def _barrier(self, node: Node) -> str:
         """Returns what an operation does to channels that cannot be followed, "" where they can be."""
-        if node.type == OPTYPE.RESHAPE:
+        if node.type == Kind.RESHAPE:
             before, after = _sizes(node)
             if before is None or after is None:
                 return ""
             channels = None if self._careful else _channels(self, node)
             if not _keeps_channels(before, after, channels):
                 return f"a reshape of {list(before[1:])} to {list(after[1:])}"
-        elif node.type == OPTYPE.SPLIT and node.module not in self.parts:
+        elif node.type == Kind.SPLIT and node.module not in self.parts:
             return "a split whose parts are not told apart"
-        elif self._careful and node.type in (OPTYPE.UNBIND, OPTYPE.EXPAND, OPTYPE.SLICE):
-            return f"{OPTYPE(node.type).name.lower()}"
+        elif self._careful and node.type in (Kind.UNBIND, Kind.EXPAND, Kind.SLICE):
+            return f"{Kind(node.type).name.lower()}"
         return ""
 
     @contextlib.contextmanager
@@ -237,10 +227,10 @@ def _parts_taken(consumer: Node, split: Any) -> list[int]:
 
 def _pass_rows(node: Node) -> None:
     """Lets channels pass a slice along the first axis of a matrix, which torch-pruning takes for one of channels."""
-    if node.type == OPTYPE.SLICE:
+    if node.type == Kind.SLICE:
         sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
         if len(sizes) == len(("rows", "columns")) and node.grad_fn._saved_dim in (0, FROM_THE_END - 2):  # noqa: SLF001
-            node.type = OPTYPE.ELEMENTWISE
+            node.type = Kind.ELEMENTWISE
 
 
 def _interrupt(node: Node, what: str) -> None:
@@ -265,7 +255,7 @@ def _output_shape(node: Node) -> tuple[int, ...] | None:
 def _channels(graph: Graph, node: Node) -> int | None:
     """Returns how many channels come into an operation, None where that is unknown."""
     for before in node.inputs:
-        found: int | None = shape_infer.infer_out_channels_recursively(graph, before, [0])
+        found = library.channels_out_of(graph, before)
         if found is not None:
             return found
     return None
