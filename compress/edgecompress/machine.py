@@ -1,9 +1,11 @@
-"""The machine that something was measured on."""
+"""The machine that something was measured on, and what can be installed on it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
+import sys
 from pathlib import Path
 
 
@@ -31,3 +33,29 @@ def memory_bytes() -> int:
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+#: Distribution with native code -> what it has wheels for: (sys.platform, processor), as in pyproject.toml's markers.
+BUILT_FOR = {
+    "litert-torch": (("linux", "x86_64"), ("darwin", "arm64")),
+    "tflite-micro": (("linux", "x86_64"),),
+}
+
+
+def is_built(distribution: str) -> bool:
+    """Returns whether a distribution has wheels for this platform, as far as we know of any that has not."""
+    known = BUILT_FOR.get(distribution)
+    return known is None or (sys.platform, platform.machine()) in known
+
+
+def why_no_conversion() -> str:
+    """Returns one sentence on what is missing to make flatbuffers here, and what works without it; "" for nothing."""
+    if all(importlib.util.find_spec(module) is not None for module in ("litert_torch", "litert_converter")):
+        return ""
+    if is_built("litert-torch"):
+        return "litert-torch, which makes flatbuffers, is not installed: pip install -c constraints.txt litert-torch"
+    return (
+        f"no flatbuffer can be made on {platform.system()} {platform.machine()}: litert-converter, which litert-torch "
+        "needs, is built for Linux x86_64 and macOS arm64 only; here recipes can be checked, models trained and pruned "
+        "(run --until distill or prune), and flatbuffers made elsewhere inspected, measured and verified"
+    )

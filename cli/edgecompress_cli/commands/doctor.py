@@ -80,9 +80,11 @@ def _show(found: dict[str, Any]) -> None:
         render.line("A run can work here.", style="green")
         return
     broken = [name for name, row in found["runtimes"].items() if name == "litert" and not row["works"]]
-    render.line(
-        f"A run cannot work here: {', '.join([*found['missing'], *broken])} must be installed.", style="bold red"
-    )
+    absent = [name for name in [*found["missing"], *broken] if not (found["conversion"] and name == "litert-torch")]
+    if found["conversion"]:
+        render.line(f"A run cannot work here to its end: {found['conversion']}", style="bold red")
+    if absent:
+        render.line(f"A run cannot work here: {', '.join(absent)} must be installed.", style="bold red")
 
 
 def _state(row: dict[str, Any]) -> str:

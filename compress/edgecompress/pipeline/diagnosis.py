@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ResourceError
+from edgecompress.machine import is_built, why_no_conversion
 from edgecompress.pipeline.settings import default_store
 from edgecompress.tflite.runtime import private_env
 from edgecompress.version import __version__
@@ -78,6 +79,7 @@ def diagnose() -> dict[str, Any]:
         "platform": platform.platform(),
         "libraries": libraries,
         "missing": missing,
+        "conversion": why_no_conversion(),
         "runtimes": runtimes,
         "machine": machine(),
         "folders": _folders(),
@@ -158,8 +160,12 @@ def _probe(name: str, model: Path) -> dict[str, Any]:
         version = private_env.RELEASE
         reason = _child(name, model, python, search)
     else:
-        reason = _child(name, model) if version else "not installed"
+        reason = _child(name, model) if version else _absence(name)
     return {"works": not reason, "version": version, "reason": reason}
+
+
+def _absence(name: str) -> str:
+    return "not installed" if is_built(name) else f"not built for {platform.system()} {platform.machine()}"
 
 
 def _child(task: str, model: Path, python: str = sys.executable, search: Sequence[str] = ()) -> str:

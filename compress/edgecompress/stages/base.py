@@ -31,7 +31,7 @@ from edgecompress.store.files import sha256_json, write_json
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
-from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.convert import check_converter, convert
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
@@ -203,6 +203,7 @@ class Workbench:
         """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
         if FLOAT in self.results[stage].artifacts:
             return self.results[stage].path(FLOAT)
+        check_converter()
         fingerprint = sha256_json(
             {
                 "model": self.results[stage].fingerprint,

@@ -19,6 +19,7 @@ FOUND: dict[str, Any] = {
         {"name": "timm", "version": None, "required": False},
     ],
     "missing": [],
+    "conversion": "",
     "runtimes": {
         "litert": {"works": True, "version": "2.3.0", "reason": ""},
         "tflite-runtime": {"works": False, "version": "2.14.0", "reason": "it was built for NumPy 1"},
@@ -92,3 +93,14 @@ def test_a_runtime_is_set_up_and_named(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_only_one_runtime_needs_setting_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["doctor", "--install", "litert"]) == 2
     assert "only tflite-runtime needs an environment of its own" in capsys.readouterr().err
+
+
+def test_a_platform_without_a_converter_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = FOUND | {"ok": False, "missing": ["litert-torch"], "conversion": "no flatbuffer can be made on a toaster"}
+    monkeypatch.setattr("edgecompress.pipeline.diagnosis.diagnose", lambda: found)
+    assert invoke(["doctor"]) == 4
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "A run cannot work here to its end: no flatbuffer can be made on a toaster"
+    assert "must be installed" not in out

@@ -14,6 +14,7 @@ from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
+from edgecompress.tflite.format.convert import check_converter
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.wording import counted
 
@@ -30,7 +31,8 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
         todo: Stages that have to be made.
 
     Raises:
-        ResourceError: Data or weights cannot be used, or the model cannot be pruned as far as asked.
+        ResourceError: Data or weights cannot be used, nothing can be converted here, or the model cannot be pruned as
+            far as asked.
     """
     recipe, dataset = bench.recipe, bench.dataset
     trains = {
@@ -45,9 +47,7 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
             f"{dataset.name} has no training samples, but {', '.join(learners)} would have to train. "
             "Give a train split, or weights and mode: ptq."
         )
-    if "benchmark" in todo:
-        for runtime in recipe.benchmark.runtimes:
-            RUNTIMES[runtime].require()
+    _check_tools(bench, todo)
     if "verify" in todo and not len(dataset.test):
         raise DataError(f"{dataset.name} has no test samples: the flatbuffer could not be verified.")
     if "verify" in todo and recipe.task == "anomaly-detection":
@@ -61,6 +61,19 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
         _check_size(bench, compressed)
         if recipe.prune is not None and "prune" in todo:
             _check_pruning(bench, compressed, recipe.prune)
+
+
+def _check_tools(bench: Workbench, todo: AbstractSet[str]) -> None:
+    """Looks for the converter and for the runtimes that a recipe names.
+
+    Raises:
+        ResourceError: One that is needed is not installed.
+    """
+    if todo & {"quantize", "export"}:
+        check_converter()
+    if "benchmark" in todo:
+        for runtime in bench.recipe.benchmark.runtimes:
+            RUNTIMES[runtime].require()
 
 
 def _check_pruning(bench: Workbench, model: nn.Module, spec: PruneSpec) -> None:

@@ -10,10 +10,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgecompress.errors import ModelError
+from edgecompress.errors import ModelError, ResourceError
+from edgecompress.machine import why_no_conversion
 from edgecompress.models.conversion import converted_form
 from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
+
+
+def check_converter() -> None:
+    """Looks for the converter, without loading it.
+
+    Raises:
+        ResourceError: It is not there; the message says why and what works without.
+    """
+    missing = why_no_conversion()
+    if missing:
+        raise ResourceError(missing)
 
 
 def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -27,6 +39,7 @@ def convert(model: nn.Module, input_shape: tuple[int, ...], path: Path, dtype: t
 
     Raises:
         ModelError: litert-torch could not convert the module.
+        ResourceError: There is no litert-torch here.
     """
     channels_last = len(input_shape) == 3  # noqa: PLR2004 - (C, H, W)
     sample_shape = (*input_shape[1:], input_shape[0]) if channels_last else input_shape
@@ -46,7 +59,9 @@ def convert_inputs(
 
     Raises:
         ModelError: litert-torch could not convert the module.
+        ResourceError: There is no litert-torch here.
     """
+    check_converter()
     frozen = converted_form(copy.deepcopy(model).to("cpu", torch.float32).eval())
     for parameter in frozen.parameters():
         parameter.requires_grad = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
+from edgecompress.machine import is_built
 from edgecompress.quiet import quiet
 from edgecompress.tflite.runtime.session import OneEnded, TensorDetails, random_values
 
@@ -97,7 +99,11 @@ class MicroRuntime:
             ResourceError: It is not installed.
         """
         if importlib.util.find_spec("tflite_micro") is None:
-            raise ResourceError("the runtime tflite-micro is not installed. Install it with: pip install tflite-micro")
+            way = "Install it with: pip install tflite-micro"
+            if not is_built("tflite-micro"):
+                where = f"{platform.system()} {platform.machine()}"
+                way = f"It is not built for {where}: leave it out of benchmark.runtimes."
+            raise ResourceError(f"the runtime tflite-micro is not installed. {way}")
 
     def session(self, path: Path, threads: int = 1) -> MicroSession:
         """Returns a session on a file; `threads` is of no use to it.
