@@ -19,7 +19,7 @@ from edgecompress.pipeline.history import last_parts
 from edgecompress.recipe.schema import DistillSpec, Recipe
 from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, step_inputs
 from edgecompress.sources.fingerprints import library_version, model_parts
-from edgecompress.store.code import code_hashes
+from edgecompress.store.code import Program, read_program
 from edgecompress.store.files import sha256_json
 from edgecompress.store.store import MISSING, StageResult, Store
 
@@ -104,12 +104,12 @@ def make_plan(
             raise UsageError(f"--until {until}: this recipe has the stages {', '.join(stages)}")
         stages = stages[: stages.index(until) + 1]
     data = data_fingerprint(recipe, trust=trust)
-    last = last_parts(recipe, store)
+    last, program = last_parts(recipe, store), read_program()
     prints: dict[str, str] = {}
     steps: list[Step] = []
     made_before: str | None = None
     for stage in stages:
-        parts = _parts(recipe, stage, prints, data)
+        parts = _parts(recipe, stage, prints, data, program)
         step = _step(stage, parts, store, fresh=fresh, keep_cache=keep_cache)
         if step.result is None and step.reason == MISSING:
             follows = f"follows {made_before}" if made_before is not None else ""
@@ -149,20 +149,21 @@ def altered(recipe: Recipe, plan: Plan, stage: str) -> str:
         stage: The step; those before it are looked at as well.
     """
     prints: dict[str, str] = {}
+    program = read_program()
     for step in plan.steps[: 1 + [step.stage for step in plan.steps].index(stage)]:
         with contextlib.suppress(ResourceError):
-            parts = _parts(recipe, step.stage, prints, plan.data_sha256)
+            parts = _parts(recipe, step.stage, prints, plan.data_sha256, program)
             if not step.kept and sha256_json(parts) != step.fingerprint:  # what was kept is known to be another's
                 return changed(parts, step.parts)
         prints[step.stage] = step.fingerprint
     return ""
 
 
-def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str) -> dict[str, Any]:
+def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str, program: Program) -> dict[str, Any]:
     """Returns everything a stage's result depends on."""
     parts: dict[str, Any] = {
         "stage": stage,
-        "code": code_hashes(reach_of(recipe, stage)),
+        "code": program.hashes(reach_of(recipe, stage)),
         "libraries": {name: library_version(name) for name in LIBRARIES[stage]},
         "inputs": step_inputs(recipe, stage, prints),
     }

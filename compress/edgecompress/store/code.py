@@ -44,26 +44,18 @@ class Reach:
 
 
 def code_hashes(reach: Reach) -> dict[str, str]:
-    """Returns room -> hash of the definitions in it that are reached.
+    """Returns room -> hash of the definitions in it that are reached, in the program as its sources are now.
 
     Raises:
         ResourceError: The program's own sources cannot be read.
         KeyError: The program has nothing of a name in `reach`.
     """
-    found = _program()
-    rooms: dict[str, list[str]] = {}
-    for name in sorted(found.reached(reach)):
-        if digest := found.hash_of(name):
-            parts = found.split(name)[0].split(".")[1:]
-            rooms.setdefault("/".join(parts[:-1] or parts), []).append(f"{name} {digest}")
-    return {
-        room: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS] for room, lines in sorted(rooms.items())
-    }
+    return read_program().hashes(reach)
 
 
 def reached(reach: Reach) -> set[str]:
     """Returns the definitions that `code_hashes` hashes, by their dotted names."""
-    return _program().reached(reach)
+    return read_program().reached(reach)
 
 
 class Program:
@@ -72,6 +64,26 @@ class Program:
     def __init__(self, modules: Mapping[str, Mapping[str, Any]]) -> None:
         """Takes module -> what `syntax.definitions` found in it."""
         self._modules = modules
+        self._known: dict[tuple[Any, ...], dict[str, str]] = {}
+
+    def hashes(self, reach: Reach) -> dict[str, str]:
+        """Returns room -> hash of the definitions in it that are reached.
+
+        Raises:
+            KeyError: The program has nothing of a name in `reach`.
+        """
+        key = (reach.roots, reach.cuts, frozenset(reach.entries.items()))
+        if key not in self._known:
+            rooms: dict[str, list[str]] = {}
+            for name in sorted(self.reached(reach)):
+                if digest := self.hash_of(name):
+                    parts = self.split(name)[0].split(".")[1:]
+                    rooms.setdefault("/".join(parts[:-1] or parts), []).append(f"{name} {digest}")
+            self._known[key] = {
+                room: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
+                for room, lines in sorted(rooms.items())
+            }
+        return self._known[key]
 
     def split(self, name: str) -> tuple[str, str]:
         """Returns module and definition of a dotted name; "" for the module itself, and for what there is not."""
@@ -203,7 +215,7 @@ def _sources() -> dict[str, Path]:
 _programs: dict[str, Program] = {}
 
 
-def _program() -> Program:
+def read_program() -> Program:
     """Returns the program as its sources are now; what was parsed once is remembered, for later processes too."""
     try:
         contents = {module: path.read_bytes() for module, path in _sources().items()}

@@ -36,7 +36,7 @@ def test_defaults_are_those_of_the_command(handed: dict[str, Any], monkeypatch: 
     assert handed.pop("recipe").name == "mine"
     assert handed == {
         "output": Path("runs/mine"), "store": Path("runs/.store"),
-        "trust": False, "until": None, "fresh": False, "listeners": (),
+        "trust": False, "until": None, "fresh": False, "keep_cache": False, "listeners": (),
     }  # fmt: skip
     monkeypatch.setenv("EDGECOMPRESS_STORE", "elsewhere")
     monkeypatch.setenv("EDGECOMPRESS_TRUST", "1")
@@ -56,7 +56,7 @@ def test_what_is_asked_for_wins(handed: dict[str, Any], monkeypatch: pytest.Monk
     assert (recipe.name, recipe.seed) == ("small", 7)
     assert handed == {
         "output": Path("out"), "store": Path("here"),
-        "trust": True, "until": "export", "fresh": True, "listeners": listeners,
+        "trust": True, "until": "export", "fresh": True, "keep_cache": False, "listeners": listeners,
     }  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def test_what_is_wrong_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         edgecompress.run({**SMALL, "data": {"source": "npz", "path": "gone.npz"}})
 
 
+@pytest.mark.slow
 def test_a_small_run_tells_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EDGECOMPRESS_STORE", raising=False)

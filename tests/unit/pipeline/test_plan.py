@@ -9,13 +9,12 @@ import pytest
 import yaml
 
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.pipeline import plan as plan_module
 from edgecompress.pipeline.history import remember
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, altered, make_plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import STAGE_ORDER
-from edgecompress.store.code import Reach
+from edgecompress.store.code import Program, Reach
 from edgecompress.store.store import Store
 
 FULL: dict[str, Any] = {
@@ -187,13 +186,13 @@ def test_a_history_that_is_damaged_tells_nothing(tmp_path: Path) -> None:
 
 def other_code(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
     """Changes a room of the code that some stages depend on."""
-    real = plan_module.code_hashes
+    real = Program.hashes
 
-    def hashes(reach: Reach) -> dict[str, str]:
+    def hashes(program: Program, reach: Reach) -> dict[str, str]:
         mine = any(f"edgecompress.stages.{stage}.run" in reach.roots for stage in stages)
-        return real(reach) | ({"quantization/grids": "other"} if mine else {})
+        return real(program, reach) | ({"quantization/grids": "other"} if mine else {})
 
-    monkeypatch.setattr(plan_module, "code_hashes", hashes)
+    monkeypatch.setattr(Program, "hashes", hashes)
 
 
 def test_other_code_makes_again_what_depends_on_it_and_says_which(

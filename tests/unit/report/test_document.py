@@ -241,7 +241,7 @@ def every_report() -> list[dict[str, Any]]:
         },
     }  # fmt: skip
     data = replace(full.data, notes=("a note",))
-    steps = (*full.steps, sample.step("x", 1.0, warnings=("a warning",)))
+    steps = (*full.steps, sample.step("x", 1.0, "cached", warnings=("a warning",), kept_code=("tflite/format",)))
     sparse = {
         "tensors": 8, "expanded_bytes": 40_000, "dense_size_bytes": 90_000, "dense_gzip_bytes": 30_000,
         "dense_zstd_bytes": 29_000,
@@ -275,3 +275,12 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
     blocks = {path.rpartition(".")[0] for path in documented}  # null where they did not take place
     assert found - documented - blocks == set()
     assert documented - found == set()
+
+
+def test_what_other_code_made_is_said() -> None:
+    steps = (sample.step("teacher", 1.0, "cached", kept_code=("data", "training")), sample.step("export", 2.0))
+    report = sample.report(steps=steps)
+    told = "Stage teacher was made by other code of the program (--keep-cache): data, training changed since."
+    assert told in report["warnings"]
+    assert [entry["kept_code"] for entry in report["stages"]] == [["data", "training"], []]
+    assert [row[1] for row in stages_table(report).rows] == ["reused, of other code", "ran"]

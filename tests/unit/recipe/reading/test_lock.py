@@ -48,7 +48,7 @@ def lock(folder: Path, blocks: dict[str, Any], widths: dict[str, list[int]] | No
 
 
 def plan(data: str = "data", **libraries: str) -> Plan:
-    parts = {"libraries": {"torch": "2.13", "numpy": "2.4", **libraries}}
+    parts = {"libraries": {"torch": "2.13", "numpy": "2.4", **libraries}, "code": {"pruning": "ab"}}
     return Plan((Step("prune", "print", parts, None, "not made yet"),), data)
 
 
