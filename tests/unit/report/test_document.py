@@ -18,6 +18,7 @@ from edgecompress.report.html.page import html_report
 from edgecompress.report.markdown import markdown_report
 from edgecompress.report.rows import standard_error
 from edgecompress.report.schema import LatencySummary, VerificationSummary
+from edgecompress.report.words.facts import stages_table
 from edgecompress.store.files import sha256_file
 from tests.unit.report import sample, task_samples
 
