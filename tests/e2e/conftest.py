@@ -100,9 +100,9 @@ def cook(kitchen: Path, shared_store: Store) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def own_store(cook: Callable[..., Outcome], shared_store: Store, tmp_path: Path) -> Store:
-    """A store with the finished stages of the small recipe and nothing else, for this test alone."""
+    """A store for this test alone: the finished stages of the small recipe, no other ones, and the float flatbuffers."""
+    steps = [shared_store.folder(step.stage, step.fingerprint) for step in cook(output="shared").plan.steps]
     store = Store(tmp_path / "own-store")
-    for step in cook(output="shared").plan.steps:
-        finished = shared_store.folder(step.stage, step.fingerprint)
-        shutil.copytree(finished, store.folder(step.stage, step.fingerprint))
+    for folder in [*steps, *shared_store.root.glob("flatbuffer-*")]:
+        shutil.copytree(folder, store.root / folder.name)
     return store
