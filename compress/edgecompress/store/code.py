@@ -105,9 +105,7 @@ class Program:
         Raises:
             KeyError: The program has nothing of a name in `reach`.
         """
-        named = {*reach.roots, *reach.cuts, *reach.entries}
-        named |= {f"{table}[{key}]" for table, keys in reach.entries.items() for key in keys}
-        for name in sorted(named):
+        for name in sorted({*reach.roots, *reach.cuts, *reach.entries}):
             if next(self._definitions(name), None) is None:
                 raise KeyError(f"the program has no {name}")
         return _Walk(self, reach).reach()

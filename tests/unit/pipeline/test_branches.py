@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks.robustness.code_edits import EDITS, FOLLOWING, Edit, copied_program, edited, fingerprints, made_again
-from edgecompress.pipeline.branches import reach_of
+from edgecompress.pipeline.branches import FAMILIES, reach_of
+from edgecompress.recipe.names import MODELS, SOURCES
 from edgecompress.recipe.reading.load import load_recipe
-from edgecompress.recipe.schema import Recipe
+from edgecompress.recipe.schema import TASKS, Recipe
 from edgecompress.recipe.steps import STAGE_ORDER, has_stage
 from edgecompress.store.code import reached
 
@@ -53,6 +54,20 @@ def test_every_name_that_is_cut_is_one_of_the_program(path: Path) -> None:
     asked = load_recipe(path)
     for stage in (stage for stage in STAGE_ORDER if has_stage(asked, stage)):
         assert f"edgecompress.stages.{stage}.run" in reached(reach_of(asked, stage))
+
+
+@pytest.mark.slow
+def test_the_tables_have_the_keys_by_which_recipes_choose() -> None:
+    from edgecompress.data.loading import SOURCES as SOURCE_TABLE
+    from edgecompress.models.building import BUILT_IN, NORMALIZATIONS
+    from edgecompress.models.building import FAMILIES as FAMILY_TABLE
+    from edgecompress.tasks.making import TASKS as TASK_TABLE
+
+    assert set(SOURCE_TABLE) == set(SOURCES)
+    assert set(BUILT_IN) == set(MODELS)
+    assert set(FAMILY_TABLE) == set(FAMILIES)
+    assert set(NORMALIZATIONS) < set(FAMILIES)
+    assert set(TASK_TABLE) == set(TASKS)
 
 
 def rooms(asked: Recipe, stage: str) -> set[str]:
