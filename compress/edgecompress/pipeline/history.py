@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgecompress.errors import ResourceError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.files import sha256_json, write_json
 from edgecompress.store.store import Store
@@ -30,9 +28,12 @@ def last_parts(recipe: Recipe, store: Store) -> dict[str, Mapping[str, Any]]:
 
 
 def remember(recipe: Recipe, store: Store, parts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keeps what the stages of a run are made of; stages that this run leaves out stay as they were."""
-    with contextlib.suppress(ResourceError):  # it only explains; what a run needs to write says so itself
-        write_json(_file(recipe, store), {**last_parts(recipe, store), **parts})
+    """Keeps what the stages of a run are made of; stages that this run leaves out stay as they were.
+
+    Raises:
+        ResourceError: The file system refused.
+    """
+    write_json(_file(recipe, store), {**last_parts(recipe, store), **parts})
 
 
 def _file(recipe: Recipe, store: Store) -> Path:

@@ -139,11 +139,12 @@ class Program:
 
     def is_called_by_others(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
         """Returns whether a class has a base of another package, which may call its methods."""
-        if not name:
+        found = [content for _, _, content in self.definitions_of(name)]
+        if not found:  # of another package, though a module of ours may hand it on
             return True
         return any(
             self.is_called_by_others(base, seen | {name})
-            for _, _, content in self.definitions_of(name)
+            for content in found
             for base in [*content["bases"], *(content["uses"] if not content["hash"] else ())]
             if base not in seen
         )

@@ -16,7 +16,9 @@ from typing import Any
 #: Methods that tell whoever listens; a statement that only calls one of them does nothing else.
 TELLING = frozenset({"note", "warn", "progress", "emit"})
 #: Lists of sentences: what is added to them is shown, and decides nothing.
-SENTENCES = frozenset({"reasons", "notes", "warnings"})
+SENTENCES = frozenset({"notes", "warnings"})
+#: Lists of sentences of which it counts whether there are any: only their words do not.
+REASONS = frozenset({"reasons"})
 #: Functions whose second argument names an attribute.
 BY_NAME = frozenset({"getattr", "setattr", "hasattr", "delattr"})
 #: What a module does beside defining names.
@@ -91,6 +93,8 @@ class _Silent(ast.NodeTransformer):
                 return None
             if _last_name(value.func.value) in SENTENCES:
                 value.args, value.keywords = [], []
+            elif _last_name(value.func.value) in REASONS:
+                value.args = [_Wordless().visit(one) for one in value.args]
         return self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:

@@ -28,7 +28,10 @@ APART = (
     "context", "errors", "wording", "quiet", "store", "pipeline", "recipe.schema", "recipe.data", "recipe.techniques",
     "recipe.training",
 )  # fmt: skip
-MEASURING = ("stages.pruning.yardstick", "tflite.runtime", "tflite.format", "quantization.structure")
+MEASURING = (
+    "stages.pruning.yardstick", "stages.base.Workbench.float_flatbuffer", "tflite.runtime", "tflite.format",
+    "quantization.structure", "models.conversion", "machine",
+)  # fmt: skip
 
 
 class Watcher:

@@ -173,11 +173,3 @@ def test_what_cannot_be_cut_is_named(layer, axis, gone, message):
     model = nn.ModuleDict({"it": layer})
     with pytest.raises(ModelError, match=f"channels of it cannot be removed: it: .*{message}"):
         cut(model, [root_of("it", layer, 8, axis)], {"it": gone})
-
-
-def test_the_package_has_no_other_names():
-    import edgecompress.pruning
-
-    assert all(getattr(edgecompress.pruning, name) is not None for name in edgecompress.pruning.__all__)
-    with pytest.raises(AttributeError, match=r"compress\.pruning has no attribute load_prune"):
-        edgecompress.pruning.load_prune  # noqa: B018

@@ -105,7 +105,7 @@ def test_it_comes_back_where_there_is_neither_pruning_library_nor_pickle(stage, 
         def refuse(*args, **more):
             raise RuntimeError("pickle was used")
         from my_net import MyNet
-        from edgecompress.pruning import load_pruned
+        from edgecompress import load_pruned
         from edgecompress.pruning.architecture import apply_architecture
         from safetensors.torch import load_file
         pickle.load = pickle.loads = pickle.Unpickler = torch.load = refuse

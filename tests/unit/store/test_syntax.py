@@ -33,6 +33,8 @@ class Machine(Base):
             raise BadError(f"{told}: {HINT}")
         self.ctx.note(f"running {x}")
         self.notes.append("it ran")
+        reasons.append(f"slow: {helper(x)}")
+        reasons += more_reasons(x)
         assert x, "nothing to do"
         return helper(x) + STEPS
 
@@ -61,6 +63,7 @@ def hashes(source: str) -> dict[str, str]:
         ("{told}: {HINT}", "{told}. {HINT}"),
         ("running {x}", "at work on {x}"),
         ('"it ran"', '"it has run"'),
+        ("slow: {", "far too slow: {"),
         ('"nothing to do"', '"no work"'),
         ('BadError("later")', 'BadError("not now")'),
         ("return helper(x) + STEPS", "return (\n            helper(x)\n            + STEPS\n        )"),
@@ -79,6 +82,8 @@ def test_what_is_said_does_not_count(before: str, after: str) -> None:
         ("if x < 0", "if x <= 0", {"Machine.run"}),
         ("raise BadError", "raise OtherError", {"Machine.run"}),
         ("assert x", "assert not x", {"Machine.run"}),
+        ("more_reasons(x)", "other_reasons(x)", {"Machine.run"}),
+        ("slow: {helper(x)}", "slow: {helper(-x)}", {"Machine.run"}),
         ('return BadError("later")', "return OtherError()", {"Machine.rest"}),
         ('"two": tools.second', '"two": tools.third', {"TABLE[two]"}),
         ('"try another"', '"try"', {"HINT"}),
