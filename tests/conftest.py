@@ -64,6 +64,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_core() -> Iterator[None]:
+    """Recipes that name no number of threads take one: all cores of each of two workers wait for each other, busily."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _process: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in LIMITS_S:

@@ -42,6 +42,7 @@ def command(kitchen: Path, *arguments: str) -> list[str]:
     (kitchen / "own_net.py").write_text(OWN_NET)
     recipe = {
         "version": 1,
+        "threads": 1,
         "data": {"source": "npz", "path": "stripes.npz"},
         "student": {"model": "python:own_net:OwnNet", "args": {"width": 8}, "train": TRAIN},
         "prune": {"ratio": 0.3, "steps": 1, "round_to": 2, "train": TRAIN},
