@@ -43,7 +43,7 @@ test: $(STAMP)
 
 # What can be said without torch: see tests/shared/quick.py.
 quick: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quick -n 2 --dist loadfile $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quick -n 2 --dist worksteal $(PYTEST_OPTIONS)
 
 run: $(STAMP)
 	@[ -n "$(RECIPE)" ] || { echo "Which recipe? make run RECIPE=recipes/digits.yaml" >&2; exit 2; }
