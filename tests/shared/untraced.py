@@ -15,11 +15,14 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-#: Packages whose imports take seconds -> their functions that take seconds.
+#: Modules whose imports take seconds -> their functions that take seconds.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (), "torchvision": (), "torch_pruning": (), "transformers": (), "timm": (), "tensorflow": (), "keras": (),
     "sklearn": (), "scipy": (), "matplotlib": (), "ai_edge_litert": (), "ai_edge_quantizer": (),
+    "ai_edge_litert.schema_py_generated": ("ModelT.InitFromPackedBuf", "ModelT.Pack"),
+    "ai_edge_quantizer.quantizer": ("Quantizer.calibrate", "Quantizer.quantize"),
     "litert_torch": ("convert",),
+    "matplotlib.figure": ("Figure.savefig",),
 }  # fmt: skip
 
 
@@ -55,7 +58,11 @@ class UntracedImports(importlib.abc.MetaPathFinder):
         def load_and_wrap(module: ModuleType) -> None:
             load(module)
             for function in HEAVY[name]:
-                setattr(module, function, untraced(getattr(module, function)))
+                *owners, own = function.split(".")
+                owner = functools.reduce(getattr, owners, module)
+                theirs = getattr(owner, own)
+                resting = untraced(theirs)  # a class method is bound already, and takes no instance
+                setattr(owner, own, staticmethod(resting) if hasattr(theirs, "__self__") else resting)
 
         spec.loader.exec_module = load_and_wrap  # type: ignore[method-assign]
         return spec
