@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ import yaml
 from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec
+from edgecompress.stages import verify
+from edgecompress.stages.verifying import analysis
 from edgecompress.store.store import Store
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_analysis() -> Iterator[None]:
+    """Looking at every layer takes half of such a run's time: here it looks at as few samples and layers as it may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "analyse_run", partial(analysis.analyse_run, effort=1.0))
+        patch.setattr(analysis, "COMMAND_EFFORT", 1.0)
+        yield
 
 
 def stripes(path: Path, count: int = 360) -> None:

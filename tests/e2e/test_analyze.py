@@ -24,7 +24,7 @@ def test_a_run_s_layers_are_in_its_report_and_found_again(
     told: list[Event] = []
     found = analyse_layers(kitchen / "run", shared_store, listeners=(told.append,))
     assert found["split"] == "validation"
-    assert found["samples"] == 24  # a tenth of the training samples
+    assert found["samples"] == 16  # the fewest, of the tenth of the training samples that is held out
     assert found["tried"] > 5
     assert {"CONV_2D", "FULLY_CONNECTED"} <= {layer["op"] for layer in found["layers"]}
     assert json.dumps(found, allow_nan=False)

@@ -27,15 +27,19 @@ HEAVY: dict[str, tuple[str, ...]] = {
 
 
 def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function, during whose calls this thread's tracer, if there is one, is off."""
+    """Returns the function, during whose calls this thread's tracer and profiler, if there are any, are off."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        tracer = sys.gettrace()
+        tracer, profiler = sys.gettrace(), sys.getprofile()
         sys.settrace(None)
+        if callable(profiler):  # one written in C cannot be put back
+            sys.setprofile(None)
         try:
             return function(*args, **kwargs)
         finally:
+            if callable(profiler):
+                sys.setprofile(profiler)
             sys.settrace(tracer)
 
     return call
