@@ -83,7 +83,11 @@ def check_output(name: str, model: nn.Module, ends: Ends) -> None:
     expected = (1, *ends.outputs)
     try:
         with torch.no_grad():
-            output = model(ends.example())
+            try:
+                output = model(ends.example())
+            except ValueError:  # a batch norm without running statistics takes two samples or more
+                output = model(torch.cat([ends.example()] * 2))
+                expected = (2, *ends.outputs)
     except (MemoryError, EdgecompressError):
         raise
     except Exception as error:  # a forward pass raises whatever its layers raise

@@ -62,12 +62,14 @@ class Workbench:
         ctx: Who is told of progress, and what may be run.
         store: Where finished steps lie.
         results: What has been finished, by stage.
+        rehearsed: Networks that were converted before training, by stage: those that are not trained bring their file.
     """
 
     recipe: Recipe
     ctx: Context
     store: Store
     results: dict[str, StageResult] = field(default_factory=dict)
+    rehearsed: dict[str, StageResult] = field(default_factory=dict)
 
     @cached_property
     def device(self) -> torch.device:
@@ -203,6 +205,8 @@ class Workbench:
         """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
         if FLOAT in self.results[stage].artifacts:
             return self.results[stage].path(FLOAT)
+        if stage in self.rehearsed and FLOAT in self.rehearsed[stage].artifacts and self._as_loaded(stage):
+            return self.rehearsed[stage].path(FLOAT)
         check_converter()
         fingerprint = sha256_json(
             {
@@ -221,6 +225,10 @@ class Workbench:
             return {}
 
         return self.store.once("flatbuffer", fingerprint, make, self.ctx.note).path(FLOAT)
+
+    def _as_loaded(self, stage: str) -> bool:
+        """Returns whether a stage left a model with the very weights that the recipe names."""
+        return self.results[stage].metrics.get("trained") is False
 
 
 def validation_figures(

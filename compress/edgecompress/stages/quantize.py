@@ -14,23 +14,20 @@ from edgecompress.data.splits import calibration_inputs
 from edgecompress.errors import ModelError
 from edgecompress.figures import ACCURACY, AGREEMENT
 from edgecompress.quantization.grids.readers import MOST_OUTPUTS, cut_outputs, output_floor
-from edgecompress.quantization.grids.tying import share_biases
 from edgecompress.quantization.repairs.clustering import CodebookSchedule, fit_codebooks
 from edgecompress.quantization.repairs.ladder import Built, Ladder, Rung, Widening
 from edgecompress.quantization.repairs.settling import settle
-from edgecompress.quantization.structure.pooling import pool_means
 from edgecompress.quantization.structure.scheme import Scheme
-from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import CURVE, Workbench, validation_figures
+from edgecompress.stages.quantizing.building import structured
 from edgecompress.stages.quantizing.floating import norms_of, parts_of, told, with_floats
 from edgecompress.stages.quantizing.judge import Judge, judge_of
 from edgecompress.stages.quantizing.twins import TwinRanges, save_twin
 from edgecompress.store.files import write_json
-from edgecompress.tflite.format.flatbuffer import read_model, write_model
-from edgecompress.tflite.format.labels import operator_labels
+from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.wording import counted
@@ -82,16 +79,12 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     floating = bench.float_flatbuffer(stage).read_bytes()
     spec = bench.recipe.quantize
     portable = spec is not None and spec.portable
-    structure = quantized_structure(pool_means(floating) if portable else floating, scheme)
-    model = read_model(structure)
-    labels = operator_labels(model, bench.load(stage))
-    if share_biases(model, labels):
-        structure = write_model(model)
-    twin = Twin(read_model(structure), read_model(floating), labels, portable=portable).to(bench.device).eval()
+    built = structured(floating, bench.load(stage), scheme, portable=portable)
+    twin = built.twin.to(bench.device)
     batches = calibration_batches(bench, spec) if spec is not None and twin.groups and bench.task.chooses else []
     if batches:
         cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(float_outputs(twin, batches)))
-    return Built(twin, structure, labels)
+    return built
 
 
 @torch.no_grad()

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.quantization.repairs.settling import parting_layers
-from edgecompress.quantization.structure.support import becomes_integer
 from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.recipe.steps import final_stage, model_stages
 from edgecompress.stages.base import MODEL, Workbench
@@ -22,14 +21,14 @@ from edgecompress.stages.exporting.text_notes import target_names, vocabulary_su
 from edgecompress.stages.quantizing.floating import floating_operators
 from edgecompress.stages.quantizing.twins import LABELS, load_twin
 from edgecompress.stages.verifying.analysis import analyse_run
+from edgecompress.stages.verifying.census_reasons import census_reasons
 from edgecompress.stages.verifying.gate import check_twin, score
 from edgecompress.stages.verifying.leakage import warn_of_leakage
 from edgecompress.stages.verifying.sample_text import sample_text
 from edgecompress.store.files import write_json
-from edgecompress.tflite.facts.census import Census, NotInt8, census
+from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.facts.weights import most_values, weight_zeros
 from edgecompress.tflite.format.flatbuffer import read_model
-from edgecompress.tflite.format.views import CONVERSIONS
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.wording import counted, verb
@@ -62,7 +61,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
         metrics |= check_twin(bench, twin, path, outputs, reasons)
         metrics["analysis"] = analyse_run(bench, twin)
-        reasons += census_reasons(found, spec)
+        reasons += [reason for _, reason in census_reasons(found, spec)]
     if spec.clusters is not None:
         metrics["most_values"] = most_values(model)
         if metrics["most_values"] > spec.clusters:
@@ -105,34 +104,6 @@ def score_models(bench: Workbench, path: Path) -> tuple[dict[str, dict[str, Any]
         "agreement_with_float": task.agreement(outputs, floating),
     }
     return rows, outputs
-
-
-def census_reasons(found: Census, spec: QuantizeSpec) -> list[str]:
-    """Returns what is not as the recipe asks and what can be done about it; conversions only where they stand alone.
-
-    An operator in float has them around it, and they go with it.
-    """
-    blamed = [item for item in found.not_int8 if item.op not in CONVERSIONS] or found.not_int8
-    return [f"{item.op} (layer {item.layer}) holds {item.dtype}: {item.why}. {way_out(item, spec)}" for item in blamed]
-
-
-def way_out(item: NotInt8, spec: QuantizeSpec) -> str:
-    """Returns what can be done about an operator that does not have the types it should; only what helps for this one.
-
-    Another choice of activations helps where the operator has a kernel for it, `allow` for the types it can name, and
-    for those only where activations are integers at all.
-    """
-    static: dict[str, Literal["int8", "int16"]] = {"int8": "int8", "int16": "int16"}
-    meant = static.get(spec.activations)
-    if meant is None:
-        return f"Build the layer from other operators than {item.op}"
-    if meant == "int16" and becomes_integer(item.op, "int8"):
-        first = f"{item.op} has an INT8 kernel but none for INT16: use `quantize.activations: int8`"
-    elif becomes_integer(item.op, meant):
-        first = f"{item.op} has an {meant.upper()} kernel, but not for what it gets here: build the layer otherwise"
-    else:
-        first = f"{item.op} has no {meant.upper()} kernel: build the layer from operators that have one"
-    return f"{first}, or allow it by `quantize.allow: [{item.dtype}]`" if item.dtype in ("int16", "float32") else first
 
 
 def data_summary(bench: Workbench) -> dict[str, Any]:

@@ -41,6 +41,8 @@ _SAME = 2e-2
 
 def compute(node: Node, arguments: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Returns an operator's outputs, in float arithmetic."""
+    if node.foreign is not None:
+        return node.foreign(node, arguments)
     result = OPS[node.op](node, arguments)
     return tuple(result) if isinstance(result, tuple | list) else (result,)
 
@@ -54,6 +56,12 @@ def compute_each(node: Node, arguments: list[torch.Tensor], each: list[bool]) ->
         each: For each of them whether axis 0 counts samples; the others are the same for all samples.
     """
     places = [place for place, counts in enumerate(each) if counts]
+    if node.foreign is not None:  # knows nothing of vmap
+        pairs = list(zip(arguments, each, strict=True))
+        found = [
+            compute(node, [x[k] if counts else x for x, counts in pairs]) for k in range(len(arguments[places[0]]))
+        ]
+        return tuple(map(torch.stack, zip(*found, strict=True)))
 
     def one(*samples: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # Shapes and axes are read as numbers, so they must not be seen by vmap.

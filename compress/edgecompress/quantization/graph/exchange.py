@@ -40,7 +40,7 @@ def float_values(floating: schema.ModelT, originals: Mapping[str, schema.TensorT
     Raises:
         ModelError: There is no constant of that name and shape.
     """
-    for name in (tensor.name, base_name(tensor.name)):
+    for name in (tensor.name, base_name(tensor.name), base_name(base_name(tensor.name))):  # copies are copied too
         original = originals.get(name)
         if original is not None:
             values = tensor_values(floating, original)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
@@ -42,6 +44,7 @@ class Node:
         options: The operator's options, by the schema's names.
         input_shapes: For one sample.
         output_shapes: For one sample.
+        foreign: What computes it, where nothing here can.
     """
 
     index: int
@@ -52,6 +55,9 @@ class Node:
     options: dict[str, Any]
     input_shapes: tuple[tuple[int, ...], ...]
     output_shapes: tuple[tuple[int, ...], ...]
+    foreign: Callable[[Node, Sequence[torch.Tensor]], tuple[torch.Tensor, ...]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,17 @@ class Graph:
     tensors: tuple[TensorSpec, ...]
     input: int
     output: int
+
+
+def operands(op: str, inputs: Sequence[int]) -> tuple[int, ...]:
+    """Returns an operator's inputs as all that multiply by weights have them: values, weights, bias, and what is left.
+
+    A transposed convolution has the shape of its output first, then weights, values and the bias.
+    """
+    if op != "TRANSPOSE_CONV":
+        return tuple(int(n) for n in inputs)
+    shape, weights, values, *bias = (int(n) for n in inputs)
+    return values, weights, bias[0] if bias else -1, shape
 
 
 def tensor_values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[Any] | None:
@@ -188,15 +205,16 @@ def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
         name = _OPERATOR_NAMES.get(builtin, f"BUILTIN_{builtin}")
         if name == "CUSTOM" and code.customCode:
             name = code.customCode.decode("utf-8", "replace")
+        given = operands(name, operator.inputs)
         nodes.append(
             Node(
                 index=index,
                 op=name,
                 label=labels[index],
-                inputs=tuple(int(n) for n in operator.inputs),
+                inputs=given,
                 outputs=tuple(int(n) for n in operator.outputs),
                 options=dict(vars(operator.builtinOptions)) if operator.builtinOptions is not None else {},
-                input_shapes=shapes(operator.inputs),
+                input_shapes=shapes(given),
                 output_shapes=shapes(operator.outputs),
             )
         )

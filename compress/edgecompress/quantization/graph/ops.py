@@ -7,105 +7,26 @@ kernels (tensorflow/lite/kernels/internal/reference).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 
-from edgecompress.errors import ModelError, VerificationError
 from edgecompress.quantization.graph.graph import Node
+from edgecompress.quantization.graph.layers import (
+    activate,
+    average_pool,
+    conv,
+    depthwise,
+    fully_connected,
+    max_pool,
+    transpose_conv,
+)
+from edgecompress.quantization.graph.moves import COMPARISONS, MOVES
 from edgecompress.training.precision import SAFE_CHANNELS
 
 Tensors = list[torch.Tensor]
-#: Fused activation codes of the TFLite schema (ActivationFunctionType).
-ACTIVATIONS: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {
-    0: lambda x: x,
-    1: torch.relu,
-    2: lambda x: x.clamp(-1.0, 1.0),
-    3: lambda x: x.clamp(0.0, 6.0),
-    4: torch.tanh,
-}
-SAME = 0  # Padding.SAME in the schema; VALID is 1
-
-
-def activate(node: Node, x: torch.Tensor) -> torch.Tensor:
-    """Returns the values after the node's fused activation."""
-    return ACTIVATIONS[int(node.options.get("fusedActivationFunction") or 0)](x)
-
-
-def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Returns the zeros before and after, as TensorFlow's SAME places them (the extra one after)."""
-    total = max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
-def _pad_same(node: Node, x: torch.Tensor, kernel: tuple[int, int], value: float = 0.0) -> torch.Tensor:
-    """Pads an NCHW tensor where the node asks for SAME."""
-    if int(node.options["padding"]) != SAME:
-        return x
-    top, bottom = same_padding(x.shape[2], kernel[0], node.options["strideH"], node.options.get("dilationHFactor", 1))
-    left, right = same_padding(x.shape[3], kernel[1], node.options["strideW"], node.options.get("dilationWFactor", 1))
-    return F.pad(x, (left, right, top, bottom), value=value) if top or bottom or left or right else x
-
-
-def symmetric_same(node: Node, x: torch.Tensor, kernel: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Gives padding to the convolution itself where it is the same on both sides: no copy of the input."""
-    if int(node.options["padding"]) != SAME:
-        return x, (0, 0)
-    rows = same_padding(x.shape[2], kernel[0], node.options["strideH"], node.options["dilationHFactor"])
-    columns = same_padding(x.shape[3], kernel[1], node.options["strideW"], node.options["dilationWFactor"])
-    if rows[0] == rows[1] and columns[0] == columns[1]:
-        return x, (rows[0], columns[0])
-    return _pad_same(node, x, kernel), (0, 0)
-
-
-def _convolve(
-    node: Node, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, groups: int
-) -> torch.Tensor:
-    stride = (node.options["strideH"], node.options["strideW"])
-    dilation = (node.options["dilationHFactor"], node.options["dilationWFactor"])
-    x, padding = symmetric_same(node, x.permute(0, 3, 1, 2), (weight.shape[2], weight.shape[3]))
-    y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    y = y.permute(0, 2, 3, 1).float()
-    return activate(node, y if bias is None else y + bias)
-
-
-def _conv(node: Node, args: Tensors) -> torch.Tensor:
-    weight = args[1].permute(0, 3, 1, 2)  # OHWI -> OIHW
-    groups = args[0].shape[3] // weight.shape[1]
-    return _convolve(node, args[0], weight, args[2] if len(args) > 2 else None, groups)  # noqa: PLR2004
-
-
-def _depthwise(node: Node, args: Tensors) -> torch.Tensor:
-    weight = args[1].permute(3, 0, 1, 2)  # 1HWO -> O1HW
-    return _convolve(node, args[0], weight, args[2] if len(args) > 2 else None, args[0].shape[3])  # noqa: PLR2004
-
-
-def _fully_connected(node: Node, args: Tensors) -> torch.Tensor:
-    x, weight = args[0], args[1]
-    if not node.options.get("keepNumDims"):
-        x = x.reshape(-1, weight.shape[1])
-    y = F.linear(x, weight).float()
-    return activate(node, y + args[2] if len(args) > 2 else y)  # noqa: PLR2004
-
-
-def _max_pool(node: Node, args: Tensors) -> torch.Tensor:
-    kernel = (node.options["filterHeight"], node.options["filterWidth"])
-    x = _pad_same(node, args[0].permute(0, 3, 1, 2), kernel, value=-math.inf)
-    y = F.max_pool2d(x, kernel, (node.options["strideH"], node.options["strideW"]))
-    return activate(node, y.permute(0, 2, 3, 1))
-
-
-def _average_pool(node: Node, args: Tensors) -> torch.Tensor:
-    kernel = (node.options["filterHeight"], node.options["filterWidth"])
-    stride = (node.options["strideH"], node.options["strideW"])
-    x = args[0].permute(0, 3, 1, 2)
-    y = F.avg_pool2d(_pad_same(node, x, kernel), kernel, stride)
-    if int(node.options["padding"]) == SAME:  # padded places do not count
-        ones = _pad_same(node, torch.ones_like(x[:1, :1]), kernel)
-        y = y / F.avg_pool2d(ones, kernel, stride)
-    return activate(node, y.permute(0, 2, 3, 1))
 
 
 def _reduce(function: Callable[..., torch.Tensor]) -> Callable[[Node, Tensors], torch.Tensor]:
@@ -145,24 +66,29 @@ def _concatenation(node: Node, args: Tensors) -> torch.Tensor:
 def _strided_slice(node: Node, args: Tensors) -> torch.Tensor:
     x, options = args[0], node.options
     begin, end, stride = ([int(v) for v in a.reshape(-1)] for a in args[1:4])
-    if options.get("ellipsisMask") or options.get("newAxisMask") or any(s <= 0 for s in stride):
-        raise ModelError(
-            f"{node.op} with ellipsis, new axes or a negative stride cannot be simulated (layer {node.label})"
-        )
     index: list[Any] = []
+    turned: list[int] = []
     for axis, (b, e, s) in enumerate(zip(begin, end, stride, strict=True)):
-        whole = (
-            node.input_shapes[0][axis] == node.output_shapes[0][axis] if axis < len(node.output_shapes[0]) else False
-        )
-        if axis == 0 and whole and not options.get("shrinkAxisMask"):
+        size, shrinks = node.input_shapes[0][axis], bool((options.get("shrinkAxisMask") or 0) >> axis & 1)
+        if shrinks:
+            index.append(b if b >= 0 else b + size)
+            continue
+        places = range(size)[_bounds(b, e, s, options, axis)]
+        if axis == 0 and len(places) == size and s > 0:
             index.append(slice(None))  # the batch axis
-        elif (options.get("shrinkAxisMask") or 0) >> axis & 1:
-            index.append(b)
-        else:
-            first = None if (options.get("beginMask") or 0) >> axis & 1 else b
-            last = None if (options.get("endMask") or 0) >> axis & 1 else e
-            index.append(slice(first, last, s))
-    return x[tuple(index)]
+        elif s > 0:
+            index.append(slice(places.start, places.stop, s))
+        else:  # torch has no negative strides: the same places the other way round
+            index.append(slice(places[-1], places[0] + 1, -s) if places else slice(0, 0))
+            turned.append(axis - sum(isinstance(one, int) for one in index))
+    x = x[tuple(index)]
+    return torch.flip(x, turned) if turned else x
+
+
+def _bounds(begin: int, end: int, stride: int, options: Mapping[str, Any], axis: int) -> slice:
+    first = None if (options.get("beginMask") or 0) >> axis & 1 else begin
+    last = None if (options.get("endMask") or 0) >> axis & 1 else end
+    return slice(first, last, stride)
 
 
 def _slice(node: Node, args: Tensors) -> torch.Tensor:
@@ -201,19 +127,13 @@ def _batch_matmul(node: Node, args: Tensors) -> torch.Tensor:
 
 
 def _resize_bilinear(node: Node, args: Tensors) -> torch.Tensor:
-    aligned, centered = bool(node.options.get("alignCorners")), bool(node.options.get("halfPixelCenters"))
-    if aligned == centered:
-        raise ModelError(
-            f"{node.op} with neither aligned corners nor half pixel centers cannot be simulated (layer {node.label})"
-        )
+    aligned = bool(node.options.get("alignCorners"))
     size = [int(v) for v in args[1].reshape(-1)]
     x = F.interpolate(args[0].permute(0, 3, 1, 2), size, mode="bilinear", align_corners=aligned)
     return x.permute(0, 2, 3, 1)
 
 
 def _resize_nearest(node: Node, args: Tensors) -> torch.Tensor:
-    if node.options.get("alignCorners"):
-        raise ModelError(f"{node.op} with aligned corners cannot be simulated (layer {node.label})")
     size = [int(v) for v in args[1].reshape(-1)]
     mode = "nearest-exact" if node.options.get("halfPixelCenters") else "nearest"
     return F.interpolate(args[0].permute(0, 3, 1, 2), size, mode=mode).permute(0, 2, 3, 1)
@@ -227,24 +147,30 @@ def _gelu(node: Node, args: Tensors) -> torch.Tensor:
     return F.gelu(args[0], approximate="tanh" if node.options.get("approximate") else "none")
 
 
-#: Operator name -> arithmetic. What is not here cannot be simulated, and is said so.
+#: Operator name -> arithmetic; LiteRT computes what is not here (`foreign.py`).
 OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]]] = {
+    **MOVES,
+    **COMPARISONS,
     "ABS": _unary(torch.abs),
     "ADD": _binary(torch.add),
-    "AVERAGE_POOL_2D": _average_pool,
+    "AVERAGE_POOL_2D": average_pool,
     "BATCH_MATMUL": _batch_matmul,
     "BROADCAST_TO": lambda node, args: args[0].expand(args[0].shape[0], *node.output_shapes[0][1:]),
     "CONCATENATION": _concatenation,
-    "CONV_2D": _conv,
+    "CONV_2D": conv,
+    "CEIL": _unary(torch.ceil),
     "COS": _unary(torch.cos),
-    "DEPTHWISE_CONV_2D": _depthwise,
+    "DEPTHWISE_CONV_2D": depthwise,
     "DEQUANTIZE": _unary(lambda x: x),
     "DIV": _binary(torch.div),
     "ELU": _unary(F.elu),
     "EMBEDDING_LOOKUP": lambda _node, args: F.embedding(args[0].long(), args[1]),
     "EXP": _unary(torch.exp),
     "EXPAND_DIMS": _reshape,
-    "FULLY_CONNECTED": _fully_connected,
+    "FLOOR": _unary(torch.floor),
+    "FLOOR_DIV": lambda _node, args: torch.div(args[0], args[1], rounding_mode="floor"),
+    "FLOOR_MOD": lambda _node, args: torch.remainder(args[0], args[1]),
+    "FULLY_CONNECTED": fully_connected,
     "GATHER": _gather,
     "GELU": _gelu,
     "HARD_SWISH": _unary(_hard_swish),
@@ -253,7 +179,7 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
     "LOGISTIC": _unary(torch.sigmoid),
     "LOG_SOFTMAX": lambda _node, args: torch.log_softmax(args[0], dim=-1),
     "MAXIMUM": lambda _node, args: torch.maximum(args[0], args[1]),
-    "MAX_POOL_2D": _max_pool,
+    "MAX_POOL_2D": max_pool,
     "MEAN": _reduce(torch.mean),
     "MINIMUM": lambda _node, args: torch.minimum(args[0], args[1]),
     "MUL": _binary(torch.mul),
@@ -272,7 +198,9 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
     "RESHAPE": _reshape,
     "RESIZE_BILINEAR": _resize_bilinear,
     "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
+    "ROUND": _unary(torch.round),
     "RSQRT": _unary(torch.rsqrt),
+    "SIGN": _unary(torch.sign),
     "SIN": _unary(torch.sin),
     "SLICE": _slice,
     "SOFTMAX": _softmax,
@@ -287,6 +215,7 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
     "SUM": _reduce(torch.sum),
     "TANH": _unary(torch.tanh),
     "TRANSPOSE": lambda _node, args: args[0].permute(*[int(axis) for axis in args[1].reshape(-1)]),
+    "TRANSPOSE_CONV": transpose_conv,
     "UNPACK": lambda node, args: torch.unbind(args[0], dim=int(node.options["axis"])),
 }
 
@@ -296,12 +225,16 @@ PASS_THROUGH = frozenset(
         "AVERAGE_POOL_2D",
         "BROADCAST_TO",
         "CONCATENATION",
+        "DEPTH_TO_SPACE",
+        "DYNAMIC_UPDATE_SLICE",
         "EMBEDDING_LOOKUP",
         "EXPAND_DIMS",
         "GATHER",
+        "GATHER_ND",
         "MAXIMUM",
         "MAX_POOL_2D",
         "MINIMUM",
+        "MIRROR_PAD",
         "PACK",
         "PAD",
         "PADV2",
@@ -310,11 +243,16 @@ PASS_THROUGH = frozenset(
         "RESHAPE",
         "RESIZE_BILINEAR",
         "RESIZE_NEAREST_NEIGHBOR",
+        "REVERSE_V2",
+        "SELECT",
+        "SELECT_V2",
         "SLICE",
+        "SPACE_TO_DEPTH",
         "SPLIT",
         "SPLIT_V",
         "SQUEEZE",
         "STRIDED_SLICE",
+        "TILE",
         "TRANSPOSE",
         "UNPACK",
     }
@@ -322,22 +260,21 @@ PASS_THROUGH = frozenset(
 #: Operators whose INT8 output scale the kernels fix.
 FIXED_OUTPUT = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH"})
 #: Operators with a weight (input 1) and a bias (input 2) of their own.
-WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+#: Operators whose arithmetic is here but for some options.
+FOREIGN_OPTIONS: dict[str, Callable[[Node], bool]] = {
+    "GATHER": lambda node: bool(node.options.get("batchDims")),
+    "RESIZE_BILINEAR": lambda node: (
+        bool(node.options.get("alignCorners")) == bool(node.options.get("halfPixelCenters"))
+    ),
+    "RESIZE_NEAREST_NEIGHBOR": lambda node: bool(node.options.get("alignCorners")),
+    "STRIDED_SLICE": lambda node: bool(node.options.get("ellipsisMask") or node.options.get("newAxisMask")),
+}
 
 
-def require_known(nodes: Iterable[Node]) -> None:
-    """Raises for operators without arithmetic here.
-
-    Raises:
-        VerificationError: There are some; all are named.
-    """
-    unknown = sorted({f"{node.op} (layer {node.label})" for node in nodes if node.op not in OPS})
-    if unknown:
-        raise VerificationError(
-            "the INT8 graph holds operators that cannot be simulated, so nothing would vouch for the flatbuffer: "
-            f"{', '.join(unknown)}. Build these layers from convolutions, linear layers, sums, products, pools and "
-            "common activations, or leave the quantize block out."
-        )
+def is_native(node: Node) -> bool:
+    """Returns whether the arithmetic of a node is here, for its options too."""
+    return node.op in OPS and not (node.op in FOREIGN_OPTIONS and FOREIGN_OPTIONS[node.op](node))
 
 
 def is_narrow_stride(node: Node) -> bool:

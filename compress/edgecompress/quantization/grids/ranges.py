@@ -21,6 +21,8 @@ INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
 QMIN, QMAX = -128, 127
 #: Operators whose output holds all of their inputs, constant ones too (a class token before the patches, a table).
 _JOINING = frozenset({"CONCATENATION", "EMBEDDING_LOOKUP", "PACK"})
+#: Operators that give one of their inputs where the other does not hold.
+_CHOOSING = frozenset({"MAXIMUM", "MINIMUM", "SELECT", "SELECT_V2"})
 #: Fused activations (RELU_N1_TO_1, RELU6) with a limit that the kernels express in steps of the output, as INT32.
 _LIMITS = {2: 1.0, 3: 6.0}
 LARGEST_STEPS = 2.0**30
@@ -228,6 +230,22 @@ def floor_scales(
             groups[k].set_range(groups[k].low, groups[k].high)
 
 
+def cut_logarithms(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, int]) -> None:
+    """Ends the range of a logarithm where its input's first step ends: what lies below is the logarithm of zero.
+
+    Args:
+        graph: The graph.
+        groups: Its range groups; changed in place.
+        group_of: Activation -> number of its group.
+    """
+    for node in graph.nodes:
+        source, sink = group_of.get(node.inputs[0]) if node.inputs else None, group_of.get(node.outputs[0])
+        if node.op == "LOG" and source is not None and sink is not None and not groups[sink].fixed:
+            least = math.log(groups[source].scale / 2)
+            groups[sink].limits = (max(least, groups[sink].limits[0]), groups[sink].limits[1])
+            groups[sink].set_range(groups[sink].low, groups[sink].high)
+
+
 def _least_step(
     node: Node, groups: list[RangeGroup], group_of: Mapping[int, int], weight_step: Callable[[int], float | None]
 ) -> float | None:
@@ -269,13 +287,20 @@ def _join(graph: Graph) -> tuple[list[list[int]], set[int]]:
         x, y = graph.tensors[a], graph.tensors[b]
         return x.dtype == y.dtype and bool(x.scale[0] == y.scale[0]) and bool(x.zero_point[0] == y.zero_point[0])
 
+    # What is put in place of a value may lie beyond all values, and may never be chosen.
+    chosen = {n for node in graph.nodes if node.op in _CHOOSING and _has_constant(graph, node) for n in node.outputs}
     passed_on = {n for n in parent if graph.tensors[n].constant is not None and n not in joined}
     pairs = ((a, b) for node in graph.nodes if node.op in PASS_THROUGH for a in node.inputs for b in node.outputs)
     for a, b in pairs:
         if a in parent and b in parent and same(a, b):
             parent[root(b)] = root(a)
-            passed_on.add(b)
+            if b not in chosen:
+                passed_on.add(b)
     members: dict[int, list[int]] = {}
     for n in parent:
         members.setdefault(root(n), []).append(n)
     return sorted(sorted(tensors) for tensors in members.values()), passed_on
+
+
+def _has_constant(graph: Graph, node: Node) -> bool:
+    return any(n >= 0 and graph.tensors[n].constant is not None and graph.tensors[n].quantized for n in node.inputs)

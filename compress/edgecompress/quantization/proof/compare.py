@@ -11,7 +11,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.quantization.graph.graph import Node, tensor_values
+from edgecompress.quantization.graph.graph import Node, operands, tensor_values
+from edgecompress.quantization.grids.fake import BEYOND
 from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.quantization.twin.writing import float_constants
@@ -129,7 +130,7 @@ def match_tensors(twin: Twin, shipped: schema.ModelT) -> dict[int, int]:
     numbers: dict[int, int] = {}
     for node, operator in zip(nodes, operators, strict=True):
         mine = (*node.inputs, *node.outputs)
-        theirs = (*operator.inputs, *operator.outputs)
+        theirs = (*operands(node.op, operator.inputs), *operator.outputs)
         if len(mine) != len(theirs):
             raise ValueError(f"operator {node.index} ({node.label}) has other tensors than the twin's")
         for a, b in zip(mine, theirs, strict=True):
@@ -171,16 +172,17 @@ def _run(interpreter, twin: Twin, numbers: dict[int, int], sample: NDArray[Any])
             raw = interpreter.get_tensor(numbers[n])
             if n in twin.group_of:
                 group = twin.groups[twin.group_of[n]]
-                raw = (raw.astype(np.float64) - group.zero_point) * group.scale
-            values[n] = torch.from_numpy(np.asarray(raw, np.float32))
+                raw = ((raw.astype(np.float64) - group.zero_point) * group.scale).astype(np.float32)
+            values[n] = torch.from_numpy(np.array(raw))
     return values
 
 
 def _judge(twin: Twin, node: Node, values: dict[int, torch.Tensor], total: list[float]) -> None:
     outputs = twin.run_node(node, twin.arguments(node, values, torch.device("cpu")))
     for n, expected in zip(node.outputs, outputs, strict=True):
-        step = _step(twin, node, n, expected)
-        steps = (expected - values[n]).abs() / step
+        one, other = (x.float().clamp(-BEYOND, BEYOND) for x in (expected, values[n]))  # masks may be infinite
+        step = _step(twin, node, n, one[one.abs() < BEYOND])
+        steps = (one - other).abs() / step
         total[0] = max(total[0], float(steps.max()))
         total[1] += float(steps.sum())
         total[2] += int((steps > TOLERANCE_STEPS).sum())
@@ -194,7 +196,7 @@ def _step(twin: Twin, node: Node, n: int, expected: torch.Tensor) -> float:
         # have four bits, the kernels asked here (not XNNPACK's) quantize inputs without a zero point.
         four_bits = node.index in twin.dynamic and twin.graph.tensors[node.inputs[1]].bits < 8  # noqa: PLR2004
         share = DYNAMIC_SHARE * (3.0 if four_bits else 1.0) if node.index in twin.dynamic else FLOAT_SHARE
-        return share * float(expected.abs().max() + 1e-12)
+        return share * ((float(expected.abs().max()) if expected.numel() else 0.0) + 1e-12)
     group = twin.groups[twin.group_of[n]]
     # Tables with linear interpolation, multipliers of 15 bits: what INT16 kernels lose is far below a step of INT8.
     return group.scale * (WIDE_STEPS if group.dtype != INT8 else 1.0)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 
 from edgecompress.quantization.graph.graph import Node
-from edgecompress.quantization.graph.ops import WEIGHTED, activate, symmetric_same
+from edgecompress.quantization.graph.layers import activate, symmetric_same
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.proof.layers import Layer, walk
 from edgecompress.quantization.twin.twin import Twin
 

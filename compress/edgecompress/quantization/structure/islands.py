@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
-from edgecompress.quantization.graph.exchange import set_quantization
+from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.quantization.graph.ops import PASS_THROUGH
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.tflite.format.finish import operator_code
@@ -21,7 +22,9 @@ from edgecompress.tflite.format.views import op_name, text
 #: Operators with an INT8 kernel whose output has a scale of its own.
 OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})
 #: Operators whose INT8 kernel only selects values, so that input and output carry one scale.
-SAME_SCALE = frozenset({"MINIMUM", "REDUCE_MAX"})
+SAME_SCALE = frozenset({"DEPTH_TO_SPACE", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REVERSE_V2", "TILE"})
+#: Operators whose INT8 kernel compares values of two scales; they answer with truth values.
+COMPARING = frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"})
 #: Operators whose INT8 kernel demands one grid for its output -> scale and zero point (Prepare in
 #: tensorflow/lite/kernels/activations.cc refuses any other).
 FIXED_GRID = {"LOG_SOFTMAX": (16.0 / 256.0, 127)}
@@ -46,8 +49,8 @@ def remove_islands(model: schema.ModelT, kept: frozenset[str] = frozenset()) -> 
             continue
         if name == EMBEDDING:
             count += graph.store_table(operator) or graph.widen_behind_table(operator)
-        elif name in {*OWN_SCALE, *SAME_SCALE, *FIXED_GRID} and graph.free(operator, same_scale=name in SAME_SCALE):
-            count += 1
+        elif name in {*OWN_SCALE, *SAME_SCALE, *FIXED_GRID, *COMPARING}:
+            count += graph.free(operator, same_scale=name in SAME_SCALE)
     if count:
         graph.drop_unused()
     return count
@@ -74,17 +77,60 @@ class _Graph:
         """Takes an operator out of its island; returns whether that could be done."""
         made = {int(op.outputs[0]): op for op in self._graph.operators if self.name(op) == "DEQUANTIZE"}
         floats = [int(n) for n in operator.inputs if n >= 0 and self._is_float(int(n))]
-        if not floats or any(n not in made for n in floats) or len(operator.outputs) != 1:
+        constants = [n for n in floats if n not in made and self._values(n) is not None]
+        if len(constants) == len(floats) or any(n not in made and n not in constants for n in floats):
             return False
-        sources = [int(made[n].inputs[0]) for n in floats]
-        if any(self._graph.tensors[n].type != schema.TensorType.INT8 for n in sources):
+        if len(operator.outputs) != 1:
+            return False
+        sources = {n: int(made[n].inputs[0]) for n in floats if n in made}
+        if any(self._graph.tensors[n].type != schema.TensorType.INT8 for n in sources.values()):
             return False  # wider integers have fewer kernels
-        if same_scale and len({self._grid(n) for n in sources}) > 1:
-            return False
-        renamed = dict(zip(floats, sources, strict=True))
-        operator.inputs = np.array([renamed.get(int(n), int(n)) for n in operator.inputs], np.int32)
-        self._give_output(operator, sources[0], same_scale=same_scale)
+        grids = {self._grid(n) for n in sources.values()}
+        if same_scale and len(grids) > 1:
+            grid = next(iter(grids))
+            sources = {n: self._requantized(source, grid, operator) for n, source in sources.items()}
+            grids = {grid}
+        for n in constants:
+            sources[n] = self._stored(n, next(iter(grids)) if same_scale else None)
+        operator.inputs = np.array([sources.get(int(n), int(n)) for n in operator.inputs], np.int32)
+        if self._is_float(int(operator.outputs[0])):  # comparisons answer with truth values
+            self._give_output(operator, sources[next(n for n in floats if n in made)], same_scale=same_scale)
         return True
+
+    def _requantized(self, source: int, grid: tuple[float, int], before: schema.OperatorT) -> int:
+        """Returns the number of a new tensor with an INT8 tensor's values on another grid; two ranges become one."""
+        graph = self._graph
+        tensor = copy.deepcopy(graph.tensors[source])
+        graph.tensors.append(tensor)
+        added = len(graph.tensors) - 1
+        tensor.name = bytes(tensor.name) + f"_requantized{added}".encode()
+        self._set_grid(added, *grid)
+        converts = schema.OperatorT()
+        converts.opcodeIndex = operator_code(self.model, schema.BuiltinOperator.QUANTIZE)
+        converts.inputs, converts.outputs = np.array([source], np.int32), np.array([added], np.int32)
+        converts.builtinOptionsType = 0
+        graph.operators.insert(graph.operators.index(before), converts)
+        return added
+
+    def _values(self, number: int) -> NDArray[np.float32] | None:
+        """Returns the values of a float constant, None for what is none."""
+        data = self.model.buffers[self._graph.tensors[number].buffer].data
+        return None if data is None or len(data) == 0 else np.frombuffer(bytes(data), np.float32)
+
+    def _stored(self, number: int, grid: tuple[float, int] | None) -> int:
+        """Returns the number of a new INT8 tensor that holds a float constant, on a grid or on one that fits it."""
+        values = self._values(number)
+        assert values is not None  # noqa: S101 - it was seen to be a constant
+        scale, zero_point = grid or scale_and_zero_point(float(values.min()), float(values.max()))
+        tensor = copy.deepcopy(self._graph.tensors[number])
+        tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
+        self._graph.tensors.append(tensor)
+        added = len(self._graph.tensors) - 1
+        tensor.name = bytes(tensor.name) + f"_{added}".encode()  # as the quantizer calls its copies
+        self._set_grid(added, scale, zero_point)
+        integers = np.clip(np.rint(values.astype(np.float64) / scale) + zero_point, -128, 127)
+        replace_values(self.model, tensor, integers.astype(np.int8))
+        return added
 
     def store_table(self, operator: schema.OperatorT) -> bool:
         """Stores an embedding's table as INT8, on the scale of what is read from it; returns whether it was float.

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.graph import tensor_values
-from edgecompress.tflite.format.finish import operator_code
+from edgecompress.tflite.format.finish import drop_unused, operator_code
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.views import op_name
 
@@ -35,6 +35,7 @@ def pool_means(content: bytes) -> bytes:
     graph.operators = [
         one for one in graph.operators if op_name(model, one) != "TRANSPOSE" or int(one.outputs[0]) in read
     ]
+    drop_unused(model)  # calibration asks for every tensor's values, and such a one has none
     return write_model(model)
 
 

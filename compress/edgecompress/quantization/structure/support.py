@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-from edgecompress.quantization.structure.islands import EMBEDDING, FIXED_GRID, OWN_SCALE, SAME_SCALE
+from edgecompress.quantization.structure.islands import COMPARING, EMBEDDING, FIXED_GRID, OWN_SCALE, SAME_SCALE
 from edgecompress.quantization.structure.quantizer import known_operators
 
 
@@ -17,5 +17,5 @@ def becomes_integer(op: str, activations: Literal["int8", "int16"]) -> bool:
 @functools.cache
 def integer_operators(activations: Literal["int8", "int16"]) -> frozenset[str]:
     """Returns the operators that can have such activations, by the schema's names."""
-    brought_back = {*OWN_SCALE, *SAME_SCALE, *FIXED_GRID} if activations == "int8" else set[str]()
+    brought_back = {*OWN_SCALE, *SAME_SCALE, *FIXED_GRID, *COMPARING} if activations == "int8" else set[str]()
     return known_operators(activations) | brought_back | {EMBEDDING}

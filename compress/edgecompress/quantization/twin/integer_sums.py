@@ -12,7 +12,8 @@ import torch
 
 from edgecompress.quantization.graph.batches import compute, compute_each
 from edgecompress.quantization.graph.graph import Node
-from edgecompress.quantization.graph.ops import WEIGHTED, activate
+from edgecompress.quantization.graph.layers import activate
+from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.fake import bias_steps
 from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.grids.weight_grids import WeightGrids
@@ -54,10 +55,11 @@ def integer_sums(twin: WeightGrids, node: Node, arguments: list[torch.Tensor], e
     shape = [-1 if d == spec.axis and len(scale) > 1 else 1 for d in range(arguments[1].ndim)]
     integers = [torch.round(arguments[0] / source.scale), torch.round(arguments[1] / scale.reshape(shape))]
     bias: torch.Tensor | float = 0.0
-    if len(arguments) > 2:  # noqa: PLR2004
+    if len(node.inputs) > 2 and node.inputs[2] >= 0:  # noqa: PLR2004
         n = node.inputs[2]
         bias = bias_steps(twin.weights[str(n)], twin.bias_scale(n), uneven=weight in twin.portable)
         integers.append(torch.zeros_like(arguments[2]))
+    integers += arguments[len(integers) :]
     plain = replace(node, options={**node.options, "fusedActivationFunction": 0})
     sums = compute(plain, integers)[0] if each is None else compute_each(plain, integers, each)[0]
     factor = source.scale * scale / sink.scale  # each step in float32

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Node
-from edgecompress.quantization.graph.ops import activate
+from edgecompress.quantization.graph.layers import activate
 from edgecompress.quantization.grids.ranges import QMAX, QMIN, RangeGroup
 
 #: What floating point may take off a tie, in steps.

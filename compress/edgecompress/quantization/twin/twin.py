@@ -22,13 +22,21 @@ from torch import nn
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.batches import Way, compute, compute_each, find_way, run_batch
 from edgecompress.quantization.graph.exchange import find_biases, find_dynamic, load_constants
+from edgecompress.quantization.graph.foreign import with_foreign
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
-from edgecompress.quantization.graph.ops import is_narrow_stride, require_known
+from edgecompress.quantization.graph.ops import is_narrow_stride
 from edgecompress.quantization.grids.codebooks import codebooks_as_json, restore_codebooks
-from edgecompress.quantization.grids.fake import fake_constant, fake_dynamic
+from edgecompress.quantization.grids.fake import BEYOND, fake_constant, fake_dynamic, is_infinite, without_infinities
 from edgecompress.quantization.grids.learned import LearnedScales
 from edgecompress.quantization.grids.portable import find_portable
-from edgecompress.quantization.grids.ranges import INT8, RangeGroup, floor_scales, ranges_as_json, restore_ranges
+from edgecompress.quantization.grids.ranges import (
+    INT8,
+    RangeGroup,
+    cut_logarithms,
+    floor_scales,
+    ranges_as_json,
+    restore_ranges,
+)
 from edgecompress.quantization.grids.tying import tied_groups
 from edgecompress.quantization.grids.weight_grids import WeightGrids
 from edgecompress.quantization.twin.integer_sums import integer_sums, is_in_integers
@@ -62,12 +70,10 @@ class Twin(WeightGrids):
             portable: Whether weights are to lie where all runtimes' kernels round alike.
 
         Raises:
-            VerificationError: An operator cannot be simulated.
             ModelError: The two flatbuffers do not belong together.
         """
         super().__init__()
-        self.graph: Graph = read_graph(quantized, labels)
-        require_known(self.graph.nodes)
+        self.graph: Graph = with_foreign(read_graph(quantized, labels), quantized)
         self.groups: list[RangeGroup] = tied_groups(self.graph)
         self.group_of: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.tensors}
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
@@ -83,6 +89,7 @@ class Twin(WeightGrids):
         self.biases = find_biases(self.graph)
         weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
+        self._masks = any(is_infinite(one) for one in (*self.constants.values(), *weights.values()))
         self.last_use = last_uses(self.graph)
         self.dynamic = find_dynamic(self.graph, self.group_of)
         self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
@@ -97,7 +104,7 @@ class Twin(WeightGrids):
             return x
         if n in self._observed:
             if self._recorder is not None:
-                self._recorder(k, x.detach())
+                self._recorder(k, without_infinities(x.detach()) if self._masks else x.detach())
             elif self._momentum is not None and self.training and n != self.graph.input and not self.groups[k].fixed:
                 low, high = torch.aminmax(x.detach())
                 self.groups[k].follow(float(low), float(high), self._momentum)
@@ -116,7 +123,7 @@ class Twin(WeightGrids):
         constant = self.constants[n]
         spec = self.graph.tensors[n]
         if n in self.group_of:
-            constant = self.on_grid(n, constant)
+            constant = self.on_grid(n, constant.clamp(-BEYOND, BEYOND) if self.quantizing else constant)
         elif spec.quantized and self.quantizing and len(spec.scale) == 1:
             constant = fake_constant(constant, spec)
         # Shapes and axes are read as numbers: they stay on the CPU.
@@ -257,6 +264,7 @@ class Twin(WeightGrids):
             self.groups[k].set_range(low, high)
         if input_range is not None and self.graph.input in self.group_of:
             self.groups[self.group_of[self.graph.input]].set_range(*input_range)
+        cut_logarithms(self.graph, self.groups, self.group_of)
         with self._remembering():
             floor_scales(self.graph, self.groups, self.group_of, self._weight_step)
 

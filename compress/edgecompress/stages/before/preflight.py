@@ -13,6 +13,7 @@ from edgecompress.pruning.unstructured.masks import MagnitudeMasks
 from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe.schema import PruneSpec
 from edgecompress.stages.base import Workbench
+from edgecompress.stages.before.rehearsal import networks, rehearse
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.tflite.format.convert import check_converter
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
@@ -61,6 +62,9 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
         _check_size(bench, compressed)
         if recipe.prune is not None and "prune" in todo:
             _check_pruning(bench, compressed, recipe.prune)
+    if todo & {"quantize", "export"}:
+        for network in networks(bench):
+            bench.rehearsed[network.stage] = rehearse(bench, network)
 
 
 def _check_tools(bench: Workbench, todo: AbstractSet[str]) -> None:

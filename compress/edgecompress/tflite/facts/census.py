@@ -181,7 +181,7 @@ def _faults(graph: GraphView, op: OpInfo, io: str, border: set[int], indices: se
         if index < 0:
             continue
         tensor = graph.tensors[index]
-        if tensor.dtype == "int8" or (converts and index in border and tensor.dtype == io):
+        if tensor.dtype in ("int8", "bool") or (converts and index in border and tensor.dtype == io):
             continue
         if tensor.is_constant:
             if tensor.dtype not in _CONSTANT_TYPES:

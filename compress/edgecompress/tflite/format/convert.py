@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import warnings
 from pathlib import Path
 
@@ -13,8 +14,28 @@ from torch import nn
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.machine import why_no_conversion
 from edgecompress.models.conversion import converted_form
+from edgecompress.models.origins import find_origin, frames_of, origins
 from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
+from edgecompress.tflite.format import lowering
+from edgecompress.tflite.format.tidy import tidied
+
+#: How litert-torch says that it cannot lower an operation.
+_MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s)", re.MULTILINE)
+
+
+class ChannelLastIOWrapper(nn.Module):
+    """A network whose first input is NHWC; it sees a contiguous NCHW one, as in training (`x.view` asks for that)."""
+
+    def __init__(self, wrapped: nn.Module) -> None:
+        """Takes the network."""
+        super().__init__()
+        self.wrapped = wrapped
+
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> object:
+        """Returns what the network does."""
+        # A copy, which the converter drops: with one channel `contiguous` does nothing, and the strides remain.
+        return self.wrapped(x.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format), *others)
 
 
 def check_converter() -> None:
@@ -62,10 +83,11 @@ def convert_inputs(
         ResourceError: There is no litert-torch here.
     """
     check_converter()
-    frozen = converted_form(copy.deepcopy(model).to("cpu", torch.float32).eval())
+    frozen = converted_form(_python_form(copy.deepcopy(model).to("cpu", torch.float32).eval(), inputs, channels_last))
     for parameter in frozen.parameters():
         parameter.requires_grad = False
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module = ChannelLastIOWrapper(frozen) if channels_last else frozen
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -73,20 +95,53 @@ def convert_inputs(
             from litert_torch import config
 
             config.show_progress = False
+            lowering.install()
             _calm_loggers()
-            module = litert_torch.to_channel_last_io(frozen, args=[0]) if channels_last else frozen
             edge = litert_torch.convert(module, inputs)
             content = edge.model_content()
         except (KeyboardInterrupt, MemoryError):
             raise
         except Exception as error:  # the converter raises whatever its layers raise
-            cause = str(error).strip().splitlines()
             raise ModelError(
-                f"the model could not be converted to a flatbuffer: {type(error).__name__}: "
-                f"{cause[0] if cause else 'no message'}. Data-dependent control flow and operators without a TFLite "
-                "counterpart cannot be converted; run.log has the details."
+                f"the model could not be converted to a flatbuffer: {_explained(error, module, inputs)}"
             ) from error
-    write_bytes(path, bytes(content))
+    write_bytes(path, tidied(bytes(content)))
+
+
+def _python_form(model: nn.Module, inputs: tuple[torch.Tensor, ...], channels_last: bool) -> nn.Module:
+    """Returns a module as torch.export takes it: compiled ones as they were, TorchScript as the program it holds."""
+    while hasattr(model, "_orig_mod"):
+        model = model._orig_mod  # noqa: SLF001 - torch.compile keeps the module there
+    if not isinstance(model, torch.jit.ScriptModule):
+        return model
+    from torch._export.converter import TS2EPConverter
+
+    first = inputs[0].permute(0, 3, 1, 2).contiguous() if channels_last else inputs[0]
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = TS2EPConverter(model, (first, *inputs[1:])).convert()
+        module: nn.Module = program.module()
+    return module
+
+
+def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> str:
+    """Returns what stood in the way, where in the user's code, and what to do about it."""
+    said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".!")
+    missing = _MISSING.search(str(error))
+    if missing is not None:
+        origin = find_origin(origins(model, inputs), missing[1])
+        place = f" ({origin})" if origin is not None else ""
+        return (
+            f"{missing[1]} has no counterpart in a flatbuffer{place}. Build that part from other operations, or do it "
+            "before the network, where data are prepared."
+        )
+    place = frames_of(error)
+    if "data-dependent" in said.lower() or "GuardOnDataDependent" in type(error).__name__:
+        return (
+            f"it decides by the values of its input what to compute{f' ({place})' if place else ''}, and a flatbuffer "
+            "computes the same operations for all inputs. Leave the condition out, or use torch.where."
+        )
+    return f"{type(error).__name__}: {said}{f' ({place})' if place else ''}. run.log has the details."
 
 
 def _calm_loggers() -> None:

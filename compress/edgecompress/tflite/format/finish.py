@@ -60,7 +60,7 @@ def finish(
         labels = encode_weights(model, labels)
     _rename(model, labels)
     _drop_metadata(model)
-    _drop_unused(model)
+    drop_unused(model)
     _compact_buffers(model)
     content = pack(model)
     if notes is not None:
@@ -165,7 +165,7 @@ def _drop_metadata(model: schema.ModelT) -> None:
     model.description = b""
 
 
-def _drop_unused(model: schema.ModelT) -> None:
+def drop_unused(model: schema.ModelT) -> None:
     """Removes tensors that no operator reads or writes, and operator codes that no operator has."""
     for position, graph in enumerate(model.subgraphs):
         signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == position]

@@ -17,7 +17,7 @@ from torch import nn
 
 from edgecompress.models.conversion import converted_form
 
-_WRAPPER = re.compile(r"^litert_torch\._convert\.to_channel_last_io\.ChannelLastIOWrapper/")
+_WRAPPER = re.compile(r"^[\w.]+\.ChannelLastIOWrapper/")
 _CODES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 

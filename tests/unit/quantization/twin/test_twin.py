@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from edgecompress.errors import ModelError, VerificationError
 from edgecompress.quantization.graph.graph import tensor_values
-from edgecompress.quantization.graph.ops import OPS, same_padding
+from edgecompress.quantization.graph.layers import same_padding
+from edgecompress.quantization.graph.ops import OPS
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.quantization.proof.compare import compare_answers, compare_layers, first_difference, match_tensors
 from edgecompress.quantization.twin.twin import Twin

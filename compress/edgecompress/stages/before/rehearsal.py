@@ -1,0 +1,167 @@
+"""The way to the flatbuffer, gone once before anything is trained, with the weights a network starts from.
+
+What cannot be converted, what the converter gets wrong and what would not be INT8 is said now, with the line of the
+user's code it comes from, and not after hours of training.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgecompress.errors import ModelError, VerificationError
+from edgecompress.models.origins import Origin, origin_of, origins
+from edgecompress.quantization.structure.scheme import Scheme
+from edgecompress.recipe.schema import ModelSpec, QuantizeSpec
+from edgecompress.sources.fingerprints import library_version, model_parts
+from edgecompress.sources.keras import PREFIX
+from edgecompress.stages.base import CONVERTERS, FLOAT, Workbench
+from edgecompress.stages.before.faults import require_repeatable, require_same_function
+from edgecompress.stages.quantizing.building import structured
+from edgecompress.stages.quantizing.floating import floating_operators, floating_parts, with_floats
+from edgecompress.stages.verifying.census_reasons import census_reasons
+from edgecompress.store.code import Reach, code_hashes
+from edgecompress.store.files import sha256_json
+from edgecompress.store.store import StageResult
+from edgecompress.tflite.facts.census import census
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.labels import operator_labels
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.tflite.runtime.session import quantize_input
+
+#: Samples that go through the network in torch, in the float file and in the twin.
+SAMPLES = 4
+CODE = Reach(frozenset({"edgecompress.stages.before.rehearsal.rehearse"}))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a recipe will convert.
+
+    Attributes:
+        stage: Whose it is.
+        spec: The recipe's block.
+        build: Returns it with the weights it starts from.
+        quantized: Whether it is the one to be quantized.
+    """
+
+    stage: str
+    spec: ModelSpec
+    build: Callable[[], nn.Module]
+    quantized: bool
+
+
+def networks(bench: Workbench) -> list[Network]:
+    """Returns the networks that a recipe will convert, Keras models aside: those are files of TensorFlow already."""
+    recipe = bench.recipe
+    found = []
+    if recipe.teacher is not None and recipe.student is not None and not recipe.teacher.model.startswith(PREFIX):
+        teacher = recipe.teacher
+        found.append(Network("teacher", teacher, lambda: bench.build(teacher, "teacher"), quantized=False))
+    if not recipe.compressed.model.startswith(PREFIX):
+        stage = "teacher" if recipe.student is None else "distill"
+        compressed = recipe.compressed
+        found.append(Network(stage, compressed, lambda: bench.build(compressed, stage), quantized=True))
+    return found
+
+
+def rehearse(bench: Workbench, network: Network) -> StageResult:
+    """Converts a network, quantizes it and runs what comes of it; the census of operators to come is in the metrics.
+
+    It is done once for a network: its outcome is kept in the store.
+
+    Raises:
+        ModelError: It cannot be converted, the file computes something else, or it cannot be trained for INT8.
+        VerificationError: It would not be INT8 as the recipe asks.
+    """
+    quantize = bench.recipe.quantize if network.quantized else None
+    data = bench.task_of(network.stage).dataset
+    untrained = network.spec.model_copy(update={"train": None})
+    fingerprint = sha256_json(
+        {
+            "model": model_parts(bench.recipe, untrained),
+            "ends": [*data.input_shape, str(data.input_dtype), *data.outputs],
+            "quantize": None if quantize is None else [quantize.model_dump(mode="json"), bench.recipe.io],
+            "float": sorted(bench.recipe.float_parts),
+            "libraries": {name: library_version(name) for name in CONVERTERS},
+            "code": code_hashes(CODE),
+        }
+    )
+
+    def make(work: Path) -> dict[str, Any]:
+        bench.ctx.note(f"converting the {network.stage} network as it starts, to see that it can be")
+        model = network.build().to("cpu").eval()
+        samples = _samples(bench, network.stage)
+        if not require_repeatable(model, samples):
+            bench.ctx.note(f"the {network.stage} network changes its input in place: it gets a copy")
+        convert(model, data.input_shape, work / FLOAT, data.input_dtype)
+        require_same_function(bench.task_of(network.stage), model, work / FLOAT, samples)
+        found = {} if quantize is None else _quantized(bench, model, (work / FLOAT).read_bytes(), samples, quantize)
+        if network.spec.train is not None or network.spec.weights is None:
+            (work / FLOAT).unlink()  # its weights are not those that will be shipped
+        return found
+
+    return bench.store.once("rehearsal", fingerprint, make, bench.ctx.note)
+
+
+def _samples(bench: Workbench, stage: str) -> torch.Tensor:
+    """Returns network inputs: the first training samples, or others where there are none."""
+    task = bench.task_of(stage)
+    pools = (task.dataset.train.inputs, task.dataset.calibration, task.dataset.validation.inputs)
+    found = next((pool for pool in pools if pool is not None and len(pool)), task.dataset.test.inputs)
+    return task.inputs(found[:SAMPLES])
+
+
+def _quantized(
+    bench: Workbench, model: nn.Module, floating: bytes, samples: torch.Tensor, spec: QuantizeSpec
+) -> dict[str, Any]:
+    """Builds and runs the quantized file of a network, and returns its operators."""
+    recipe = bench.recipe
+    scheme = Scheme(spec.weights, spec.activations, wide_output=recipe.io == "float32")
+    float_model = read_model(floating)
+    scheme = with_floats(scheme, floating_parts(recipe, float_model, operator_labels(float_model, model)))
+    built = structured(floating, model, scheme, portable=spec.portable)
+    structure = read_model(built.structure)
+    keys = floating_operators(recipe, structure, built.labels)
+    found = census(
+        structure, io=recipe.io, labels=built.labels, activations=spec.activations, allow=spec.allow, floating=keys
+    )
+
+    def known() -> list[Origin]:
+        return origins(model, (samples[:1],))
+
+    if found.not_int8:
+        places = known()
+        reasons = []
+        for item, reason in census_reasons(found, spec):
+            origin = origin_of(places, item.layer, item.op)
+            reasons.append(f"{reason}{f' (it comes from {origin})' if origin is not None else ''}")
+        raise VerificationError(f"{recipe.compressed.model} would not be INT8 as asked: {'; '.join(reasons)}")
+    foreign = [node for node in built.twin.graph.nodes if node.foreign is not None]
+    if foreign and "qat" in (spec.mode, spec.escalate):
+        node = foreign[0]
+        origin = origin_of(known(), node.label, node.op)
+        raise ModelError(
+            f"quantize.mode: qat: {node.op} (layer {node.label}) has no gradient here, so nothing in front of it could "
+            f"learn{f'; it comes from {origin}' if origin is not None else ''}. "
+            "Build it from other operators, or use mode: ptq."
+        )
+    twin = built.twin
+    twin.calibrate([samples], bench.task.input_range())
+    with torch.no_grad():
+        twin(samples)
+    twin.write_into(structure)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "quantized.tflite")
+        path.write_bytes(write_model(structure))
+        session = RUNTIMES["litert"].session(path)
+        session.run(quantize_input(np.asarray(bench.task.to_flatbuffer(samples)), session.input))
+    return {"census": found.as_dict()}

@@ -1,0 +1,124 @@
+"""What the converter leaves in a form that others do not take: the same computation, as they do."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgecompress.tflite.format.finish import drop_unused, operator_code
+from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name
+
+_OPS = schema.BuiltinOperator
+#: Whole exponents up to this one become products.
+LARGEST_POWER = 4
+
+
+def tidied(content: bytes) -> bytes:
+    """Returns a float32 flatbuffer in operators and shapes that the quantizer and INT8 kernels take.
+
+    The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
+    POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm.
+    """
+    model = read_model(content)
+    changed = 0
+    for graph in model.subgraphs:
+        changed += _flatten_biases(graph, model)
+        changed += _spell_out_powers(graph, model)
+    if not changed:
+        return content
+    drop_unused(model)
+    return write_model(model)
+
+
+def _flatten_biases(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    changed = 0
+    for operator in graph.operators:
+        place = WEIGHTED_OPS.get(op_name(model, operator), (None, None))[1]
+        if place is None or len(operator.inputs) <= place or operator.inputs[place] < 0:
+            continue
+        bias = graph.tensors[int(operator.inputs[place])]
+        size = int(np.prod(bias.shape)) if bias.shape is not None else 1
+        if bias.shape is None or len(bias.shape) == 1 or int(bias.shape[-1]) != size:
+            continue
+        flat = copy.copy(bias)
+        flat.shape = np.array([size], np.int32)
+        flat.name = bytes(bias.name) + b"_flat"
+        graph.tensors.append(flat)
+        operator.inputs = np.array(operator.inputs, np.int32)
+        operator.inputs[place] = len(graph.tensors) - 1
+        changed += 1
+    return changed
+
+
+def _spell_out_powers(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    changed = 0
+    for operator in list(graph.operators):
+        if op_name(model, operator) != "POW":
+            continue
+        exponent = _scalar(model, graph.tensors[int(operator.inputs[1])])
+        if exponent is None:
+            continue
+        steps = _Steps(graph, model, operator)
+        x = int(operator.inputs[0])
+        if exponent in range(2, LARGEST_POWER + 1):
+            found = x
+            for _ in range(int(exponent) - 1):
+                found = steps.add(_OPS.MUL, [found, x])
+        elif exponent in (0.5, -0.5):
+            steps.add(_OPS.SQRT if exponent > 0 else _OPS.RSQRT, [x])
+        else:
+            scaled = steps.add(_OPS.MUL, [steps.add(_OPS.LOG, [x]), steps.constant(exponent)])
+            steps.add(_OPS.EXP, [scaled])
+        steps.replace()
+        changed += 1
+    return changed
+
+
+def _scalar(model: schema.ModelT, tensor: schema.TensorT) -> float | None:
+    """Returns the value of a float constant that holds one, None for any other tensor."""
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) != 4:  # noqa: PLR2004 - bytes
+        return None
+    return float(np.frombuffer(bytes(data), np.float32)[0])
+
+
+class _Steps:
+    """Operators in place of one, each with an output like its output; the last one writes that."""
+
+    def __init__(self, graph: schema.SubGraphT, model: schema.ModelT, operator: schema.OperatorT) -> None:
+        self._graph, self._model, self._operator = graph, model, operator
+        self._like = graph.tensors[int(operator.outputs[0])]
+        self._made: list[schema.OperatorT] = []
+
+    def add(self, builtin: int, inputs: list[int]) -> int:
+        """Appends an operator and returns the number of what it writes."""
+        output = copy.deepcopy(self._like)
+        output.name = bytes(output.name) + f"/{len(self._made)}".encode()
+        self._graph.tensors.append(output)
+        made = schema.OperatorT()
+        made.opcodeIndex = operator_code(self._model, builtin)
+        made.inputs = np.array(inputs, np.int32)
+        made.outputs = np.array([len(self._graph.tensors) - 1], np.int32)
+        if builtin == _OPS.MUL:
+            made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+        self._made.append(made)
+        return len(self._graph.tensors) - 1
+
+    def constant(self, value: float) -> int:
+        """Returns the number of a new scalar."""
+        tensor, buffer = schema.TensorT(), schema.BufferT()
+        buffer.data = np.frombuffer(np.float32(value).tobytes(), np.uint8)
+        self._model.buffers.append(buffer)
+        tensor.name, tensor.shape, tensor.type = bytes(self._like.name) + b"/exponent", [], schema.TensorType.FLOAT32
+        tensor.buffer, tensor.hasRank = len(self._model.buffers) - 1, True
+        self._graph.tensors.append(tensor)
+        return len(self._graph.tensors) - 1
+
+    def replace(self) -> None:
+        """Puts the operators in place of the one."""
+        self._made[-1].outputs = self._operator.outputs
+        at = self._graph.operators.index(self._operator)
+        self._graph.operators[at : at + 1] = self._made
