@@ -177,7 +177,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, adapt = _construct(spec, ends, trust=trust, base_dir=base_dir, normalization=normalization)
-        check_output(spec.model, model, ends)
+        check_output(spec.model, model, ends, spec.output)
     if spec.weights is not None:
         load_foreign_weights(
             model,

@@ -13,6 +13,7 @@ from torch import nn
 
 from edgecompress.data.base import Ends
 from edgecompress.errors import EdgecompressError, ModelError
+from edgecompress.models.outputs import pick_output
 
 Shape = tuple[int, ...]
 #: What the sides of a sample are, by the kind of the data.
@@ -71,8 +72,14 @@ def explaining(
         ) from error
 
 
-def check_output(name: str, model: nn.Module, ends: Ends) -> None:
+def check_output(name: str, model: nn.Module, ends: Ends, scored: str | None = None) -> None:
     """Runs a model once, in evaluation mode on zeros; its mode is restored.
+
+    Args:
+        name: The model's, for messages.
+        model: It gives one tensor from now on, where it gave several.
+        ends: What it is built between.
+        scored: Which of several outputs that is.
 
     Raises:
         ModelError: It fails on such an input, or does not answer as the task needs.
@@ -98,10 +105,10 @@ def check_output(name: str, model: nn.Module, ends: Ends) -> None:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if not isinstance(output, torch.Tensor):
-        raise ModelError(
-            f"model {name} answers with a {type(output).__name__}; expected one tensor, {expected} for one sample"
-        )
+    given = type(output).__name__
+    output = pick_output(name, model, scored, output)
+    if output is None:
+        raise ModelError(f"model {name} answers with a {given}; expected one tensor, {expected} for one sample")
     if tuple(output.shape) != expected:
         meaning = f", one score for each of the {ends.outputs[0]} classes" if len(ends.outputs) == 1 else ""
         raise ModelError(

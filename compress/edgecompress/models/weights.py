@@ -100,8 +100,12 @@ def _fit(model: nn.Module, state: State, path: Path, skip: Iterable[str] = ()) -
     problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in groups.items() if names]
     if problems:
         raise ModelError(f"weights {path} do not fit the model. {'. '.join(problems)}.")
+    learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    learned |= {name for name in state if name.endswith(("running_mean", "running_var"))}
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        # A mask that adds minus infinity is as its author wrote it.
+        told = torch.isfinite(tensor) if name in learned else ~torch.isnan(tensor)
+        if tensor.is_floating_point() and not bool(told.all()):
             raise ModelError(f"weights {path}: {name} has values that are not finite; the training that made it failed")
     versioned: OrderedDict[str, torch.Tensor] = OrderedDict(state)
     # Some modules only load what carries the version of their format.

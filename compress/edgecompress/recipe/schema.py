@@ -53,6 +53,12 @@ class ModelSpec(Trains):
         default=None,
         description="A .safetensors or state_dict file. With weights the model is only trained if `train` is given.",
     )
+    output: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Which output is trained and scored, where the network has several: its key, field or position "
+        "(`logits`, `0`). The flatbuffer has them all, this one first, under their names.",
+    )
     train: TrainSpec | None = Field(
         default=None, description="How it is trained. For a student with `distill`, see there."
     )

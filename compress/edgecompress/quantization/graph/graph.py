@@ -170,7 +170,7 @@ def last_uses(graph: Graph) -> dict[int, list[int]]:
 
 
 def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
-    """Returns the graph of a flatbuffer with one subgraph, one input and one output.
+    """Returns the graph of a flatbuffer with one subgraph and one input; of several outputs the first one counts.
 
     Args:
         model: The flatbuffer, unpacked.
@@ -183,10 +183,10 @@ def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
         graphs = counted(len(model.subgraphs), "subgraph")
         raise ModelError(f"the flatbuffer has {graphs}; control flow cannot be simulated")
     subgraph = model.subgraphs[0]
-    if len(subgraph.inputs) != 1 or len(subgraph.outputs) != 1:
+    if len(subgraph.inputs) != 1 or not len(subgraph.outputs):
         raise ModelError(
             f"the model has {counted(len(subgraph.inputs), 'input')} and {counted(len(subgraph.outputs), 'output')}; "
-            "one of each is expected"
+            "one input is expected, and an output"
         )
     tensors = tuple(_spec(model, tensor) for tensor in subgraph.tensors)
 

@@ -17,7 +17,7 @@ from edgecompress.tflite.format.metadata import (
     TensorNotes,
     label_lines,
 )
-from edgecompress.tflite.format.views import graph_views
+from edgecompress.tflite.format.views import graph_views, text
 from edgecompress.version import __version__
 
 #: Largest value of a pixel; the normalisation in the metadata is for pixels, whatever the training data counts in.
@@ -55,7 +55,7 @@ def model_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> Model
         name=recipe.compressed.model,
         description=f"{recipe.task}, {types}, made by edgecompress {__version__}",
         inputs=(_input_notes(recipe, dataset),),
-        outputs=(_output_notes(recipe, dataset, model),),
+        outputs=(_output_notes(recipe, dataset, model), *_other_notes(model)),
     )
 
 
@@ -120,6 +120,15 @@ def _output_notes(recipe: Recipe, dataset: Dataset, model: schema.ModelT) -> Ten
         least_score=None if probabilities or not labelled else LEAST_SCORE,
         files=(AssociatedFile(LABELS_FILE, AXIS_LABELS),) if labelled else (),
     )
+
+
+def _other_notes(model: schema.ModelT) -> list[TensorNotes]:
+    """Returns the notes of outputs beside the first: what a network of one input gives beside its answer."""
+    graph = graph_views(model)[0]
+    if len(graph.inputs) > 1:
+        return []
+    names = {int(entry.tensorIndex): entry.name for one in model.signatureDefs or [] for entry in one.outputs}
+    return [TensorNotes(text(names.get(n, b"output")), "beside what is scored", "feature") for n in graph.outputs[1:]]
 
 
 def _number_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:

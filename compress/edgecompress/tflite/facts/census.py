@@ -232,7 +232,7 @@ def layer_name(tensor_name: str) -> str:
     matrix = [path for path in paths if _COMPUTE_CLASSES.search(path)]
     chosen = max(matrix or paths, key=lambda path: path.count("/"))
     first, *segments = chosen.split("/")
-    if first.endswith("ChannelLastIOWrapper"):
+    if first.endswith("IOWrapper"):
         segments = segments[1:]  # the wrapped model itself
     return ".".join(_attribute(segment) for segment in segments) or ROOT
 

@@ -7,6 +7,7 @@ import logging
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from edgecompress.errors import ModelError, ResourceError
 from edgecompress.machine import why_no_conversion
 from edgecompress.models.conversion import converted_form
 from edgecompress.models.origins import find_origin, frames_of, origins
+from edgecompress.models.outputs import flatten_outputs, output_names
 from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
 from edgecompress.tflite.format import lowering
@@ -24,18 +26,23 @@ from edgecompress.tflite.format.tidy import tidied
 _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s)", re.MULTILINE)
 
 
-class ChannelLastIOWrapper(nn.Module):
-    """A network whose first input is NHWC; it sees a contiguous NCHW one, as in training (`x.view` asks for that)."""
+class IOWrapper(nn.Module):
+    """A network as the flatbuffer has it: its first input NHWC where that is a picture.
 
-    def __init__(self, wrapped: nn.Module) -> None:
+    The network sees contiguous NCHW, as it was written for: `x.view` asks for that.
+    """
+
+    def __init__(self, wrapped: nn.Module, *, channels_last: bool) -> None:
         """Takes the network."""
         super().__init__()
-        self.wrapped = wrapped
+        self.wrapped, self.channels_last = wrapped, channels_last
 
     def forward(self, x: torch.Tensor, *others: torch.Tensor) -> object:
         """Returns what the network does."""
-        # A copy, which the converter drops: with one channel `contiguous` does nothing, and the strides remain.
-        return self.wrapped(x.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format), *others)
+        if self.channels_last:
+            # A copy, which the converter drops: with one channel `contiguous` does nothing, and the strides remain.
+            x = x.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        return self.wrapped(x, *others)
 
 
 def check_converter() -> None:
@@ -87,7 +94,9 @@ def convert_inputs(
     for parameter in frozen.parameters():
         parameter.requires_grad = False
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    module = ChannelLastIOWrapper(frozen) if channels_last else frozen
+    several = flatten_outputs(frozen)
+    module: nn.Module = IOWrapper(frozen, channels_last=channels_last) if channels_last or several else frozen
+    names = _names(frozen, inputs, channels_last) if several else []
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -105,7 +114,18 @@ def convert_inputs(
             raise ModelError(
                 f"the model could not be converted to a flatbuffer: {_explained(error, module, inputs)}"
             ) from error
-    write_bytes(path, tidied(bytes(content)))
+    write_bytes(path, tidied(bytes(content), names))
+
+
+def _names(model: nn.Module, inputs: tuple[torch.Tensor, ...], channels_last: bool) -> list[str]:
+    """Returns the names of a flattened network's outputs, in order."""
+    kept: list[Any] = []
+    hook = model.register_forward_hook(lambda _module, _inputs, output: kept.append(output), prepend=True)
+    first = inputs[0].permute(0, 3, 1, 2).contiguous() if channels_last else inputs[0]
+    with torch.no_grad():
+        model(first, *inputs[1:])
+    hook.remove()
+    return output_names(model, kept[0])
 
 
 def _python_form(model: nn.Module, inputs: tuple[torch.Tensor, ...], channels_last: bool) -> nn.Module:

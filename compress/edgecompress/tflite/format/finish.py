@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ KEPT_METADATA = frozenset({b"min_runtime_version"})
 SIGNATURE = b"serving_default"
 #: Hexadecimal digits of a model's version in its notes.
 VERSION_DIGITS = 12
+#: How litert-torch calls outputs that have no name of their own.
+_NUMBERED = re.compile(rb"output(_\d+)?")
 IO_TYPES = {
     "int8": schema.TensorType.INT8,
     "int16": schema.TensorType.INT16,
@@ -73,9 +76,11 @@ def finish(
 def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
     graph = model.subgraphs[0]
     wanted = IO_TYPES[io]
-    for end in ("input", "output"):
+    # The outputs of a streamed step beside the first are its states, which stay; those of other networks are answers.
+    answers = len(graph.outputs) if len(graph.inputs) == 1 else 1
+    for end, place in (("input", 0), *(("output", place) for place in range(answers))):
         numbers = graph.inputs if end == "input" else graph.outputs
-        inner = int(numbers[0])
+        inner = int(numbers[place])
         tensor = graph.tensors[inner]
         if tensor.type == wanted or tensor.type in POSITIONS:
             continue
@@ -98,8 +103,8 @@ def _convert_io(model: schema.ModelT, labels: list[str], io: str) -> list[str]:
         else:
             graph.operators.append(operator)
             labels.append("output")
-        others = [int(n) for n in numbers[1:]]  # states of a streamed step stay
-        changed = np.array([number, *others], np.int32)
+        changed = np.array(numbers, np.int32)
+        changed[place] = number
         if end == "input":
             graph.inputs = changed
         else:
@@ -156,7 +161,8 @@ def _rename(model: schema.ModelT, labels: list[str]) -> None:
     for signature in model.signatureDefs or []:
         signature.signatureKey = SIGNATURE
         for entry in (*signature.inputs, *signature.outputs):
-            entry.name = names[int(entry.tensorIndex)]
+            if entry in signature.inputs or _NUMBERED.fullmatch(bytes(entry.name)):  # others have a name of their own
+                entry.name = names[int(entry.tensorIndex)]
 
 
 def _drop_metadata(model: schema.ModelT) -> None:

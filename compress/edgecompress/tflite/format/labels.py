@@ -17,7 +17,7 @@ from torch import nn
 
 from edgecompress.models.conversion import converted_form
 
-_WRAPPER = re.compile(r"^[\w.]+\.ChannelLastIOWrapper/")
+_WRAPPER = re.compile(r"^[\w.]+\.(?:ChannelLastIO|IO)Wrapper/")
 _CODES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -16,21 +17,35 @@ _OPS = schema.BuiltinOperator
 LARGEST_POWER = 4
 
 
-def tidied(content: bytes) -> bytes:
+def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     """Returns a float32 flatbuffer in operators and shapes that the quantizer and INT8 kernels take.
 
     The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
     POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm.
+
+    Args:
+        content: As the converter made it.
+        outputs: Names for its outputs, where it has several.
     """
     model = read_model(content)
     changed = 0
     for graph in model.subgraphs:
         changed += _flatten_biases(graph, model)
         changed += _spell_out_powers(graph, model)
+    changed += _name_outputs(model, outputs)
     if not changed:
         return content
     drop_unused(model)
     return write_model(model)
+
+
+def _name_outputs(model: schema.ModelT, names: Sequence[str]) -> int:
+    """Gives a signature's outputs their names in the network."""
+    numbers = [int(n) for n in model.subgraphs[0].outputs]
+    for signature in model.signatureDefs or []:
+        for entry in signature.outputs if names else ():
+            entry.name = names[numbers.index(int(entry.tensorIndex))].encode()
+    return len(names)
 
 
 def _flatten_biases(graph: schema.SubGraphT, model: schema.ModelT) -> int:

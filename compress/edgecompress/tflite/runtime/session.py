@@ -49,7 +49,7 @@ class Session(Protocol):
 
     @property
     def output(self) -> TensorDetails:
-        """The only output."""
+        """The output that is scored: the first one."""
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out."""
@@ -111,8 +111,10 @@ class OneEnded:
 
     @property
     def output(self) -> TensorDetails:
-        """The only output."""
-        return self._only(self.outputs, "output")
+        """The output that is scored: the first one."""
+        if not self.outputs:
+            raise ModelError(f"{self.path}: it has no output.")
+        return self.outputs[0]
 
     def _only(self, tensors: tuple[TensorDetails, ...], what: str) -> TensorDetails:
         if len(tensors) != 1:

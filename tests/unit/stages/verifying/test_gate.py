@@ -13,8 +13,8 @@ import pytest
 from edgecompress.errors import ModelError
 from edgecompress.quantization.proof.compare import Agreement, LayerDifference
 from edgecompress.recipe.schema import QuantizeSpec
-from edgecompress.stages.verify import census_reasons, way_out
 from edgecompress.stages.verifying import gate
+from edgecompress.stages.verifying.census_reasons import census_reasons, way_out
 from edgecompress.stages.verifying.gate import _judge
 from edgecompress.tflite.facts.census import NotInt8, census
 from edgecompress.tflite.format.flatbuffer import read_model
@@ -100,11 +100,11 @@ def test_an_operator_in_float_is_named_and_the_conversions_around_it_are_not() -
     tensors = [int8(1, 4), Made((1, 4), "float32"), Made((1, 4), "float32"), int8(1, 4)]
     ops = [Op("DEQUANTIZE", (0,), (1,)), Op("SIN", (1,), (2,)), Op("QUANTIZE", (2,), (3,))]
     found = census(read_model(make_bytes(tensors, ops)), labels=["dequantize", "gate.sin", "quantize"])
-    (reason,) = census_reasons(found, QuantizeSpec())
+    ((_, reason),) = census_reasons(found, QuantizeSpec())
     assert reason.startswith("SIN (layer gate.sin) holds float32: it writes float32 values.")
     assert "`quantize.allow: [float32]`" in reason
     lonely = [Op("DEQUANTIZE", (0,), (1,)), Op("QUANTIZE", (1,), (3,))]
-    (reason,) = census_reasons(census(read_model(make_bytes(tensors, lonely))), QuantizeSpec())
+    ((_, reason),) = census_reasons(census(read_model(make_bytes(tensors, lonely))), QuantizeSpec())
     assert reason.startswith("DEQUANTIZE")
 
 
