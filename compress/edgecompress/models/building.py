@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgecompress.context import Context
 from edgecompress.data.base import Ends, Normalization
 from edgecompress.errors import ModelError
 from edgecompress.models.built_in.dense import fc_autoencoder, mlp
@@ -151,6 +152,7 @@ def build_model(
     fine_tune: bool | None = None,
     normalization: Normalization | None = None,
     ends: Ends | None = None,
+    ctx: Context | None = None,
 ) -> nn.Module:
     """Returns a model as a recipe describes it, on the CPU, with its weights where the recipe names a file.
 
@@ -167,6 +169,7 @@ def build_model(
             everything but the head. Default: whether the block has `train`.
         normalization: How inputs are prepared; a `keras/` model may take them otherwise.
         ends: What the model is built between, where that is more than pictures and one score per class.
+        ctx: Who is told how weights were made to fit.
 
     Raises:
         UsageError: It runs code that is not trusted.
@@ -185,6 +188,8 @@ def build_model(
             head=find_head(model, ends.outputs[-1]),
             fine_tune=spec.train is not None if fine_tune is None else fine_tune,
             adapt=adapt,
+            weights_key=spec.weights_key,
+            ctx=ctx,
         )
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import struct
 import warnings
@@ -9,8 +10,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
+from numpy._core.multiarray import scalar
 from safetensors.torch import load
 
 from edgecompress.errors import ModelError
@@ -18,13 +21,17 @@ from edgecompress.sources.archives import check_unpacked
 
 State = dict[str, torch.Tensor]
 
-#: Where training programs put the state dict in what they save.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
-#: What DataParallel, torch.compile and Lightning put before every name.
-PREFIXES = ("module.", "_orig_mod.", "model.")
 #: First bytes of a pickle, and of what `torch.save` writes.
 PICKLE, ZIP = b"\x80", b"P"
 _HEADER = 9  # safetensors: eight bytes of length, then JSON
+#: What training programs put beside weights and is data alone: their settings, and figures as NumPy has them.
+PLAIN: tuple[Any, ...] = (
+    argparse.Namespace,
+    (scalar, "numpy.core.multiarray.scalar"),
+    (scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "?")},
+)
 _MENDING = (
     "In the program that made it, write `safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')` "
     "or `torch.save(model.state_dict(), 'weights.pt')`."
@@ -43,13 +50,13 @@ def read_safetensors(path: Path) -> State:
         raise ModelError(f"weights {path}: damaged, or not a safetensors file ({error})") from error
 
 
-def read_state(path: Path) -> State:
-    """Returns the tensors of a safetensors file or of a torch state dict, also one within a checkpoint.
+def read_content(path: Path) -> Any:
+    """Returns what a file holds: the tensors of a safetensors file by name, or whatever `torch.save` wrote.
 
     Files are told apart by their content. A pickle is read as data only: what would run code is refused.
 
     Raises:
-        ModelError: There is no such file, it is damaged, holds no tensors, or holds more than data.
+        ModelError: There is no such file, it is damaged, or holds more than data.
     """
     start = _bytes(path, _HEADER)
     if path.suffix == ".safetensors" or _looks_like_safetensors(start, path):
@@ -59,28 +66,18 @@ def read_state(path: Path) -> State:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(list(PLAIN)):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # the reader raises whatever its layers raise
         raise _unreadable(path, error) from error
-    for wrapper in WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
-    if not tensors:
-        entries = ", ".join(map(str, list(found)[:8])) if isinstance(found, dict) else type(found).__name__
-        raise ModelError(f"weights {path}: no state dict in it (it holds: {entries or 'nothing'}). {_MENDING}")
-    return tensors
 
 
-def without_prefixes(state: State, known: set[str]) -> State:
-    """Returns a state dict without what wrappers put before all of its names, where the model's own names lack it."""
-    for _ in PREFIXES:
-        for prefix in PREFIXES:
-            if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in known):
-                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+def no_state(path: Path, content: Any) -> ModelError:
+    """Returns the error for a file that has no tensors by name."""
+    entries = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
+    return ModelError(f"weights {path}: no state dict in it (it holds: {entries or 'nothing'}). {_MENDING}")
 
 
 def _bytes(path: Path, count: int = -1) -> bytes:

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from edgecompress.context import Context
 from edgecompress.errors import ModelError
-from edgecompress.models.weight_files import State, read_safetensors, read_state, without_prefixes
+from edgecompress.models.checkpoints import UNUSED, choose, states_in
+from edgecompress.models.weight_files import State, no_state, read_content, read_safetensors
 from edgecompress.store.files import write_bytes
 from edgecompress.wording import counted
 
@@ -55,8 +57,12 @@ def load_foreign_weights(
     head: str | None = None,
     fine_tune: bool = False,
     adapt: Callable[[State], State] | None = None,
+    weights_key: str | None = None,
+    ctx: Context | None = None,
 ) -> None:
     """Gives a model the weights in a user's file, cast to the model's types.
+
+    What is done to the file's names is noted; where one of several sets is chosen without being told, it is warned of.
 
     Args:
         model: Changed in place.
@@ -64,15 +70,19 @@ def load_foreign_weights(
         head: Path of the layer that gives one number per class.
         fine_tune: Whether a head for another number of classes is left as it is in the model.
         adapt: Changes the file's tensors before they are compared with the model's.
+        weights_key: Which set of weights of a checkpoint is taken; None: averaged ones first, see `choose`.
+        ctx: Who is told.
 
     Raises:
         ModelError: The file cannot be read or does not fit; the message lists what is missing, unexpected or of
             another shape. The model is then unchanged.
     """
     own = model.state_dict()
-    state = without_prefixes(read_state(path), set(own))
-    if adapt is not None:
-        state = adapt(state)
+    content = read_content(path)
+    if not states_in(content):
+        raise no_state(path, content)
+    chosen = choose(path, content, own, adapt, weights_key)
+    state, prefix = chosen.match.state, chosen.match.prefix
     skip: set[str] = set()
     weight = f"{head}.weight"
     if head is not None and weight in state and state[weight].shape != own[weight].shape:
@@ -85,21 +95,26 @@ def load_foreign_weights(
                     "fine-tuned with a new head."
                 )
             skip = {weight, f"{head}.bias"}
-    _fit(model, state, path, skip)
+    _fit(model, state, path, skip, f" (`{prefix}` taken off the names)" if prefix else "")
+    if ctx is not None:
+        for note in chosen.notes:
+            ctx.note(note)
+        for guess in chosen.guesses:
+            ctx.warn(guess)
 
 
-def _fit(model: nn.Module, state: State, path: Path, skip: Iterable[str] = ()) -> None:
+def _fit(model: nn.Module, state: State, path: Path, skip: Iterable[str] = (), remark: str = "") -> None:
     """Copies a state dict into a model, all but `skip`, or raises ModelError and changes nothing."""
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in set(skip)}
     state = {name: tensor for name, tensor in state.items() if name not in set(skip)}
-    # Files older than this counter lack it; it does not take part in inference.
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in state and not name.endswith(UNUSED)]
+    missing = [name for name in missing if not _tied(own, name, state)]
     odd = [name for name in state if name not in own]
     misfits = [f"{name} ({reason})" for name in own if name in state and (reason := _misfit(state[name], own[name]))]
     groups = {"missing": missing, "unexpected": odd, "wrong": misfits}
     problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in groups.items() if names]
     if problems:
-        raise ModelError(f"weights {path} do not fit the model. {'. '.join(problems)}.")
+        raise ModelError(f"weights {path} do not fit the model{remark}. {'. '.join(problems)}.")
     learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     learned |= {name for name in state if name.endswith(("running_mean", "running_var"))}
     for name, tensor in state.items():
@@ -111,6 +126,15 @@ def _fit(model: nn.Module, state: State, path: Path, skip: Iterable[str] = ()) -
     # Some modules only load what carries the version of their format.
     versioned._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]  # noqa: SLF001
     model.load_state_dict(versioned, strict=False)
+
+
+def _tied(own: State, name: str, state: State) -> bool:
+    """Returns whether a tensor is one that a file has under another name: safetensors are written without copies."""
+    mine = own[name]
+    return any(
+        other in state and tensor.data_ptr() == mine.data_ptr() and tensor.shape == mine.shape and mine.numel() > 0
+        for other, tensor in own.items()
+    )
 
 
 def _misfit(theirs: torch.Tensor, ours: torch.Tensor) -> str:

@@ -59,6 +59,13 @@ class ModelSpec(Trains):
         description="Which output is trained and scored, where the network has several: its key, field or position "
         "(`logits`, `0`). The flatbuffer has them all, this one first, under their names.",
     )
+    weights_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Which set of weights of a checkpoint is taken, where it holds several: its key, dotted "
+        "(`state_dict`, `ema.model`), or what stands before its names (`teacher`); `.` is the file's own. Default: "
+        "averages over the training (EMA, SWA) where there are any, which the report says.",
+    )
     train: TrainSpec | None = Field(
         default=None, description="How it is trained. For a student with `distill`, see there."
     )

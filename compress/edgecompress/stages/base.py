@@ -128,12 +128,13 @@ class Workbench:
         assert isinstance(model, KerasTeacher)  # noqa: S101 - its name begins with keras/
         return model
 
-    def build(self, spec: ModelSpec, stage: str | None = None) -> nn.Module:
+    def build(self, spec: ModelSpec, stage: str | None = None, ctx: Context | None = None) -> nn.Module:
         """Returns a model as the recipe describes it, with its weights where it names any.
 
         Args:
             spec: The recipe's block.
             stage: Whose model it is, where the data of a teacher may differ.
+            ctx: Who is told how weights were made to fit; a model that is built to be looked at needs no word.
         """
         data = self.dataset if stage is None else self.task_of(stage).dataset
         if spec.model.startswith(PREFIX):
@@ -148,6 +149,7 @@ class Workbench:
             seed=self.recipe.seed,
             fine_tune=distilled or spec.train is not None,
             ends=data.ends,
+            ctx=ctx,
         )
 
     def spec_of(self, stage: str) -> ModelSpec:
@@ -254,7 +256,7 @@ def train_model(
     bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str
 ) -> dict[str, Any]:
     """Builds a model, trains it if asked, saves it and returns its figures."""
-    model = bench.build(spec, name).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = bench.build(spec, name, bench.ctx).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     curve: list[dict[str, Any]] = []
     if train is not None:
         curve = fit(model, train, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)

@@ -20,7 +20,7 @@ from edgecompress.data.sources.download import download
 from edgecompress.data.sources.fashion_mnist import read_idx
 from edgecompress.errors import DataError, ModelError, ResourceError, UsageError
 from edgecompress.machine import memory_bytes
-from edgecompress.models.weight_files import read_state
+from edgecompress.models.weight_files import read_content
 from edgecompress.pipeline.recheck import read_run
 from edgecompress.pipeline.run import LOCK, REPORT
 from edgecompress.recipe.schema import Recipe
@@ -89,7 +89,7 @@ def test_what_memory_cannot_hold_is_said_before_it_is_read(tmp_path: Path, monke
 def test_a_zip_bomb_is_no_weights(tmp_path: Path) -> None:
     path = archive(tmp_path / "weights.pt", weights__data=bytes(2**22))
     with pytest.raises(ModelError, match=r"weights\.pt: a zip bomb"):
-        read_state(path)
+        read_content(path)
 
 
 def test_a_gzip_bomb_is_read_no_further_than_its_header_says(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_pickle_among_weights_does_not_run(tmp_path: Path, wrapped: bool) -> N
     else:
         path.write_bytes(content)
     with pytest.raises(ModelError, match=r"weights\.pt"):
-        read_state(path)
+        read_content(path)
     assert not ran.exists()
 
 

@@ -76,6 +76,14 @@ def _arguments(data: dict[str, Any]) -> Iterator[Finding]:
                 )
 
 
+def _weights(data: dict[str, Any]) -> Iterator[Finding]:
+    for block in ("teacher", "student"):
+        given = _block(data, block)
+        if _has(given, "weights_key") and not _has(given, "weights"):
+            message = "is not used: it chooses among the sets of weights in the file that `weights` names"
+            yield (block, "weights_key"), message, "add `weights`, or remove it"
+
+
 def _keras(data: dict[str, Any]) -> Iterator[Finding]:
     message = "cannot be compressed: a Keras model can only be a teacher, beside a student in PyTorch"
     if str(_block(data, "student").get("model")).startswith("keras/"):
@@ -298,6 +306,7 @@ def _paths(data: dict[str, Any]) -> Iterator[Finding]:
 RULES: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
     _models,
     _arguments,
+    _weights,
     _keras,
     check_data,
     check_task,
