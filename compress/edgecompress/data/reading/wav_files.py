@@ -14,12 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.store.files import require_file
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 #: Other format tags that are met.
 COMPRESSED = {2: "ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM 6.10", 80: "MPEG", 85: "MP3"}
-#: What writers that cannot seek back put where the length belongs.
-UNKNOWN_LENGTH = 0xFFFFFFFF
+#: Writers that cannot seek back (into a pipe) put the largest length there is where it belongs, signed or unsigned,
+#: some less a header or a block: nobody has two gigabytes of samples in a recording to learn from. Others leave 0.
+ENDLESS = 0x7FFF0000
+#: Longer files have their lengths in a chunk of its own (RF64, EBU Tech 3306): of the file, then of the samples.
+LONG_LENGTHS = b"ds64"
+FULL = 0xFFFFFFFF
+#: Chunks by which a writer can be told that does not begin them at even places.
+CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"cue ", b"smpl", b"inst", b"id3 ", b"JUNK", b"PEAK")
+#: How other files begin that are called .wav.
+OTHERS = {
+    b"ID3": "MP3", b"\xff\xfb": "MP3", b"\xff\xf3": "MP3", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF",
+    b"RIFX": "RIFX (big-endian)", b"riff": "Wave64", b"\x1f\x8b": "gzip", b"caff": "CAF", b"#!AMR": "AMR",
+}  # fmt: skip
 FMT_BYTES, EXTENSIBLE_BYTES = 16, 26
 SLOWEST, FASTEST = 100, 1_000_000
 INT24 = 3
@@ -33,11 +45,13 @@ class Recording:
         samples: (N,) float32 from -1 to 1 (floats as they are), the mean of the channels.
         rate: In hertz.
         channels: How many there were.
+        open_end: Whether its header does not say how long it is: all up to the file's end are samples then.
     """
 
     samples: NDArray[np.float32]
     rate: int
     channels: int
+    open_end: bool = False
 
 
 def read_wav(path: Path) -> Recording:
@@ -47,12 +61,16 @@ def read_wav(path: Path) -> Recording:
         DataError: It is no WAV file, is compressed, cut short or empty.
     """
     try:
+        require_file(path)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    if content[:4] not in (b"RIFF", b"RF64") or content[8:12] != b"WAVE":
-        raise DataError(f"{path}: not a WAV file. Convert it, for example: ffmpeg -i {path.name} {path.stem}.wav")
-    form, data = _chunks(path, content)
+    if not content:
+        raise DataError(f"{path}: an empty file. Replace or remove it.")
+    if content[:4] not in (b"RIFF", b"RF64", b"BW64") or content[8:12] != b"WAVE":
+        other = next((f" but {name}" for start, name in OTHERS.items() if content.startswith(start)), "")
+        raise DataError(f"{path}: not a WAV file{other}. {_converting(path)}")
+    form, data, open_end = _chunks(path, content)
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", form)
     if tag == EXTENSIBLE and len(form) >= EXTENSIBLE_BYTES:
         (tag,) = struct.unpack_from("<H", form, EXTENSIBLE_BYTES - 2)
@@ -60,8 +78,7 @@ def read_wav(path: Path) -> Recording:
     if (tag, bits) not in kind:
         name = COMPRESSED.get(tag, f"of format {tag}") if tag not in (PCM, FLOAT) else f"of {bits} bits"
         raise DataError(
-            f"{path}: {name}. Expected uncompressed samples (8, 16, 24 or 32 bits, or float); convert it, for example: "
-            f"ffmpeg -i {path.name} -c:a pcm_s16le out.wav"
+            f"{path}: {name}. Expected uncompressed samples (8, 16, 24 or 32 bits, or float). {_converting(path)}"
         )
     if not SLOWEST <= rate <= FASTEST or not channels:
         raise DataError(f"{path}: its header says {rate} Hz and {channels} channels. Is the file whole?")
@@ -71,26 +88,43 @@ def read_wav(path: Path) -> Recording:
         raise DataError(f"{path}: holds no samples (length 0). Remove it.")
     if not np.isfinite(values).all():
         raise DataError(f"{path}: holds values that are not finite. Replace or remove it.")
-    return Recording(values.mean(1, dtype=np.float32), rate, channels)
+    return Recording(values.mean(1, dtype=np.float32), rate, channels, open_end)
 
 
-def _chunks(path: Path, content: bytes) -> tuple[bytes, bytes]:
-    """Returns the chunks that hold the format and the samples."""
-    form, place = b"", 12
+def _converting(path: Path) -> str:
+    return f"Convert it, for example: ffmpeg -i {path.name} -c:a pcm_s16le out.wav, and put out.wav in its place."
+
+
+def _chunks(path: Path, content: bytes) -> tuple[bytes, bytes, bool]:
+    """Returns the chunks that hold the format and the samples, and whether the length of these is not known."""
+    form, place, long = b"", 12, 0
     while place + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, place)
         start = place + 8
         if name == b"fmt ":
             form = content[start : start + size]
+        elif name == LONG_LENGTHS and size >= 16 and start + 16 <= len(content):  # noqa: PLR2004 - two lengths
+            (long,) = struct.unpack_from("<Q", content, start + 8)
         elif name == b"data":
             if len(form) < FMT_BYTES:
                 raise DataError(f"{path}: a WAV file whose format is missing. Is the file whole?")
             there = len(content) - start
-            if size > there and size != UNKNOWN_LENGTH:
+            size = long if size == FULL and long else size
+            if size >= ENDLESS or (size == 0 and there and not _is_whole(content)):
+                return form, content[start:], True
+            if size > there:
                 raise DataError(f"{path}: truncated: its header says {size:,} bytes of samples, {there:,} are there.")
-            return form, content[start : start + size]
-        place = start + size + size % 2
+            return form, content[start : start + size], False
+        place = start + size
+        if size % 2 and content[place : place + 4] not in CHUNKS:  # chunks begin at even places, or should
+            place += 1
     raise DataError(f"{path}: a WAV file without samples. Is the file whole?")
+
+
+def _is_whole(content: bytes) -> bool:
+    """Returns whether the length that a file's header has for all of it is right: then it is true of its parts too."""
+    (size,) = struct.unpack_from("<I", content, 4)
+    return bool(0 <= len(content) - 8 - size <= 1)
 
 
 def _values(data: bytes, kind: str) -> NDArray[np.float32]:
