@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,9 @@ EXPECTED = "expected one integer per sample, 0 to K-1"
 MAX_CLASSES = 100_000
 TWO = 2
 #: What a class of samples without anomaly may be called.
-NORMAL = ("normal", "0", "ok", "good", "false")
+NORMAL = ("normal", "0", "0.0", "ok", "good", "false")
+#: Names that are numbers.
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,49 @@ def class_names_of(given: NDArray[Any] | None, labels: Mapping[str, Labels], ori
     return names
 
 
+def check_spellings(names: Mapping[str, Iterable[str]], origin: str) -> None:
+    """Lets class names pass of which no two are one name spelt differently.
+
+    `1` and `1.0`, `Cat` and `cat` would be two classes, and of those that train does not have the test says nothing.
+    Names that differ in capitals, or are equal numbers with a fraction, may be meant as two where one split has both.
+
+    Args:
+        names: By part.
+        origin: Where they are from, for messages.
+
+    Raises:
+        DataError: Two are spelt differently.
+    """
+    by_part = {part: set(found) for part, found in names.items()}
+    spelt: dict[object, list[str]] = {}
+    for name in sorted(set().union(*by_part.values())):
+        spelt.setdefault(_meaning(name), []).append(name)
+    wrong = [
+        (first, other)
+        for meaning, (first, *others) in spelt.items()
+        for other in others
+        if (isinstance(meaning, Decimal) and meaning == meaning.to_integral_value())
+        or not any({first, other} <= found for found in by_part.values())
+    ]
+    if wrong:
+        where = {name: " and ".join(part for part, found in by_part.items() if name in found) for name in wrong[0]}
+        first, other = wrong[0]
+        placed = [f"`{name}`{f' in {where[name]}' if len(by_part) > 1 else ''}" for name in (first, other)]
+        more = f", and {counted(len(wrong) - 1, 'other pair')}" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{origin}: labels are spelt differently: {placed[0]}, {placed[1]}{more}. They would be two classes; "
+            "spell them the same way everywhere."
+        )
+
+
+def _meaning(name: str) -> Decimal | str:
+    """Returns the number that a name is, or the name in small letters."""
+    if NUMBER.fullmatch(name):
+        with contextlib.suppress(ArithmeticError):
+            return Decimal(name)
+    return " ".join(name.casefold().split())
+
+
 def anomaly_numbers(
     answers: Mapping[str, Sequence[str] | None], sizes: Mapping[str, int], origin: str
 ) -> tuple[dict[str, NDArray[np.int64]], tuple[str, ...]]:
@@ -119,6 +167,20 @@ def anomaly_numbers(
     return numbers, ("normal", "anomaly")
 
 
+def check_some_known(train: NDArray[Any], test: NDArray[Any], names: tuple[str, ...], origin: str) -> None:
+    """Lets splits pass whose test has a sample of a class that train has.
+
+    Raises:
+        DataError: It has none: whatever is learnt, all of the test would be wrong.
+    """
+    if len(train) and len(test) and not np.isin(test, train).any():
+        theirs, ours = (_classes(np.unique(numbers), names) for numbers in (test, train))
+        raise DataError(
+            f"{origin}: no test sample is of a class that train has: test has {theirs}, train {ours}. Are the labels "
+            "spelt the same way, and are these files of one data set?"
+        )
+
+
 def unseen_classes(train: NDArray[Any], test: NDArray[Any], names: tuple[str, ...]) -> str:
     """Returns which classes are in a test split but not in train, in words; "" if there are none."""
     unseen = np.setdiff1d(test, train)
@@ -134,8 +196,11 @@ def describe_classes(labels: Mapping[str, NDArray[np.int64]], names: tuple[str, 
         first = " If the labels start at 1, subtract 1." if nowhere.tolist() == [0] else ""
         notes.append(f"{origin}: no samples of {_classes(nowhere, names)}.{first}")
     both = "train" in counts and "test" in counts
-    if both and (unseen := unseen_classes(labels["train"], labels["test"], names)):
-        notes.append(f"{origin}: the test split has samples of {unseen}, the train split none.")
+    if both and len(labels["train"]):
+        if unseen := unseen_classes(labels["train"], labels["test"], names):
+            notes.append(f"{origin}: the test split has samples of {unseen}, the train split none.")
+        if untested := unseen_classes(labels["test"], labels["train"], names):
+            notes.append(f"{origin}: the train split has samples of {untested}, the test split none.")
     return notes
 
 

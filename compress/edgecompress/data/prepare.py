@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.data.forms import Parts, form
-from edgecompress.data.labels import unseen_classes
+from edgecompress.data.labels import check_some_known, unseen_classes
 from edgecompress.data.pictures import fitted, sides
 from edgecompress.data.raw import RawData, listing
 from edgecompress.data.splits import by_group, derived_seed, stratified, subset, undivided
@@ -50,9 +50,12 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
     else:
         train, validation = _hold_out(recipe, train, "validation", raw.class_names, notes)
     by_class = recipe.task.endswith("classification") and raw.class_names and len(train)
+    if by_class:
+        check_some_known(train.labels, test.labels, raw.class_names, recipe.data.path or recipe.data.source)
     if by_class and (unseen := unseen_classes(train.labels, test.labels, raw.class_names)):
         how = f"Split by {recipe.data.split_by}, the" if recipe.data.split_by else "The"
-        notes.append(f"{how} test split has samples of {unseen}, train none.")
+        if not any(f"the test split has samples of {unseen}, the train split none" in note for note in notes):
+            notes.append(f"{how} test split has samples of {unseen}, train none.")
     if recipe.task == "anomaly-detection":
         train = _normal(train, notes)
     return form(recipe, raw, Parts(train, validation, test, raw.calibration), normalization, notes)

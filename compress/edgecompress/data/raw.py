@@ -89,8 +89,12 @@ def required_path(recipe: Recipe, expected: str, key: Literal["path", "test_path
     return path
 
 
-def hash_files(files: Iterable[tuple[str, Path]]) -> str:
+def hash_files(files: Iterable[tuple[str, Path]], *, lenient: bool = False) -> str:
     """Returns one SHA-256 over (relative name, content) of files; where they lie does not count.
+
+    Args:
+        files: Their names and places.
+        lenient: Whether one that cannot be read counts by its name alone.
 
     Raises:
         DataError: One cannot be read.
@@ -100,7 +104,9 @@ def hash_files(files: Iterable[tuple[str, Path]]) -> str:
         try:
             listed.append([name, sha256_file(path)])
         except OSError as error:
-            raise DataError(f"{path}: {error.strerror or error}") from error
+            if not lenient:
+                raise DataError(f"{path}: {error.strerror or error}") from error
+            listed.append([name, "cannot be read"])
     return sha256_json(listed)
 
 

@@ -130,6 +130,11 @@ class DataSpec(Block):
         "for motion sensors `rotate` (every three channels, by up to 25 degrees) and `mirror` (left for right: three "
         "channels of acceleration and three of rotation).",
     )
+    on_error: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="Where pictures or recordings are broken (`image-folder`, `wav-folder`): `stop` ends the run and "
+        "names them all, `skip` leaves them out; the report counts and names them.",
+    )
     train_samples: int | None = Field(
         default=None, ge=1, description="Use only this many training samples (stratified)."
     )

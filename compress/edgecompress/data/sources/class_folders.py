@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.data.labels import check_spellings
 from edgecompress.data.raw import listing
+from edgecompress.data.reading.folders import Walk, count_files, ending, is_hidden, normal, walk
 from edgecompress.errors import DataError
+from edgecompress.wording import counted, verb
 
 PARTS = ("train", "test")
 CALIBRATION = "calibration"
@@ -25,12 +30,14 @@ class Layout:
         suffixes: Ends of the names of such files, small letters.
         expected: The whole layout, in words.
         left_out: Folders that are no class.
+        lists: Files beside the classes that say something of them.
     """
 
     noun: str
     suffixes: frozenset[str]
     expected: str
     left_out: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
 
 
 @dataclass
@@ -41,15 +48,34 @@ class Found:
         names: Class names in order.
         files: Files by part (train, test, calibration), in order; what is still to be split is `train`.
         labels: Class numbers of train and test.
-        skipped: How many files are of another kind.
+        walk: What else lies there.
         notes: Plain sentences for the report.
     """
 
     names: tuple[str, ...]
     files: dict[str, list[Path]] = field(default_factory=dict)
     labels: dict[str, list[int]] = field(default_factory=dict)
-    skipped: int = 0
+    walk: Walk = field(default_factory=Walk)
     notes: list[str] = field(default_factory=list)
+
+    def without(self, broken: Collection[Path], root: Path) -> dict[str, NDArray[np.int64]]:
+        """Returns which files are left in each part without broken ones, ascending.
+
+        Raises:
+            DataError: A class, or what is to calibrate on, has none left.
+        """
+        kept = {
+            part: np.array([place for place, file in enumerate(files) if file not in broken], np.int64)
+            for part, files in self.files.items()
+        }
+        left = {self.labels[part][place] for part in self.labels for place in kept[part].tolist()}
+        had = {number for numbers in self.labels.values() for number in numbers}
+        if lost := sorted(had - left):
+            names = listing(f"`{self.names[number]}`" for number in lost)
+            raise DataError(f"{root}: all files of {names} are broken: no sample of {names} is left.")
+        if empty := [part for part, places in kept.items() if not len(places)]:
+            raise DataError(f"{root}: all files of {listing(empty)} are broken.")
+        return kept
 
 
 def scan(root: Path, layout: Layout) -> Found:
@@ -68,34 +94,60 @@ def scan(root: Path, layout: Layout) -> Found:
 
 def _classified(root: Path, layout: Layout) -> Found:
     parts = _parts(root, layout)
-    given = sorted({folder.name for folders in parts.values() for folder in folders})
+    given = sorted({normal(folder.name) for folders in parts.values() for folder in folders})
     if not given:
         raise DataError(f"{root}: no class folders. Expected {layout.expected}.")
     listed = _listed_classes(root)
+    if not listed:
+        check_spellings(
+            {place.name: [normal(folder.name) for folder in folders] for place, folders in parts.items()}, str(root)
+        )
     found = Found(tuple(listed or given))
     if len(found.names) < TWO:
         raise DataError(f"{root}: one class only ({found.names[0]}); a classifier needs two or more.")
+    empty: dict[Path, Walk] = {}
     for place, folders in parts.items():
         part = place.name if place != root else "train"  # what is to be split starts as train
         found.files[part], found.labels[part] = [], []
         for folder in folders:
-            files = _files(folder, layout, found)
+            files = _files(folder, layout, found, empty)
             found.files[part] += files
             found.labels[part] += [_class_number(folder, found.names, listed=bool(listed))] * len(files)
         if not found.files[part]:
-            raise DataError(f"{place}: class folders without a {layout.noun}. Expected {layout.expected}.")
+            raise DataError(
+                f"{place}: class folders without a {layout.noun}.{_unread(empty, layout)} Expected {layout.expected}."
+            )
+        _tell_of_twins(place, folders, found)
+    _refuse_empty(root, layout, found, empty, listed=bool(listed))
+    _calibration(root, layout, found)
+    for place in {root, *parts}:
+        found.walk.add(_beside(place, {root / CLASSES_FILE, *(root / name for name in layout.lists)}))
+    unread = {folder.name for folder in _folders(root, layout)} - {*PARTS, CALIBRATION}
+    if unread and root not in parts:
+        found.notes.append(f"{root}: only train, test and calibration are read, not {listing(sorted(unread))}.")
+    return found
+
+
+def _calibration(root: Path, layout: Layout, found: Found) -> None:
     if (root / CALIBRATION).is_dir():
-        found.files[CALIBRATION] = _files(root / CALIBRATION, layout, found)
+        found.files[CALIBRATION] = _files(root / CALIBRATION, layout, found, {})
         if not found.files[CALIBRATION]:
             raise DataError(f"{root / CALIBRATION}: no {layout.noun}s. Expected {layout.expected}.")
-    loose = {entry for place in {root, *parts} for entry in place.iterdir() if entry.is_file()}
-    found.skipped += len(loose - {root / CLASSES_FILE})
-    unread = (
-        sorted({folder.name for folder in _folders(root, layout)} - {*PARTS, CALIBRATION}) if root not in parts else []
-    )
-    if unread:
-        found.notes.append(f"{root}: only train, test and calibration are read, not {listing(unread)}.")
-    return found
+
+
+def _refuse_empty(root: Path, layout: Layout, found: Found, empty: dict[Path, Walk], *, listed: bool) -> None:
+    """Raises DataError where class folders hold nothing of the right kind, in no split."""
+    held = {number for numbers in found.labels.values() for number in numbers}
+    lacking = {
+        folder: one for folder, one in empty.items() if _class_number(folder, found.names, listed=listed) not in held
+    }
+    if lacking:
+        names = list(dict.fromkeys(f"`{normal(folder.name)}`" for folder in lacking))
+        folders, them = verb(len(names), "folder", "folders"), verb(len(names), "it", "them")
+        raise DataError(
+            f"{root}: no {layout.noun} in the class {folders} {listing(names)}.{_unread(lacking, layout)} "
+            f"Fill {them}, or remove {them}."
+        )
 
 
 def _parts(root: Path, layout: Layout) -> dict[Path, list[Path]]:
@@ -111,24 +163,62 @@ def _parts(root: Path, layout: Layout) -> dict[Path, list[Path]]:
 
 def _folders(place: Path, layout: Layout) -> list[Path]:
     """Returns the visible folders in a place that may be classes, sorted by name."""
-    folders = (entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = (entry for entry in place.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     return sorted(folder for folder in folders if folder.name not in layout.left_out)
 
 
-def _files(folder: Path, layout: Layout, found: Found) -> list[Path]:
-    """Returns the files of the right kind in a folder and below, sorted; other ones are counted."""
-    files = []
-    for place, _, names in os.walk(folder, onerror=_raise):
-        for name in names:
-            if name.startswith(".") or Path(name).suffix.lower() not in layout.suffixes:
-                found.skipped += 1
-            else:
-                files.append(Path(place, name))
-    return sorted(files)
+def _beside(place: Path, known: set[Path]) -> Walk:
+    """Returns what lies beside class folders: single files and hidden folders."""
+    beside = Walk()
+    for entry in place.iterdir():
+        if entry.is_dir():
+            if is_hidden(entry.name):
+                beside.folders[entry.name] += count_files(entry)
+        elif entry not in known and is_hidden(entry.name):
+            beside.hidden += 1
+        elif entry not in known:
+            beside.others[ending(entry.name)] += 1
+    return beside
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _files(folder: Path, layout: Layout, found: Found, empty: dict[Path, Walk]) -> list[Path]:
+    """Returns the files of the right kind in a folder and below, sorted; what else is there is counted."""
+    one = walk(folder, layout.suffixes)
+    found.walk.add(one)
+    if not one.files and not one.nowhere:
+        empty[folder] = one
+    return one.files
+
+
+def _unread(empty: dict[Path, Walk], layout: Layout) -> str:
+    """Returns which files lie in class folders instead, in a sentence; "" where there are none."""
+    there = Walk()
+    for one in empty.values():
+        there.add(one)
+    if not there.others:
+        return ""
+    read = ", ".join(sorted(layout.suffixes))
+    return f" Other files lie there ({listing(there.endings())}), but {read} are read: convert them."
+
+
+def _tell_of_twins(place: Path, folders: Sequence[Path], found: Found) -> None:
+    """Notes folders that are of one class, and refuses ones that are of two classes and one folder.
+
+    Raises:
+        DataError: Two classes are links to the same files.
+    """
+    names = [normal(folder.name) for folder in folders]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        found.notes.append(
+            f"{place}: {counted(len(twins), 'class', 'classes')} with two folders whose names differ in the form of "
+            f"accented letters only, read as one: {listing(twins)}."
+        )
+    places: dict[Path, Path] = {}
+    for folder in folders:
+        other = places.setdefault(folder.resolve(), folder)
+        if other is not folder:
+            raise DataError(f"{folder} and {other} are one folder, but two classes. Remove one of the links.")
 
 
 def _listed_classes(root: Path) -> list[str]:
@@ -137,7 +227,7 @@ def _listed_classes(root: Path) -> list[str]:
     if not file.is_file():
         return []
     try:
-        names = [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+        names = [normal(line.strip()) for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text ({error})") from error
     for number, name in enumerate(names, 1):
@@ -154,7 +244,7 @@ def _class_number(folder: Path, names: Sequence[str], *, listed: bool) -> int:
     Raises:
         DataError: classes.txt has no such class, or has it twice.
     """
-    matches = [number for number, name in enumerate(names) if name == folder.name]
+    matches = [number for number, name in enumerate(names) if normal(name) == normal(folder.name)]
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edgecompress.data.base import Split
 from edgecompress.data.front_end import describe, features, fitted, shape
 from edgecompress.data.labels import anomaly_numbers, describe_classes
-from edgecompress.data.raw import LISTED, RawData, empty_split, hash_files, required_path
+from edgecompress.data.raw import RawData, empty_split, hash_files, required_path
+from edgecompress.data.reading.broken import Broken
+from edgecompress.data.reading.folders import normal
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.data.sources.class_folders import CALIBRATION, Found, Layout, scan
@@ -29,13 +31,13 @@ EXPECTED = (
 )
 #: Recordings of noise that Speech Commands brings along.
 NOISE = "_background_noise_"
-LAYOUT = Layout("recording", frozenset({".wav", ".wave"}), EXPECTED, (NOISE,))
 #: Files that name what belongs to a split, of Speech Commands (Warden 2018), by split.
 LISTS = {"test": "testing_list.txt", "validation": "validation_list.txt"}
+LAYOUT = Layout("recording", frozenset({".wav", ".wave"}), EXPECTED, (NOISE,), tuple(LISTS.values()))
 #: What recordings can be kept together by -> the group of a file.
 GROUPS: dict[str, Callable[[Path], str]] = {
-    "speaker": lambda path: path.stem.split("_")[0],
-    "name": lambda path: path.stem,
+    "speaker": lambda path: normal(path.stem).split("_")[0],
+    "name": lambda path: normal(path.stem),
 }
 
 
@@ -47,7 +49,16 @@ def load(recipe: Recipe, _trust: bool) -> RawData:
         raise DataError(f"data.split_by: {by}: source `wav-folder` knows {', '.join(GROUPS)}.")
     description = describe(recipe.data.audio)
     seen: Counter[str] = Counter()
-    inputs = _read(found.files, description, seen)
+    broken = Broken.of(recipe, "recording")
+    broken.add_nowhere(found.walk.nowhere)
+    inputs = _read(found.files, description, seen, broken)
+    total = sum(map(len, found.files.values()))
+    left_out = broken.settle(total)
+    for part, places in found.without(broken.files, root).items():
+        inputs[part] = inputs[part][places]
+        found.files[part] = [found.files[part][place] for place in places.tolist()]
+        if part in found.labels:
+            found.labels[part] = [found.labels[part][place] for place in places.tolist()]
     labels: dict[str, NDArray[np.int64]] = {part: np.array(numbers, np.int64) for part, numbers in found.labels.items()}
     names, notes = found.names, list(found.notes)
     if recipe.task == "anomaly-detection":
@@ -61,9 +72,7 @@ def load(recipe: Recipe, _trust: bool) -> RawData:
         )
         for part in labels
     }
-    if found.skipped:
-        other, skipped = counted(found.skipped, "hidden or other file"), verb(found.skipped, "was", "were")
-        notes.append(f"{root}: {other} without the ending .wav {skipped} skipped.")
+    notes += [*found.walk.notes(root, LAYOUT.noun), *left_out]
     notes += [
         f"{root}: {counted(count, 'recording')} {what.format(verb(count, 'was', 'were'))}."
         for what, count in sorted(seen.items())
@@ -86,9 +95,10 @@ def fingerprint(recipe: Recipe, _trust: bool) -> str:
     root, found = _found(recipe)
     places = {part: [path.relative_to(root).as_posix() for path in files] for part, files in found.files.items()}
     every = [path for files in found.files.values() for path in files]
-    return sha256_json(
-        [list(found.names), places, hash_files((path.relative_to(root).as_posix(), path) for path in every)]
+    hashed = hash_files(
+        ((path.relative_to(root).as_posix(), path) for path in every), lenient=recipe.data.on_error == "skip"
     )
+    return sha256_json([list(found.names), places, hashed])
 
 
 def _found(recipe: Recipe) -> tuple[Path, Found]:
@@ -108,14 +118,13 @@ def _apply_lists(root: Path, found: Found) -> None:
         DataError: A list names a file that is not there, or that the other one names too.
     """
     part_of: dict[str, str] = {}
-    there = {path.relative_to(root).as_posix(): place for place, path in enumerate(found.files["train"])}
+    there = {normal(path.relative_to(root).as_posix()): place for place, path in enumerate(found.files["train"])}
     for part, name in LISTS.items():
         file = root / name
         if not file.is_file():
             continue
-        found.skipped -= 1
         for number, line in enumerate(read_text(file).splitlines(), 1):
-            entry = line.strip().replace("\\", "/")
+            entry = normal(line.strip().replace("\\", "/"))
             if entry.startswith(f"{NOISE}/") or not entry:
                 continue
             if entry not in there:
@@ -133,14 +142,9 @@ def _apply_lists(root: Path, found: Found) -> None:
 
 
 def _read(
-    files: dict[str, list[Path]], description: dict[str, Any], seen: Counter[str]
+    files: dict[str, list[Path]], description: dict[str, Any], seen: Counter[str], broken: Broken
 ) -> dict[str, NDArray[np.float32]]:
-    """Returns the features of recordings by part.
-
-    Raises:
-        DataError: Some cannot be used; they are counted, and the first few are named.
-    """
-    broken: list[str] = []
+    """Returns the features of recordings by part; those of broken ones are zeros."""
     result = {}
     for part, paths in files.items():
         result[part] = np.zeros((len(paths), *shape(description)), np.float32)
@@ -148,13 +152,13 @@ def _read(
             try:
                 recording = read_wav(path)
             except DataError as error:
-                broken.append(str(error))
+                broken.add(path, str(error))
                 continue
             waveform = fitted(recording.samples, recording.rate, description)
             result[part][number] = features(waveform[np.newaxis], description)[0]
+            if recording.open_end:
+                seen["without a length in the header {} read to the end of the file"] += 1
             _count(seen, len(recording.samples) / recording.rate, recording.rate, recording.channels, description)
-    if broken:
-        raise DataError(_message(broken))
     return result
 
 
@@ -169,12 +173,3 @@ def _count(seen: Counter[str], seconds: float, rate: int, channels: int, descrip
         seen[
             f"longer than {length} {{}} cut" if difference > 0 else f"shorter than {length} {{}} padded with silence"
         ] += 1
-
-
-def _message(broken: Sequence[str]) -> str:
-    if len(broken) == 1:
-        return broken[0]
-    more = [f"  and {len(broken) - LISTED:,} more"] if len(broken) > LISTED else []
-    return "\n".join(
-        [f"{counted(len(broken), 'recording')} cannot be used:", *(f"  {one}" for one in broken[:LISTED]), *more]
-    )

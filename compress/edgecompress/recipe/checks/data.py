@@ -45,6 +45,7 @@ USED_BY_SOURCE = {
     "features": ("csv", "jsonl"),
     "split_by": ("csv", "jsonl", "wav-folder", *ARRAYS),
     "audio": ("wav-folder",),
+    "on_error": ("image-folder", "wav-folder"),
     "length": ("csv", "jsonl", "text-files", *ARRAYS),
     "hop": ("csv", "jsonl", *ARRAYS),
     "clip": ("csv", "jsonl", *ARRAYS),

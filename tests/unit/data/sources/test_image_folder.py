@@ -84,7 +84,8 @@ def test_other_files_and_folders_are_counted(load, picture, tmp_path: Path) -> N
     data = load()
     assert data.notes == (
         f"{tmp_path}: only train, test and calibration are read, not val.",
-        f"{tmp_path}: 4 hidden or other files that are no pictures were skipped.",
+        f"{tmp_path}: 4 files in hidden folders were left out: .cache (4).",
+        f"{tmp_path}: 4 hidden or other files that are no pictures were skipped: 2 hidden, 1 .md, 1 .txt.",
     )
 
 
@@ -141,7 +142,8 @@ def test_one_picture_is_one_picture(load, tmp_path: Path) -> None:
     (tmp_path / "test" / "a" / "note.txt").write_text("no picture")
     notes = load().notes
     assert f"{tmp_path}: 1 picture of 16 bits was brought to 8." in notes
-    assert f"{tmp_path}: 1 hidden or other file that is no picture was skipped." in notes
+    assert f"{tmp_path}: 1 hidden or other file that is no picture was skipped: 1 .txt." in notes
+    assert f"{tmp_path}: 1 picture of 8 bits beside those of 16 stays as it is." in notes
 
 
 def test_transparency_is_blended_over_white(load, tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_the_fingerprint_follows_content_names_and_classes(recipe_of, picture, t
     changed()
     (tmp_path / "train/cat/0.png").rename(tmp_path / "train/dog/9.png")
     changed()
-    (tmp_path / "train/emu").mkdir()
+    picture("train/emu/0.png")
     changed()
     (tmp_path / "classes.txt").write_text("dog\ncat\nemu\n")
     changed()

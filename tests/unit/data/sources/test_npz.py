@@ -205,7 +205,9 @@ def test_classes_that_only_the_test_split_has_are_noted(recipe_of, tmp_path: Pat
     labels = np.arange(40) % 2
     np.savez(tmp_path / "x.npz", x_train=pictures, y_train=labels, x_test=pictures, y_test=labels + 1)
     notes = load_dataset(recipe_of("npz", path="x.npz"), trust=False).notes
-    assert any("The test split has samples of" in note and "train none" in note for note in notes)
+    (note,) = [note for note in notes if "the test split has samples of class `2`, the train split none" in note]
+    assert not any("The test split has samples of" in other for other in notes), note
+    assert any("the train split has samples of class `0`, the test split none" in note for note in notes)
 
 
 def test_only_series_and_tables_end_at_so_many_deviations(load) -> None:

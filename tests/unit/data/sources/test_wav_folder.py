@@ -124,13 +124,16 @@ def test_what_was_changed_is_counted(load, record) -> None:
         assert part in notes
 
 
-def test_a_class_without_recordings_is_noted(load, record, tmp_path: Path) -> None:
+def test_a_class_without_recordings_is_refused(load, record, tmp_path: Path) -> None:
     record(*names("yes", "no"))
-    (tmp_path / "maybe").mkdir()
     (tmp_path / "no/readme.txt").write_text("x")
-    data = load()
-    assert any("no samples of class `maybe`" in note for note in data.notes)
-    assert any("1 hidden or other file without the ending .wav was skipped" in note for note in data.notes)
+    assert any("1 hidden or other file that is no recording was skipped: 1 .txt." in note for note in load().notes)
+    (tmp_path / "maybe").mkdir()
+    with pytest.raises(DataError, match=r"no recording in the class folder `maybe`. Fill it, or remove it."):
+        load()
+    (tmp_path / "maybe/1.mp3").write_bytes(b"ID3")
+    with pytest.raises(DataError, match=r"Other files lie there \(1 .mp3\), but .wav, .wave are read: convert them"):
+        load()
 
 
 def test_sounds_of_machines_are_normal_or_not(load, record) -> None:
@@ -195,7 +198,7 @@ def test_24_bits_and_the_extensible_format_are_read(tmp_path: Path) -> None:
 GOOD = riff(header(1, 16), NOISE[:100, 0].astype(np.int16).tobytes())
 BROKEN = {
     "text": (b"hello, this is no audio", "not a WAV file. Convert it, for example: ffmpeg -i x.wav"),
-    "empty file": (b"", "not a WAV file"),
+    "empty file": (b"", "an empty file. Replace or remove it"),
     "compressed": (riff(header(7, 8), b"\0" * 99), "mu-law. Expected uncompressed .*ffmpeg -i x.wav -c:a pcm_s16le"),
     "unknown": (riff(header(0x1234, 16), b"\0" * 99), "of format 4660"),
     "12 bits": (riff(header(1, 12), b"\0" * 99), "of 12 bits"),
@@ -219,14 +222,63 @@ def test_broken_recordings_are_named(load, record, tmp_path: Path, content: byte
 
 def test_all_broken_recordings_are_counted(load, record, tmp_path: Path) -> None:
     record(*names("yes", "no"))
-    for number in range(7):
-        (tmp_path / f"no/x{number}.wav").write_bytes(b"")
+    for number in range(107):
+        (tmp_path / f"no/x{number}.wav").write_bytes(b"" if number else b"ID3\4")
     with pytest.raises(DataError) as caught:
         load()
     shown = str(caught.value).splitlines()
-    assert shown[0] == "7 recordings cannot be used:"
-    assert shown[1].endswith("not a WAV file. Convert it, for example: ffmpeg -i x0.wav x0.wav")
-    assert shown[-1] == "  and 2 more"
+    assert shown[0] == "107 recordings cannot be used:"
+    convert = "Convert it, for example: ffmpeg -i x0.wav -c:a pcm_s16le out.wav, and put out.wav in its place."
+    assert shown[1].endswith(f"x0.wav: not a WAV file but MP3. {convert}")
+    assert shown[100].endswith(".wav: an empty file. Replace or remove it.")
+    assert shown[101:] == ["  and 7 more", "`data.on_error: skip` leaves them out."]
+    (note,) = [note for note in load(on_error="skip").notes if "on_error" in note]
+    assert note.startswith("107 recordings of 117 cannot be read and were left out (on_error: skip): ")
+
+
+#: What writers put where the lengths belong that do not know them: of the file, of the samples.
+UNKNOWN = {
+    "zeros": (0, 0), "signed": (0x7FFFFFFF, 0x7FFFFFFF - 36), "sox": (0x7FFFF024, 0x7FFFF000),
+    "unsigned": (0xFFFFFFFF, 0xFFFFFFFF), "arecord": (0x80000024, 0x80000000), "of a header": (36, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("whole", "samples"), UNKNOWN.values(), ids=UNKNOWN)
+def test_recordings_of_unknown_length_are_read_to_their_end(tmp_path: Path, whole: int, samples: int) -> None:
+    content = bytearray(GOOD)
+    content[4:8] = struct.pack("<I", whole)
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", samples)
+    (tmp_path / "x.wav").write_bytes(content)
+    found = read_wav(tmp_path / "x.wav")
+    assert (len(found.samples), found.open_end) == (100, True)
+
+
+def test_an_honest_zero_is_no_unknown_length(tmp_path: Path) -> None:
+    content = riff(header(1, 16), b"") + b"LIST\x04\x00\x00\x00abcd"
+    (tmp_path / "x.wav").write_bytes(b"RIFF" + struct.pack("<I", len(content) - 8) + content[8:])
+    with pytest.raises(DataError, match="holds no samples"):
+        read_wav(tmp_path / "x.wav")
+
+
+def test_long_files_and_unpadded_chunks_are_read(tmp_path: Path) -> None:
+    samples = NOISE[:100, 0].astype(np.int16).tobytes()
+    form = b"fmt " + struct.pack("<I", 16) + header(1, 16)
+    lengths = b"ds64" + struct.pack("<IQQQI", 28, 300, len(samples), 100, 0)
+    rest = b"LIST\x04\x00\x00\x00abcd"
+    start = b"\xff\xff\xff\xffWAVE"
+    long = b"RF64" + start + lengths + form + b"data\xff\xff\xff\xff" + samples + rest
+    odd = b"RIFF" + start + form + b"LIST\x03\x00\x00\x00abc" + b"data" + struct.pack("<I", len(samples)) + samples
+    for name, content in {"long": long, "odd": odd}.items():
+        (tmp_path / f"{name}.wav").write_bytes(content)
+        found = read_wav(tmp_path / f"{name}.wav")
+        assert (len(found.samples), found.open_end) == (100, False)
+
+
+def test_recordings_of_unknown_length_are_counted(load, record, tmp_path: Path) -> None:
+    record(*names("yes", "no"))
+    (tmp_path / "no/x.wav").write_bytes(riff(header(1, 16), NOISE[:, 0].astype(np.int16).tobytes(), 0xFFFFFFFF))
+    assert f"{tmp_path}: 1 recording without a length in the header was read to the end of the file." in load().notes
 
 
 def test_the_fingerprint_follows_recordings_and_lists(recipe_of, record, tmp_path: Path) -> None:
