@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+#: Digits of a floating-point number.
+MOST_DIGITS = 17
 #: What a terminal obeys or what turns the order of letters round: control characters but for line breaks and tabs, the
 #: marks of right-to-left writing that lay over others, halves of letters.
 COMMANDS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
@@ -27,6 +30,19 @@ def counted(count: float, noun: str, plural: str = "") -> str:
         plural: For all other counts; default: the noun with an s.
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def in_digits(value: float, spread: float, digits: int) -> str:
+    """Returns a number of some digits: as many more as a spread that is small beside it needs to be seen.
+
+    Args:
+        value: The number.
+        spread: How far apart numbers like it lie.
+        digits: How many it has at least.
+    """
+    small = 0 < spread < abs(value)
+    more = math.ceil(math.log10(abs(value) / spread)) if small else 0
+    return f"{value:.{min(digits + more, MOST_DIGITS)}g}"
 
 
 def verb(count: float, one: str, many: str) -> str:

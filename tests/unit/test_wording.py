@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecompress.wording import counted, printable, verb
+from edgecompress.wording import counted, in_digits, printable, verb
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,10 @@ def test_a_verb_agrees_with_its_count() -> None:
 )
 def test_text_that_no_terminal_obeys(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+def test_numbers_have_as_many_digits_as_their_spread_needs() -> None:
+    assert in_digits(12.5, 3.0, 7) == "12.5"
+    assert in_digits(1_700_000_123.456, 50.0, 7) == "1700000123.456"
+    assert in_digits(1.7e18, 1e-9, 7) == "1.7e+18"
+    assert in_digits(0.0, 0.0, 7) == "0"

@@ -45,7 +45,7 @@ class Split:
     Attributes:
         inputs: (N, ...) array as the source has it: pictures (N, H, W, C), series (N, steps, features) or (N,) objects
             of (steps, features), tables (N, features), text (N,) objects, tokens (N, length) int32.
-        labels: (N,) int64 class numbers; (N, targets) float32 in a regression; (N, length) int64 next tokens.
+        labels: (N,) int64 class numbers; (N, targets) float64 in a regression; (N, length) int64 next tokens.
             Where there are no labels: zeros.
         groups: (N,) what each sample belongs to, such as a speaker; None where it is not known.
         texts: (N,) objects of type str that `inputs` are the tokens of, for teachers with tokens of their own.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecompress.data.base import Dataset, Split
 from edgecompress.recipe.schema import Recipe
 from edgecompress.tasks.base import OnInputs
+from edgecompress.wording import in_digits
 
 #: Two predictions count as the same answer within this share of the numbers' standard deviation.
 SAME = 0.1
@@ -93,8 +94,8 @@ class Regression(OnInputs):
                     "mae": float(np.abs(errors[:, number]).mean()),
                     "rmse": float(np.sqrt(np.square(errors[:, number]).mean())),
                     "r2": r2,
-                    "true": [_short(value) for value in labels[shown, number]],
-                    "predicted": [_short(value) for value in values[shown, number]],
+                    "true": _short(labels[shown, number], self._std[number]),
+                    "predicted": _short(values[shown, number], self._std[number]),
                 }
                 for number, (name, r2) in enumerate(zip(names, _r2(errors, labels), strict=True))
             ]
@@ -108,5 +109,6 @@ def _r2(errors: NDArray[np.float64], labels: NDArray[Any]) -> list[float | None]
     return [1.0 - float(a / b) if b > 0 else None for a, b in zip(left, spread, strict=True)]
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+def _short(values: NDArray[np.float64], std: float) -> list[float]:
+    """Returns numbers in six digits, in more where their spread is small beside them."""
+    return [float(in_digits(value, std, 6)) for value in values.tolist()]

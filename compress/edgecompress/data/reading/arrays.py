@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
 from edgecompress.data.labels import class_names_of, describe_classes, read_labels
+from edgecompress.data.offsets import Offsets
 from edgecompress.data.raw import RawData, empty_split, listing
 from edgecompress.errors import DataError
 from edgecompress.wording import counted, verb
@@ -100,13 +101,18 @@ def picture_inputs(given: dict[str, NDArray[Any]], origin: str, notes: list[str]
                 f"{origin}: {key} holds {kinds[key]} ({shaped[key].dtype}), {first} {kinds[first]} "
                 f"({shaped[first].dtype}): they must be the same kind, on the same scale"
             )
+    offsets = Offsets(f"{origin}: {first}", common=True)
     if kinds[first] == "floats":
-        return {key: as_float(array, f"{origin}: {key}") for key, array in shaped.items()}
+        found = {key: as_float(offsets.shifted(array), f"{origin}: {key}") for key, array in shaped.items()}
+        notes += offsets.notes
+        return found
     if all(array.min() >= 0 and array.max() <= BYTE for array in shaped.values()):
         return {key: array.astype(np.uint8) for key, array in shaped.items()}
     low, high = min(int(array.min()) for array in shaped.values()), max(int(array.max()) for array in shaped.values())
     notes.append(f"{origin}: pictures hold integers from {low} to {high}, more than 8 bits: they became float32.")
-    return {key: array.astype(np.float32) for key, array in shaped.items()}
+    found = {key: offsets.shifted(array).astype(np.float32) for key, array in shaped.items()}
+    notes += offsets.notes
+    return found
 
 
 def _shaped(array: NDArray[Any], where: str) -> NDArray[Any]:

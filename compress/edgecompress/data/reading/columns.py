@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
-from edgecompress.data.labels import anomaly_numbers, describe_classes
-from edgecompress.data.raw import RawData, RawKind
-from edgecompress.data.reading.cells import label_of, number_of, sequence_of, text_of
+from edgecompress.data.labels import anomaly_numbers, check_spellings, describe_classes
+from edgecompress.data.offsets import Offsets, targets_of
+from edgecompress.data.raw import RawData, RawKind, listing
+from edgecompress.data.reading.cells import LARGEST, array_of, exact_of, label_of, number_of, sequence_of, text_of
+from edgecompress.data.reading.folders import normal
 from edgecompress.data.reading.table import Table, shown
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
@@ -22,6 +25,17 @@ TEXT_TASKS = ("text-classification", "language-modeling")
 CLASS_TASKS = ("text-classification", "timeseries-classification")
 #: The share of cells that fail from which on the column is the mistake, not the rows.
 WRONG_COLUMN = 0.5
+#: Names of columns that number rows: what pandas writes for an index, and what people call one.
+INDEX = re.compile(
+    r"|unnamed: \d+([._]\d+)*|index|idx|row|level_0|#|((row|sample|record|line)[_ ]?)?(id|index|no|nr|num|number)\.?",
+    re.IGNORECASE,
+)
+#: Fewer rows may count by chance.
+FEWEST_ROWS = 10
+#: The share of steps by one in an index that begins again.
+MOSTLY = 0.9
+#: Whole numbers from here on have more digits than float64.
+EXACT = 2.0**53
 #: Axes of a sample: a row of features, a series of them.
 ROW, SERIES = 1, 2
 
@@ -30,8 +44,8 @@ def usual_names(recipe: Recipe) -> list[str]:
     """Returns the columns that a recipe names, and what columns are called where it names none."""
     data = recipe.data
     return [
-        *(name for name in (data.text, data.label, data.split_by) if name is not None),
-        *(data.features or ()),
+        *(normal(name) for name in (data.text, data.label, data.split_by) if name is not None),
+        *map(normal, data.features or ()),
         *(["text"] if data.text is None else []),
         *(["label"] if data.label is None else []),
     ]
@@ -50,6 +64,7 @@ def raw_data_of(recipe: Recipe, tables: dict[str, Table]) -> RawData:
     answers: dict[str, list[Any] | None] = {}
     groups: dict[str, NDArray[Any] | None] = {}
     chosen: tuple[str, ...] | None = None
+    offsets: Offsets | None = None
     for part, table in tables.items():
         if not table.lines:
             table.check()  # says why
@@ -63,16 +78,22 @@ def raw_data_of(recipe: Recipe, tables: dict[str, Table]) -> RawData:
             inputs[part] = _texts(recipe, table, notes)
         else:
             chosen = chosen or _features(recipe, table, tuple(name for name in (label, group) if name))
-            inputs[part] = _values(recipe, table, chosen)
+            offsets = offsets or Offsets(str(table.path), chosen, common=task == "timeseries-classification")
+            inputs[part] = _values(recipe, table, chosen, offsets)
         table.check()
+        notes += table.notes
     kind: RawKind = "text" if as_text else "series" if _is_series(inputs["train"], task) else "features"
     if kind == "series":
         inputs = {part: one[..., np.newaxis] if one.ndim == ROW + 1 else one for part, one in inputs.items()}
+    notes += offsets.notes if offsets is not None else ()
     labels, names = _labels(task, answers, {part: len(one) for part, one in inputs.items()}, origin)
+    targets = (_label_column(recipe, tables["train"], "train", has_test=False) or "",) if task == "regression" else ()
+    if task == "regression":
+        labels, more = targets_of(labels, targets, origin)
+        notes += more
     splits = {part: Split(inputs[part], labels[part], groups[part]) for part in tables}
     if task in CLASS_TASKS:
         notes += describe_classes(labels, names, origin)
-    targets = (_label_column(recipe, tables["train"], "train", has_test=False) or "",) if task == "regression" else ()
     return RawData(splits["train"], splits.get("test"), names, notes=tuple(notes), kind=kind, target_names=targets)
 
 
@@ -104,7 +125,7 @@ def _answers(table: Table, column: str | None, *, numbers: bool) -> list[Any] | 
         answer, wrong = number_of(value) if numbers else label_of(value)
         if wrong:
             table.blame(row, f"`{column}` {wrong}")
-        found.append(answer)
+        found.append(exact_of(value) if numbers and not wrong else answer)
     return found
 
 
@@ -132,23 +153,58 @@ def _features(recipe: Recipe, table: Table, others: tuple[str, ...]) -> tuple[st
     rest = tuple(name for name in table.names if name not in others and name not in table.left_out)
     if not rest:
         raise DataError(f"{table.path}: no {table.noun} is left for features beside {', '.join(others)}.")
-    return rest
+    steps = recipe.task == "timeseries-classification"  # of a series, only what is called an index is none
+    counting = [
+        name
+        for name in rest
+        if not (steps and INDEX.fullmatch(name) is None) and _counts_rows(name, table.columns[name])
+    ]
+    if not counting:
+        return rest
+    named = listing(f"`{name}`" if name else "the one without a name" for name in counting)
+    what = (
+        f"{table.path}: the {verb(len(counting), f'{table.noun} numbers', f'{table.noun}s number')} the rows ({named})"
+    )
+    if len(counting) == len(rest):
+        table.notes.append(f"{what}, but there is nothing else to learn from.")
+        return rest
+    left = verb(len(counting), "it is no feature and was", "they are no features and were")
+    table.notes.append(f"{what}: {left} left out. If that is wrong, name all features in data.features.")
+    return tuple(name for name in rest if name not in counting)
 
 
-def _values(recipe: Recipe, table: Table, names: Sequence[str]) -> NDArray[Any]:
+def _counts_rows(name: str, cells: list[Any]) -> bool:
+    """Returns whether a column only numbers the rows: it counts up by one, or is an index by its name and order.
+
+    Where rows were sorted before, their number tells the answer, and means nothing on a device.
+    """
+    values = _numbers(cells) if len(cells) >= FEWEST_ROWS else None
+    if values is None or (values != np.round(values)).any():
+        return False
+    ones = np.diff(values) == 1
+    if INDEX.fullmatch(name) is None:
+        return bool(ones.all())
+    # Rows that were shuffled after they were numbered, and files put together that begin again.
+    return len(np.unique(values)) == len(values) or float(ones.mean()) > MOSTLY
+
+
+def _values(recipe: Recipe, table: Table, names: Sequence[str], offsets: Offsets) -> NDArray[Any]:
     """Returns (N, features) float32, or what lists of one key hold: (N, ...) or (N,) objects of (steps, features)."""
     columns = [table.columns[table.column("features", name, default="")] for name in names]
     if len(columns) == 1 and any(isinstance(value, list) for value in columns[0]):
-        return _sequences(table, names[0], columns[0])
-    result = np.zeros((len(table), len(columns)), np.float32)
-    for place, (name, cells) in enumerate(zip(names, columns, strict=True)):
+        return _sequences(table, names[0], columns[0], offsets)
+    found: list[NDArray[Any]] = []
+    for name, cells in zip(names, columns, strict=True):
         fast = _numbers(cells)
         if fast is not None:
-            result[:, place] = fast
+            exact = bool((np.abs(fast) < EXACT).all())
+            found.append(fast if exact else array_of([exact_of(cell) for cell in cells]))
             continue
         wrong = {}
+        column = np.zeros(len(cells))
+        found.append(column)
         for row, value in enumerate(cells):
-            result[row, place], problem = number_of(value)
+            column[row], problem = number_of(value)
             if problem:
                 wrong[row] = problem
         if len(wrong) > WRONG_COLUMN * len(cells) and recipe.data.features is None:
@@ -159,26 +215,27 @@ def _values(recipe: Recipe, table: Table, names: Sequence[str]) -> NDArray[Any]:
             )
         for row, problem in wrong.items():
             table.blame(row, f"`{name}` {problem}")
-    return result
+    if table.bad:  # nothing comes of it
+        return np.zeros((len(table), len(found)), np.float32)
+    return offsets.columns(found)
 
 
-def _numbers(cells: list[Any]) -> NDArray[np.float32] | None:
+def _numbers(cells: list[Any]) -> NDArray[np.float64] | None:
     """Returns cells as numbers, None where one of them is none."""
     if not all(type(cell) in (str, int, float) for cell in cells):
         return None
     if any("_" in cell for cell in cells if isinstance(cell, str)):  # NumPy reads 1_000 as Python does
         return None
     try:
-        with np.errstate(over="ignore"):
-            values = np.array(cells).astype(np.float64).astype(np.float32)
+        values: NDArray[np.float64] = np.array(cells).astype(np.float64)
     except (ValueError, OverflowError):
         return None
-    return values if np.isfinite(values).all() else None
+    return values if (np.abs(values) <= LARGEST).all() else None
 
 
-def _sequences(table: Table, name: str, cells: list[Any]) -> NDArray[Any]:
+def _sequences(table: Table, name: str, cells: list[Any], offsets: Offsets) -> NDArray[Any]:
     """Returns lists of numbers or of rows, in one array where all are of one shape."""
-    found: list[NDArray[np.float32] | None] = []
+    found: list[NDArray[Any] | None] = []
     form: tuple[int, ...] | None = None
     for row, value in enumerate(cells):
         one, wrong = sequence_of(value)
@@ -190,7 +247,7 @@ def _sequences(table: Table, name: str, cells: list[Any]) -> NDArray[Any]:
             table.blame(row, f"`{name}` {wrong}")
         found.append(one)
     table.check()
-    arrays = [one for one in found if one is not None]
+    arrays = offsets.series([one for one in found if one is not None])
     if len({len(one) for one in arrays}) == 1:
         return np.stack(arrays)
     result = np.empty(len(arrays), object)
@@ -211,7 +268,8 @@ def _labels(
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
     """Returns the labels by part, and the names of the classes."""
     if task == "regression":
-        return {part: np.array(given, np.float32).reshape(-1, 1) for part, given in answers.items()}, ()
+        return {part: array_of(given or []).reshape(-1, 1) for part, given in answers.items()}, ()
+    check_spellings({part: given for part, given in answers.items() if given is not None}, origin)
     if task == "anomaly-detection":
         return anomaly_numbers(answers, sizes, origin)
     if task == "language-modeling":

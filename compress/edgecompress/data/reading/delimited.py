@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecompress.data.reading.folders import normal
 from edgecompress.data.reading.table import Table, rows_to_columns, shown
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
-from edgecompress.wording import counted
+from edgecompress.wording import counted, verb
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 #: What a file of one column is split at: nothing that is in it.
@@ -118,7 +119,7 @@ def _delimiter(path: Path, text: str, wanted: Sequence[str]) -> str:
         if not rows:
             continue
         (width, often), *_ = Counter(map(len, rows)).most_common(1)
-        names = any(name in wanted for name in rows[0])
+        names = any(_name(name) in wanted for name in rows[0])
         score = (names, often / len(rows), width)
         if width > 1 and score > best:
             best, found = score, delimiter
@@ -141,7 +142,7 @@ def _is_orange(rows: list[list[str]]) -> bool:
 def _table(path: Path, parsed: Parsed, delimiter: str, wanted: Sequence[str], *, orange: bool) -> Table:
     header = 1 if orange or _has_header(parsed.rows, wanted) else 0
     width = max(map(len, parsed.rows[:1]), default=0)
-    names = tuple(name.strip() for name in parsed.rows[0]) if header else tuple(str(n + 1) for n in range(width))
+    names = tuple(map(_name, parsed.rows[0])) if header else tuple(str(n + 1) for n in range(width))
     twice = [name for name, count in Counter(names).items() if count > 1 and name in wanted]
     if twice:
         raise DataError(f"{path}:{parsed.lines[0]}: there are two columns `{twice[0]}`. Rename one.")
@@ -149,15 +150,28 @@ def _table(path: Path, parsed: Parsed, delimiter: str, wanted: Sequence[str], *,
     remark = f"delimiter: {DELIMITERS.get(delimiter, 'none')}"
     if not header:
         remark += "; no header: columns are called 1, 2, ..."
-    rows, lines, bad = [], [], dict(parsed.bad)
+    rows, lines, bad, again = [], [], dict(parsed.bad), []
+    heads = [list(map(_name, row)) for row in parsed.rows[:skip]]
     for row, line in zip(parsed.rows[skip:], parsed.lines[skip:], strict=True):
-        if len(row) == len(names):
+        if list(map(_name, row)) in heads:
+            again.append(line)
+        elif len(row) == len(names):
             rows.append(row)
             lines.append(line)
         else:
             bad[line] = f"{counted(len(row), 'field')}, expected {len(names)}: {shown(delimiter.join(row))}"
     table = Table(path, names, rows_to_columns(names, rows), lines, bad, remark=remark)
+    if again:
+        repeat = verb(len(again), "row repeats the header and was", "rows repeat the header and were")
+        table.notes.append(
+            f"{path}: {len(again):,} {repeat} left out, the first in line {again[0]}: are these files put together?"
+        )
     return _marked(table, parsed.rows) if orange else table
+
+
+def _name(cell: str) -> str:
+    """Returns a column's name as it is compared; a file in the middle of others may begin with a byte order mark."""
+    return normal(cell.lstrip("\ufeff").strip())
 
 
 def _marked(table: Table, rows: list[list[str]]) -> Table:
@@ -186,8 +200,8 @@ def _has_header(rows: list[list[str]], wanted: Sequence[str]) -> bool:
     """
     if not rows:
         return False
-    first, rest = rows[0], [row for row in rows[1:SAMPLE_ROWS] if len(row) == len(rows[0])]
-    if any(cell.strip() in wanted or cell.strip().lower() in wanted for cell in first):
+    first, rest = list(map(_name, rows[0])), [row for row in rows[1:SAMPLE_ROWS] if len(row) == len(rows[0])]
+    if any(cell in wanted or cell.lower() in wanted for cell in first):
         return True
     if any(_is_number(cell) for cell in first) or not rest:
         return False

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgecompress.data.reading.folders import normal
 from edgecompress.data.reading.table import MISSING, Table, shown
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
@@ -36,7 +37,7 @@ def read_json_lines(path: Path) -> Table:
             bad[number] = f"no JSON that can be read: {error}"
             continue
         if isinstance(found, dict):
-            objects.append(found)
+            objects.append({normal(key): value for key, value in found.items()})
             lines.append(number)
         else:
             bad[number] = f'{shown(found)} is no object. Expected one such as {{"text": "...", "label": "..."}}'

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
-from edgecompress.data.labels import class_names_of, describe_classes, read_labels
+from edgecompress.data.labels import check_spellings, class_names_of, describe_classes, read_labels
+from edgecompress.data.offsets import Offsets, targets_of
 from edgecompress.data.raw import RawData, RawKind, listing
 from edgecompress.data.reading import arrays as pictures
 from edgecompress.data.reading.arrays import as_array, as_float
+from edgecompress.data.reading.folders import normal
 from edgecompress.data.reading.series_arrays import read_series
 from edgecompress.data.reading.text_reading import is_writable_text
 from edgecompress.errors import DataError
@@ -25,6 +27,8 @@ INPUTS = ("x_train", "x_test", "x_calibration")
 LENGTHS = ("lengths_train", "lengths_test", "lengths_calibration")
 KEYS = (*INPUTS, "y_train", "y_test", *LENGTHS, "class_names", "target_names")
 TEXT_TASKS = ("text-classification", "language-modeling")
+#: Tasks for which a table's rows are features; for others they are the steps of a series.
+ROWS = ("regression", "anomaly-detection")
 #: Axes of an array of pictures, and of tables.
 PICTURES, TABLE = 4, 2
 WHAT_INPUTS = {
@@ -123,11 +127,15 @@ def _samples(arrays: Mapping[str, Any], origin: str, task: str) -> RawData:
     labels, names = _labels(given, sizes, origin, task)
     if task not in WHAT_LABELS:
         notes += describe_classes(labels, names, origin)
+    targets: tuple[str, ...] = ()
+    if task == "regression":
+        targets = _target_names(given, labels, origin)
+        labels, more = targets_of(labels, targets, origin)
+        notes += more
     splits = {part: Split(inputs[f"x_{part}"], labels[part]) for part in parts}
     if "train" not in splits:
         test = splits["test"]
         splits["train"] = Split(test.inputs[:0], test.labels[:0])
-    targets = _target_names(given, labels, origin) if task == "regression" else ()
     return RawData(
         splits["train"],
         splits.get("test"),
@@ -143,10 +151,14 @@ def _inputs(given: dict[str, Any], origin: str, task: str, notes: list[str]) -> 
     """Returns what the samples are, and all of them in one form."""
     found: dict[str, NDArray[Any]] = {}
     kinds: dict[str, RawKind] = {}
+    offsets: Offsets | None = None
     for key in (key for key in INPUTS if key in given):
         where = f"{origin}: {key}"
         lengths = given.get(key.replace("x_", "lengths_"))
-        kinds[key], found[key] = _one_input(given[key], where, task, lengths)
+        steps = task not in ROWS and getattr(given[key], "ndim", 0) == TABLE
+        offsets = offsets or Offsets(where, common=steps)
+        kinds[key], found[key] = _one_input(given[key], where, task, lengths, offsets)
+    notes += offsets.notes if offsets is not None else ()
     first = next(iter(found))
     for key, kind in kinds.items():
         if kind != kinds[first]:
@@ -160,7 +172,7 @@ def _inputs(given: dict[str, Any], origin: str, task: str, notes: list[str]) -> 
     return kinds[first], found
 
 
-def _one_input(value: Any, where: str, task: str, lengths: Any) -> tuple[RawKind, NDArray[Any]]:
+def _one_input(value: Any, where: str, task: str, lengths: Any, offsets: Offsets) -> tuple[RawKind, NDArray[Any]]:
     texts = _texts(value)
     if task in TEXT_TASKS or (task == "regression" and texts is not None):
         if texts is None:
@@ -172,10 +184,10 @@ def _one_input(value: Any, where: str, task: str, lengths: Any) -> tuple[RawKind
         return "text", texts
     if task == "regression" and getattr(value, "ndim", 0) == PICTURES:
         return "pictures", as_array(value, where)
-    array = read_series(value, where, WHAT_INPUTS[task], lengths)
+    array = read_series(value, where, WHAT_INPUTS[task], lengths, offsets)
     if array.ndim != TABLE:
         return "series", array
-    if task in ("regression", "anomaly-detection"):
+    if task in ROWS:
         return "features", array
     return "series", array[..., np.newaxis]
 
@@ -214,7 +226,11 @@ def _labels(
     if task == "regression":
         return {part: _numbers(array, sizes[part], f"{origin}: y_{part}") for part, array in found.items()}, ()
     names = given.get("class_names")
-    if names is None and found and all(array.dtype.kind == "U" for array in found.values()):  # classes by name
+    if (
+        names is None and found and all(array.dtype.kind == "U" and array.ndim == 1 for array in found.values())
+    ):  # by name
+        found = {part: np.array([normal(str(name).strip()) for name in array]) for part, array in found.items()}
+        check_spellings({part: array.tolist() for part, array in found.items()}, origin)
         names, numbers = np.unique(np.concatenate(list(found.values())), return_inverse=True)
         ends = np.cumsum([len(array) for array in found.values()])[:-1]
         found = dict(zip(found, np.split(numbers, ends), strict=True))
@@ -227,14 +243,16 @@ def _labels(
     return {part: classes.numbers for part, classes in read.items()}, listed
 
 
-def _numbers(array: NDArray[Any], samples: int, where: str) -> NDArray[np.float32]:
-    """Returns (N, targets) float32."""
+def _numbers(array: NDArray[Any], samples: int, where: str) -> NDArray[Any]:
+    """Returns (N, targets) of the type they have."""
     what = WHAT_LABELS["regression"]
     if array.dtype.kind not in "iubf" or array.ndim not in (1, TABLE) or not array.size:
         raise DataError(f"{where} has shape {array.shape}, type {array.dtype}: expected {what}")
     if len(array) != samples:
         raise DataError(f"{where} has {len(array)} rows for {counted(samples, 'sample')}: expected {what}")
-    return as_float(array.reshape(len(array), -1), where)
+    rows = array.reshape(len(array), -1)
+    as_float(rows, where)  # all of them are finite
+    return rows
 
 
 def _target_names(given: dict[str, Any], labels: dict[str, NDArray[Any]], origin: str) -> tuple[str, ...]:

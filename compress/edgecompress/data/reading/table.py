@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.data.raw import LISTED
+from edgecompress.data.reading.folders import normal
 from edgecompress.errors import DataError
 from edgecompress.wording import counted, verb
 
@@ -41,6 +42,7 @@ class Table:
         label: The column that the file itself says is the class.
         left_out: Columns that the file itself says are no features.
         remark: What was found out about the format, in words, for messages.
+        notes: What was left out, in sentences.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Table:
     label: str | None = None
     left_out: tuple[str, ...] = ()
     remark: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -85,6 +88,7 @@ class Table:
             DataError: There is no such column.
         """
         if asked is not None:
+            asked = normal(asked)
             if asked in self.names:
                 return asked
             near = difflib.get_close_matches(asked, self.names, n=1)

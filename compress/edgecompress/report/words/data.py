@@ -6,7 +6,7 @@ from typing import Any
 
 from edgecompress.report.numbers import number
 from edgecompress.report.words.tables import Report
-from edgecompress.wording import counted
+from edgecompress.wording import counted, in_digits
 
 Fact = tuple[str, str]
 
@@ -32,7 +32,7 @@ def data_facts(report: Report) -> list[Fact]:
 def scaled(output: str, target: dict[str, Any]) -> str:
     """Returns how a number of a regression follows from the output: `output * 12.5 - 40`."""
     mean = target["mean"]
-    return f"{output} * {target['std']:.7g} {'-' if mean < 0 else '+'} {abs(mean):.7g}"
+    return f"{output} * {target['std']:.7g} {'-' if mean < 0 else '+'} {in_digits(abs(mean), target['std'], 7)}"
 
 
 def vocabulary_sentence(vocabulary: dict[str, Any]) -> str:

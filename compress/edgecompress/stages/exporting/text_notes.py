@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecompress.data.base import Dataset, Vocabulary
 from edgecompress.tflite.format.metadata import AssociatedFile
+from edgecompress.wording import in_digits
 
 VOCABULARY_FILE = "vocab.txt"
 TOKENIZER_FILE = "tokenizer.json"
@@ -34,7 +35,10 @@ def target_names(dataset: Dataset) -> tuple[str, ...]:
 def target_formulas(dataset: Dataset) -> list[str]:
     """Returns how each number of a regression follows from the output: `minutes = output * 12.5 + 40`."""
     numbers = zip(target_names(dataset), dataset.target_mean, dataset.target_std, strict=True)
-    return [f"{name} = output * {std:.9g} {'-' if mean < 0 else '+'} {abs(mean):.9g}" for name, mean, std in numbers]
+    return [
+        f"{name} = output * {std:.9g} {'-' if mean < 0 else '+'} {in_digits(abs(mean), std, 9)}"
+        for name, mean, std in numbers
+    ]
 
 
 def input_files(dataset: Dataset) -> tuple[tuple[AssociatedFile, ...], dict[str, bytes]]:
