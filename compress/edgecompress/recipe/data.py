@@ -58,7 +58,7 @@ class DataSpec(Block):
     path: str | None = Field(
         default=None,
         description="The file or folder it is read from (and downloaded to, with `download: true`); `text-files`: or a "
-        "pattern such as `texts/**/*.txt`.",
+        "pattern such as `texts/**/*.txt`. Tables, texts and arrays may be gzipped.",
     )
     test_path: str | None = Field(
         default=None,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgecompress.data.reading.folders import normal
+from edgecompress.data.reading.folders import GZ, ending, normal
 from edgecompress.data.reading.table import Table, rows_to_columns, shown
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
@@ -111,7 +111,7 @@ def _delimiter(path: Path, text: str, wanted: Sequence[str]) -> str:
     (csv.Sniffer looks at letters too, and finds them in text.)
     """
     sample = _sample(text)
-    if path.suffix.lower() in TAB_SUFFIXES and "\t" in sample:
+    if ending(path.name).removesuffix(GZ) in TAB_SUFFIXES and "\t" in sample:
         return "\t"
     best, found = (False, 0.0, 1), NO_DELIMITER
     for delimiter in DELIMITERS:

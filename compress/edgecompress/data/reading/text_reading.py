@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecompress.errors import DataError
+from edgecompress.sources.archives import read_unpacked
 
 #: What files in UTF-16 begin with.
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: Path) -> str:
-    """Returns a file's text as it is, without a byte order mark.
+    """Returns a file's text as it is, without a byte order mark; a gzipped file is unpacked.
 
     Raises:
         DataError: It cannot be read, or is not UTF-8; the message names the line.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+    content = read_unpacked(path, DataError)
     if content.startswith(UTF_16_MARKS):
         raise DataError(f"{path}: UTF-16 text. Expected UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}")
     try:

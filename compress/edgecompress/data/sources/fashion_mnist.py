@@ -15,6 +15,7 @@ from edgecompress.data.raw import RawData, data_path, hash_files
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources.archives import is_gzip
 from edgecompress.wording import counted
 
 #: Where it is looked for without a `path`: Debian's package, torchvision's layout in ./data, a plain folder.
@@ -44,7 +45,7 @@ def fingerprint(recipe: Recipe, _trust: bool) -> str:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Returns the array in an IDX file of unsigned bytes, gzipped if its name ends in .gz.
+    """Returns the array in an IDX file of unsigned bytes, gzipped or not, whatever its name.
 
     The format: two zero bytes, the type, the number of dimensions, each dimension as a big-endian 32-bit number, the
     values (http://yann.lecun.com/exdb/mnist/).
@@ -54,7 +55,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """
     header = 4 * (1 + dimensions)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with gzip.open(path) if is_gzip(path) else path.open("rb") as stream:
             start = stream.read(header)
             if start[:4] != bytes((0, 0, UBYTE, dimensions)) or len(start) < header:
                 raise DataError(f"{path}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")

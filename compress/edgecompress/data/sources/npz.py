@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tokenize
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from edgecompress.data.raw import RawData, hash_files, required_path
 from edgecompress.data.reading.named_arrays import expected, keys_of, raw_data
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
-from edgecompress.sources.archives import check_unpacked
+from edgecompress.sources.archives import check_unpacked, is_gzip, read_unpacked
 
 #: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method;
 #: OverflowError: a shape beyond 64 bits; TokenError: a header that is no Python text).
@@ -62,7 +63,9 @@ def _read(path: Path, recipe: Recipe) -> dict[str, Any]:
         # Opened here, because NumPy leaves the file open where it turns out to be no archive.
         with path.open("rb") as handle:
             # Pickles could run code, so arrays of Python objects are refused.
-            archive = np.load(handle, allow_pickle=False)
+            archive = np.load(
+                io.BytesIO(read_unpacked(path, DataError)) if is_gzip(path) else handle, allow_pickle=False
+            )
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 example = "np.savez(path, x_train=..., y_train=...)"
                 raise DataError(f"{path} holds a single array. Expected {what}: {example}")

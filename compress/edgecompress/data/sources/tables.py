@@ -14,8 +14,8 @@ from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
 
 EXPECTED = {
-    "csv": "a .csv, .tsv or .tab file with one row per sample",
-    "jsonl": "a .jsonl file with one JSON object per line",
+    "csv": "a .csv, .tsv or .tab file (gzipped or not) with one row per sample",
+    "jsonl": "a .jsonl file (gzipped or not) with one JSON object per line",
 }
 
 

@@ -99,7 +99,8 @@ def _source(given: dict[str, Any], source: str) -> Iterator[Finding]:
     if source in NEED_PATH and path is None:
         yield ("data", "path"), f"is required: source `{source}` reads it", f"for example `path: {NEED_PATH[source]}`"
     if source == "digits" and path is not None:
-        likely = next((name for end, name in SOURCE_BY_SUFFIX.items() if str(path).endswith(end)), "image-folder")
+        written = str(path).removesuffix(".gz")
+        likely = next((name for end, name in SOURCE_BY_SUFFIX.items() if written.endswith(end)), "image-folder")
         message = "is not used: source `digits` (the default) is built in"
         yield ("data", "path"), message, f"did you mean `source: {likely}`?"
     if given.get("download") is True and source in SOURCES and source not in DOWNLOADABLE:
