@@ -67,7 +67,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Normalization:
-    """x = (value * value_scale - mean) / std, per channel, ended at -clip and clip where there is one.
+    """x = ((value - subtracted) * value_scale - mean) / std, per channel, ended at -clip and clip where there is one.
 
     Attributes:
         value_scale: 1/255 for uint8 pictures, 1 for float32 ones.
@@ -75,6 +75,8 @@ class Normalization:
         std: One number per channel.
         origin: Where the numbers are from, in words, for the report.
         clip: In standard deviations; None where values do not end.
+        subtracted: From raw values, by whoever reads them (one number per channel, or one for all): they are too large
+            for float32. Samples of a dataset come without it. Empty: nothing.
     """
 
     value_scale: float
@@ -82,6 +84,7 @@ class Normalization:
     std: tuple[float, ...]
     origin: str
     clip: float | None = None
+    subtracted: tuple[int | float, ...] = ()
 
 
 @dataclass(frozen=True)

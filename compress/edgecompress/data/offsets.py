@@ -40,6 +40,11 @@ class Offsets:
         self._where, self._names, self._common = where, tuple(names), common
         self._bases: list[int | float] | None = None
 
+    @property
+    def subtracted(self) -> tuple[int | float, ...]:
+        """What is subtracted, by feature; one number where all values are of one kind; empty where nothing is."""
+        return tuple(self._bases or ()) if any(self._bases or ()) else ()
+
     def learn(self, rows: NDArray[Any]) -> None:
         """Decides what is subtracted by (..., features) values, unless that is decided."""
         if self._bases is None:

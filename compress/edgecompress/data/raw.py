@@ -38,6 +38,7 @@ class RawData:
         front_end: Of audio: how frames were made of a waveform.
         target_names: Of a regression: the numbers to predict.
         validation: The source's own validation split, None where it has none.
+        subtracted: From every channel, or from all, of what the source has; see `Offsets`. Empty: nothing.
     """
 
     train: Split
@@ -50,6 +51,7 @@ class RawData:
     front_end: Mapping[str, Any] | None = None
     target_names: tuple[str, ...] = ()
     validation: Split | None = None
+    subtracted: tuple[int | float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def _data(inputs: ReportInputs) -> dict[str, Any]:
             "std": list(data.std),
             "origin": data.origin,
             "clip": data.clip,
+            "subtracted": list(data.subtracted),
         },
         "sha256": data.sha256,
         "notes": list(data.notes),

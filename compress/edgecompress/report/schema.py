@@ -133,11 +133,12 @@ class DataSummary:
         test: Number of test samples.
         classes: Names of the classes, in the order of the outputs.
         input_shape: One sample as the source network sees it, (C, H, W) for pictures.
-        value_scale: x = (value * value_scale - mean) / std, per channel.
+        value_scale: x = ((value - subtracted) * value_scale - mean) / std, per channel.
         mean: One number per channel.
         std: One number per channel.
         origin: Where mean and std are from, in words.
         clip: Where normalised values end, both ways; None: nowhere.
+        subtracted: From values that are too large for float32, one number per channel or one for all; empty: nothing.
         sha256: Hash of the data's content.
         notes: Plain sentences.
         kind: What the inputs are: `pictures`, `series`, `features` or `tokens`.
@@ -162,6 +163,7 @@ class DataSummary:
     front_end: Mapping[str, Any] | None = None
     vocabulary: Mapping[str, Any] | None = None
     clip: float | None = None
+    subtracted: tuple[float, ...] = ()
     targets: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -121,6 +121,7 @@ def data_summary(bench: Workbench) -> dict[str, Any]:
         "std": list(normalization.std),
         "origin": normalization.origin,
         "clip": normalization.clip,
+        "subtracted": list(normalization.subtracted),
         "notes": list(dataset.notes),
         "kind": dataset.kind,
         "front_end": None if dataset.front_end is None else dict(dataset.front_end),

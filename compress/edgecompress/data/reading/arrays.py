@@ -42,7 +42,7 @@ def picture_data(arrays: Mapping[str, Any], origin: str) -> RawData:
     notes: list[str] = []
     if unknown := [key for key in arrays if key not in KEYS]:
         notes.append(f"{origin}: not used: {listing(unknown)}.")
-    inputs = picture_inputs({key: given[key] for key in INPUTS if key in given}, origin, notes)
+    inputs, subtracted = picture_inputs({key: given[key] for key in INPUTS if key in given}, origin, notes)
     labels = {
         part: read_labels(given[f"y_{part}"], len(inputs[f"x_{part}"]), f"{origin}: y_{part}")
         for part in ("train", "test")
@@ -54,7 +54,14 @@ def picture_data(arrays: Mapping[str, Any], origin: str) -> RawData:
     if "train" not in splits:
         test = splits["test"].inputs
         splits["train"] = empty_split(test.shape[1:], test.dtype)
-    return RawData(splits["train"], splits.get("test"), names, inputs.get("x_calibration"), notes=tuple(notes))
+    return RawData(
+        splits["train"],
+        splits.get("test"),
+        names,
+        inputs.get("x_calibration"),
+        notes=tuple(notes),
+        subtracted=subtracted,
+    )
 
 
 def as_array(value: Any, where: str, expected: str = EXPECTED) -> NDArray[Any]:
@@ -81,8 +88,10 @@ def _check_presence(given: Mapping[str, Any], arrays: Mapping[str, Any], origin:
             raise DataError(f"{origin}: {present} without {missing}: {has}. Expected {EXPECTED}.")
 
 
-def picture_inputs(given: dict[str, NDArray[Any]], origin: str, notes: list[str]) -> dict[str, NDArray[Any]]:
-    """Returns all pictures in one shape and type.
+def picture_inputs(
+    given: dict[str, NDArray[Any]], origin: str, notes: list[str]
+) -> tuple[dict[str, NDArray[Any]], tuple[int | float, ...]]:
+    """Returns all pictures in one shape and type, and what was subtracted from their values.
 
     Raises:
         DataError: One is no array of pictures, or not of the form of the first.
@@ -105,14 +114,14 @@ def picture_inputs(given: dict[str, NDArray[Any]], origin: str, notes: list[str]
     if kinds[first] == "floats":
         found = {key: as_float(offsets.shifted(array), f"{origin}: {key}") for key, array in shaped.items()}
         notes += offsets.notes
-        return found
+        return found, offsets.subtracted
     if all(array.min() >= 0 and array.max() <= BYTE for array in shaped.values()):
-        return {key: array.astype(np.uint8) for key, array in shaped.items()}
+        return {key: array.astype(np.uint8) for key, array in shaped.items()}, ()
     low, high = min(int(array.min()) for array in shaped.values()), max(int(array.max()) for array in shaped.values())
     notes.append(f"{origin}: pictures hold integers from {low} to {high}, more than 8 bits: they became float32.")
     found = {key: offsets.shifted(array).astype(np.float32) for key, array in shaped.items()}
     notes += offsets.notes
-    return found
+    return found, offsets.subtracted
 
 
 def _shaped(array: NDArray[Any], where: str) -> NDArray[Any]:

@@ -86,6 +86,7 @@ def raw_data_of(recipe: Recipe, tables: dict[str, Table]) -> RawData:
     if kind == "series":
         inputs = {part: one[..., np.newaxis] if one.ndim == ROW + 1 else one for part, one in inputs.items()}
     notes += offsets.notes if offsets is not None else ()
+    subtracted = offsets.subtracted if offsets is not None else ()
     labels, names = _labels(task, answers, {part: len(one) for part, one in inputs.items()}, origin)
     targets = (_label_column(recipe, tables["train"], "train", has_test=False) or "",) if task == "regression" else ()
     if task == "regression":
@@ -94,7 +95,15 @@ def raw_data_of(recipe: Recipe, tables: dict[str, Table]) -> RawData:
     splits = {part: Split(inputs[part], labels[part], groups[part]) for part in tables}
     if task in CLASS_TASKS:
         notes += describe_classes(labels, names, origin)
-    return RawData(splits["train"], splits.get("test"), names, notes=tuple(notes), kind=kind, target_names=targets)
+    return RawData(
+        splits["train"],
+        splits.get("test"),
+        names,
+        notes=tuple(notes),
+        kind=kind,
+        target_names=targets,
+        subtracted=subtracted,
+    )
 
 
 def _label_column(recipe: Recipe, table: Table, part: str, *, has_test: bool) -> str | None:

@@ -115,7 +115,7 @@ def _samples(arrays: Mapping[str, Any], origin: str, task: str) -> RawData:
     notes: list[str] = []
     if unknown := [key for key in arrays if key not in KEYS]:
         notes.append(f"{origin}: not used: {listing(unknown)}.")
-    kind, inputs = _inputs(given, origin, task, notes)
+    kind, inputs, subtracted = _inputs(given, origin, task, notes)
     parts = [part for part in PARTS if f"x_{part}" in inputs]
     sizes = {part: len(inputs[f"x_{part}"]) for part in parts}
     for part in PARTS:
@@ -144,11 +144,14 @@ def _samples(arrays: Mapping[str, Any], origin: str, task: str) -> RawData:
         notes=tuple(notes),
         kind=kind,
         target_names=targets,
+        subtracted=subtracted,
     )
 
 
-def _inputs(given: dict[str, Any], origin: str, task: str, notes: list[str]) -> tuple[RawKind, dict[str, NDArray[Any]]]:
-    """Returns what the samples are, and all of them in one form."""
+def _inputs(
+    given: dict[str, Any], origin: str, task: str, notes: list[str]
+) -> tuple[RawKind, dict[str, NDArray[Any]], tuple[int | float, ...]]:
+    """Returns what the samples are, all of them in one form, and what was subtracted from their values."""
     found: dict[str, NDArray[Any]] = {}
     kinds: dict[str, RawKind] = {}
     offsets: Offsets | None = None
@@ -159,6 +162,7 @@ def _inputs(given: dict[str, Any], origin: str, task: str, notes: list[str]) -> 
         offsets = offsets or Offsets(where, common=steps)
         kinds[key], found[key] = _one_input(given[key], where, task, lengths, offsets)
     notes += offsets.notes if offsets is not None else ()
+    subtracted = offsets.subtracted if offsets is not None else ()
     first = next(iter(found))
     for key, kind in kinds.items():
         if kind != kinds[first]:
@@ -166,10 +170,10 @@ def _inputs(given: dict[str, Any], origin: str, task: str, notes: list[str]) -> 
         if kind in ("series", "features") and (one := _features(found[key])) != (other := _features(found[first])):
             raise DataError(f"{origin}: {key} has {counted(one, 'feature')}, {first} {other}: they must be the same")
     if kinds[first] == "pictures":
-        found = pictures.picture_inputs(found, origin, notes)
+        found, subtracted = pictures.picture_inputs(found, origin, notes)
     elif kinds[first] == "series" and len({one.shape[1] if one.ndim > 1 else 0 for one in found.values()}) > 1:
         found = {key: _ragged(one) for key, one in found.items()}  # lengths differ between splits
-    return kinds[first], found
+    return kinds[first], found, subtracted
 
 
 def _one_input(value: Any, where: str, task: str, lengths: Any, offsets: Offsets) -> tuple[RawKind, NDArray[Any]]:

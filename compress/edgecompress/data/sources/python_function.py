@@ -47,7 +47,8 @@ def fingerprint(recipe: Recipe, trust: bool) -> str:
     """
     raw = load(recipe, trust)
     splits = [[_hash(array) for array in _arrays(split)] for split in (raw.train, raw.test)]
-    return sha256_json([_written(recipe), list(raw.class_names), splits, _hash(raw.calibration)])
+    told = [list(raw.notes), list(raw.subtracted)]  # values that were shifted look the same wherever they lay
+    return sha256_json([_written(recipe), list(raw.class_names), splits, _hash(raw.calibration), told])
 
 
 def _arrays(split: Split | None) -> list[NDArray[Any] | None]:

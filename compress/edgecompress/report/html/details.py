@@ -82,7 +82,8 @@ def usage(report: Report) -> str:
 
 
 def _normalization(given: dict[str, Any]) -> str:
-    scaled = f"value * {significant(given['value_scale'], 6)}" if given["value_scale"] != 1 else "value"
+    value = "(value - what was subtracted)" if given.get("subtracted") else "value"
+    scaled = f"{value} * {significant(given['value_scale'], 6)}" if given["value_scale"] != 1 else value
     ends = "" if given["clip"] is None else f", ended at {-given['clip']:g} and {given['clip']:g}"
     return f"x = ({scaled} - mean) / std{ends}, mean {_list(given['mean'])}, std {_list(given['std'])}"
 

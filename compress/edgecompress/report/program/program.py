@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from edgecompress.report.program.readers import LINE_WIDTH, reader
 from edgecompress.report.schema import REPORT, DataSummary, TensorSummary
 from edgecompress.report.words.usage import RANGES, signed
-from edgecompress.wording import printable
+from edgecompress.wording import MOST_DIGITS, printable
 
 #: More class names, or channels, than this are read from report.json instead of standing in the program.
 INLINE_CLASSES = 40
@@ -57,7 +58,7 @@ def snippet(
         'if __name__ == "__main__":',
         f'    interpreter = Interpreter(model_path="{file}")',
         "    interpreter.allocate_tensors()",
-        *_main(task),
+        *_main(task, data),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
 
@@ -114,12 +115,18 @@ def _answer(data: DataSummary, task: str) -> list[str]:
     ]
 
 
-def _main(task: str) -> list[str]:
+def _digits(data: DataSummary) -> int:
+    """Returns how many digits tell a regression's numbers apart."""
+    ratios = [abs(one["mean"]) / one["std"] for one in data.targets if one["std"] > 0]
+    return min(6 + max(0, math.ceil(math.log10(max(ratios, default=1.0) or 1.0))), MOST_DIGITS)
+
+
+def _main(task: str, data: DataSummary) -> list[str]:
     match task:
         case "regression":
             return [
                 "    for name, value in zip(TARGETS, predict(interpreter, load(sys.argv[1]))):",
-                '        print(f"{name}: {value:.6g}")',
+                f'        print(f"{{name}}: {{value:.{_digits(data)}g}}")',
             ]
         case "anomaly-detection":
             return ["    print(score(interpreter, load(sys.argv[1])))"]

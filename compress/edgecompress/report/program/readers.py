@@ -43,6 +43,17 @@ def reader(data: DataSummary, given: TensorSummary) -> Reader:
         return _recording(data.front_end, tuple(data.input_shape))
     if data.kind == "pictures" and len(shape) == PICTURE_AXES and 0 < data.value_scale < 1:
         return _picture(shape, data.value_scale)
+    if data.subtracted:  # before they become float32, whose steps they are too large for
+        axes = " one for each value of the last axis" if len(data.subtracted) > 1 else ""
+        lines: tuple[str, ...] = (
+            f"SUBTRACTED = np.array({list(data.subtracted)!r})  # of the data's values,{axes or ' all of them'}",
+            "",
+            "",
+            "def load(path):",
+            f'    """Returns a sample of shape {tuple(shape)}, given as the training data has it."""',
+            f"    return (np.load(path).reshape({tuple(shape)}) - SUBTRACTED).astype(np.float32)",
+        )
+        return Reader("sample.npy", lines)
     lines = (
         "def load(path):",
         f'    """Returns a sample of shape {tuple(shape)} with values as the training data has them."""',

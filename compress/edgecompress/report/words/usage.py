@@ -22,6 +22,7 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
     """
     document = {**_tensor(tensor), "value_scale": data.value_scale, "mean": list(data.mean), "std": list(data.std)}
     document |= {"normalization": data.origin, "clip": data.clip}
+    first = f", value less {_first(data.subtracted)}" if data.subtracted else ""
     pairs = list(zip(data.mean, data.std, strict=True))
     if data.kind == "tokens":
         return {**document, "factor": [1.0], "offset": [0.0], "formula": f"{tensor.dtype} = token number"}
@@ -31,7 +32,7 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
         formula = _each(factor, offset, "value * {factor} {offset}")
         if data.clip is not None:
             formula = f"clip({formula}, {-data.clip:g}, {data.clip:g})"
-        return {**document, "factor": factor, "offset": offset, "formula": f"x = {formula}"}
+        return {**document, "factor": factor, "offset": offset, "formula": f"x = {formula}{first}"}
     low, high = RANGES[tensor.dtype]
     factor = [data.value_scale / (std * tensor.scale) for _, std in pairs]
     offset = [tensor.zero_point - mean / (std * tensor.scale) for mean, std in pairs]
@@ -43,7 +44,14 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
         formula = f"value {signed(shift)}" if shift else "value"
     else:
         formula = f"clip(round({_each(factor, offset, 'value * {factor} {offset}')}), {low}, {high})"
-    return {**document, "factor": factor, "offset": offset, "formula": f"{tensor.dtype} = {formula}"}
+    return {**document, "factor": factor, "offset": offset, "formula": f"{tensor.dtype} = {formula}{first}"}
+
+
+def _first(subtracted: tuple[float, ...]) -> str:
+    """Returns what comes off values before anything else, by name where there is much of it."""
+    if len(subtracted) > WRITTEN_CHANNELS:
+        return "data.normalization.subtracted"
+    return str(subtracted[0]) if len(subtracted) == 1 else str(list(subtracted))
 
 
 def _is_shift(factor: list[float], offset: list[float], shift: int, limits: tuple[int, int], top: int) -> bool:

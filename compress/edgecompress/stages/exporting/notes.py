@@ -77,7 +77,8 @@ def _input_notes(recipe: Recipe, dataset: Dataset) -> TensorNotes:
     mean = tuple(value / value_scale for value in normalization.mean)
     std = tuple(value / value_scale for value in normalization.std)
     ends = "" if normalization.clip is None else f", ended at {-normalization.clip:g} and {normalization.clip:g}"
-    prepared = f"(value - mean) / std{ends}{'' if recipe.io == 'float32' else ', then quantized'}"
+    first = f"(value - {', '.join(map(str, normalization.subtracted))})" if normalization.subtracted else "value"
+    prepared = f"({first} - mean) / std{ends}{'' if recipe.io == 'float32' else ', then quantized'}"
     least: tuple[float, ...] = ()
     greatest: tuple[float, ...] = ()
     if recipe.io in RANGES:

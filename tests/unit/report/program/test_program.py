@@ -53,6 +53,20 @@ def loaded(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     return names
 
 
+def test_values_too_large_for_float32_are_given_as_they_are(run: Callable[[str], str]) -> None:
+    base = 1_700_000_000_000_000_000
+    targets = tuple({"name": f"number {k}", "mean": 1.7e9, "std": 1.0} for k in range(4))
+    data = replace(DATA, targets=targets, subtracted=(base,))
+    np.save("sample.npy", base + np.array([1, 2, 3, -4]))
+    program = snippet("x", data, IDENTITY, IDENTITY, "model.tflite", "regression")
+    assert run(program).splitlines() == [
+        f"number {k}: {1_700_000_001 + k if k < 3 else 1_700_000_000}" for k in range(4)
+    ]
+    each = replace(data, subtracted=(base, base, base, base - 9))
+    program = snippet("x", each, IDENTITY, IDENTITY, "model.tflite", "regression")
+    assert run(program).splitlines()[3] == "number 3: 1700000005"
+
+
 def test_numbers_are_printed_in_the_units_of_the_data(run: Callable[[str], str]) -> None:
     targets = tuple({"name": f"number {k}", "mean": 10.0 * k, "std": 2.0} for k in range(4))
     program = snippet("x", replace(DATA, targets=targets), IDENTITY, IDENTITY, "model.tflite", "regression")
