@@ -77,6 +77,8 @@ class Normalization:
         clip: In standard deviations; None where values do not end.
         subtracted: From raw values, by whoever reads them (one number per channel, or one for all): they are too large
             for float32. Samples of a dataset come without it. Empty: nothing.
+        levels: Of grey pictures of 16 bits: the values that became 0 and 255, before anything else. Empty: there are
+            none.
     """
 
     value_scale: float
@@ -84,7 +86,8 @@ class Normalization:
     std: tuple[float, ...]
     origin: str
     clip: float | None = None
-    subtracted: tuple[int | float, ...] = ()
+    subtracted: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,9 @@ def form(recipe: Recipe, raw: RawData, parts: Parts, normalization: Normalizatio
     dataset = make(recipe, raw, parts, normalization)
     if clip is not None:
         dataset = replace(dataset, normalization=replace(dataset.normalization, clip=clip))
-    if raw.subtracted:
-        dataset = replace(dataset, normalization=replace(dataset.normalization, subtracted=raw.subtracted))
+    if raw.subtracted or raw.levels:
+        told = replace(dataset.normalization, subtracted=raw.subtracted, levels=raw.levels)
+        dataset = replace(dataset, normalization=told)
     return replace(dataset, notes=(*notes, *dataset.notes), front_end=raw.front_end, target_names=raw.target_names)
 
 

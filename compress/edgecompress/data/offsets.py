@@ -38,10 +38,10 @@ class Offsets:
         """
         self.notes: list[str] = []
         self._where, self._names, self._common = where, tuple(names), common
-        self._bases: list[int | float] | None = None
+        self._bases: list[int] | None = None
 
     @property
-    def subtracted(self) -> tuple[int | float, ...]:
+    def subtracted(self) -> tuple[int, ...]:
         """What is subtracted, by feature; one number where all values are of one kind; empty where nothing is."""
         return tuple(self._bases or ()) if any(self._bases or ()) else ()
 
@@ -112,7 +112,7 @@ def targets_of(
         where: The file or array.
     """
     first = next(iter(labels.values()))
-    bases: list[int | float] = [0] * first.shape[1]
+    bases: list[int] = [0] * first.shape[1]
     notes = []
     for place, column in enumerate(first.T):
         name = names[place] if place < len(names) else "y"
@@ -173,8 +173,8 @@ def _some(values: NDArray[Any]) -> NDArray[Any]:
     return some[np.isfinite(some)] if some.dtype.kind == "f" else some
 
 
-def _base(values: NDArray[Any]) -> int | float:
+def _base(values: NDArray[Any]) -> int:
     """Returns the value in the middle, a whole number."""
     known = _some(values)
     middle = np.partition(known, len(known) // 2)[len(known) // 2]
-    return int(middle) if values.dtype.kind in "iu" else float(np.round(middle))
+    return int(middle) if values.dtype.kind in "iu" else int(np.round(middle))

@@ -39,6 +39,7 @@ class RawData:
         target_names: Of a regression: the numbers to predict.
         validation: The source's own validation split, None where it has none.
         subtracted: From every channel, or from all, of what the source has; see `Offsets`. Empty: nothing.
+        levels: Of pictures of 16 bits: the values that became 0 and 255. Empty: there are none.
     """
 
     train: Split
@@ -51,7 +52,8 @@ class RawData:
     front_end: Mapping[str, Any] | None = None
     target_names: tuple[str, ...] = ()
     validation: Split | None = None
-    subtracted: tuple[int | float, ...] = ()
+    subtracted: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

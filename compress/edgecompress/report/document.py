@@ -123,6 +123,7 @@ def _data(inputs: ReportInputs) -> dict[str, Any]:
             "origin": data.origin,
             "clip": data.clip,
             "subtracted": list(data.subtracted),
+            "levels": list(data.levels),
         },
         "sha256": data.sha256,
         "notes": list(data.notes),

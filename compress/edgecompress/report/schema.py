@@ -139,6 +139,7 @@ class DataSummary:
         origin: Where mean and std are from, in words.
         clip: Where normalised values end, both ways; None: nowhere.
         subtracted: From values that are too large for float32, one number per channel or one for all; empty: nothing.
+        levels: Of grey pictures of 16 bits: the values that became 0 and 255 first; empty: there are none.
         sha256: Hash of the data's content.
         notes: Plain sentences.
         kind: What the inputs are: `pictures`, `series`, `features` or `tokens`.
@@ -163,7 +164,8 @@ class DataSummary:
     front_end: Mapping[str, Any] | None = None
     vocabulary: Mapping[str, Any] | None = None
     clip: float | None = None
-    subtracted: tuple[float, ...] = ()
+    subtracted: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
     targets: tuple[Mapping[str, Any], ...] = ()
 
 

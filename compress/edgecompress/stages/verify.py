@@ -122,6 +122,7 @@ def data_summary(bench: Workbench) -> dict[str, Any]:
         "origin": normalization.origin,
         "clip": normalization.clip,
         "subtracted": list(normalization.subtracted),
+        "levels": list(normalization.levels),
         "notes": list(dataset.notes),
         "kind": dataset.kind,
         "front_end": None if dataset.front_end is None else dict(dataset.front_end),

@@ -48,6 +48,7 @@ DATA: dict[str, dict[str, Any]] = {
     "regression": {
         "source": "csv", "classes": (), "input_shape": (3,), "value_scale": 1.0, "mean": (1.0, 2.0, 3.0),
         "std": (0.5, 1.0, 2.0), "kind": "features", "subtracted": (0, 1_700_000_000, 0),
+        "levels": (0, 4095),
         "targets": (
             {"name": "minutes <till> noon", "mean": 40.0, "std": 8.0}, {"name": "flat", "mean": -1.0, "std": 1.0},
         ),

@@ -90,7 +90,7 @@ def _check_presence(given: Mapping[str, Any], arrays: Mapping[str, Any], origin:
 
 def picture_inputs(
     given: dict[str, NDArray[Any]], origin: str, notes: list[str]
-) -> tuple[dict[str, NDArray[Any]], tuple[int | float, ...]]:
+) -> tuple[dict[str, NDArray[Any]], tuple[int, ...]]:
     """Returns all pictures in one shape and type, and what was subtracted from their values.
 
     Raises:

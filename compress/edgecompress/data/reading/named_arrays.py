@@ -150,7 +150,7 @@ def _samples(arrays: Mapping[str, Any], origin: str, task: str) -> RawData:
 
 def _inputs(
     given: dict[str, Any], origin: str, task: str, notes: list[str]
-) -> tuple[RawKind, dict[str, NDArray[Any]], tuple[int | float, ...]]:
+) -> tuple[RawKind, dict[str, NDArray[Any]], tuple[int, ...]]:
     """Returns what the samples are, all of them in one form, and what was subtracted from their values."""
     found: dict[str, NDArray[Any]] = {}
     kinds: dict[str, RawKind] = {}

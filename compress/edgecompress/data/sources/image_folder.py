@@ -55,7 +55,8 @@ def load(recipe: Recipe, _trust: bool) -> RawData:
     notes += describe_classes({part: split.labels for part, split in splits.items()}, found.names, str(root))
     train = splits.get("train") or empty_split((*form[0], form[1]), np.dtype(np.uint8))
     calibration = pictures[CALIBRATION][kept[CALIBRATION]] if CALIBRATION in pictures else None
-    return RawData(train, splits.get("test"), found.names, calibration, notes=tuple(notes))
+    deep = (levels.low, levels.high) if any(header.deep for header in headers.values()) else ()
+    return RawData(train, splits.get("test"), found.names, calibration, notes=tuple(notes), levels=deep)
 
 
 def fingerprint(recipe: Recipe, _trust: bool) -> str:

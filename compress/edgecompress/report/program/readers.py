@@ -42,7 +42,7 @@ def reader(data: DataSummary, given: TensorSummary) -> Reader:
     if data.front_end is not None:
         return _recording(data.front_end, tuple(data.input_shape))
     if data.kind == "pictures" and len(shape) == PICTURE_AXES and 0 < data.value_scale < 1:
-        return _picture(shape, data.value_scale)
+        return _picture(shape, data.value_scale, data.levels)
     if data.subtracted:  # before they become float32, whose steps they are too large for
         axes = " one for each value of the last axis" if len(data.subtracted) > 1 else ""
         lines: tuple[str, ...] = (
@@ -62,15 +62,26 @@ def reader(data: DataSummary, given: TensorSummary) -> Reader:
     return Reader("sample.npy", lines)
 
 
-def _picture(shape: tuple[int, ...], value_scale: float) -> Reader:
+def _picture(shape: tuple[int, ...], value_scale: float, levels: tuple[int, ...]) -> Reader:
     height, width, channels = shape
     top = round(1 / value_scale)
     values = "picture" if top == WHITE else f"picture * ({top} / 255)"
     mode = "L" if channels == 1 else "RGB"
+    opened = "ImageOps.exif_transpose(Image.open(path))"
+    first = [f'    picture = {opened}.convert("{mode}")']
+    if levels:
+        low, width_of = levels[0], levels[1] - levels[0]
+        first = [
+            f"    picture = {opened}",
+            '    if picture.mode.startswith("I"):  # 16 bits, brought to 8 as those of the training data',
+            f"        levels = np.clip(np.asarray(picture).astype(np.int64) - {low}, 0, {width_of})",
+            f"        picture = Image.fromarray(((levels * 255 + {width_of // 2}) // {width_of}).astype(np.uint8))",
+            f'    picture = picture.convert("{mode}")',
+        ]
     lines = (
         "def load(path):",
         f'    """Returns a picture file as the model was trained on it: {tuple(shape)}, values 0 to {top}."""',
-        f'    picture = ImageOps.exif_transpose(Image.open(path)).convert("{mode}")',
+        *first,
         f"    picture = picture.resize(({width}, {height}), Image.Resampling.BILINEAR)",
         f"    picture = np.asarray(picture, np.float32).reshape({height}, {width}, {channels})",
         f"    return {values}",

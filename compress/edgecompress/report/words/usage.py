@@ -47,7 +47,7 @@ def input_document(data: DataSummary, tensor: TensorSummary) -> dict[str, Any]:
     return {**document, "factor": factor, "offset": offset, "formula": f"{tensor.dtype} = {formula}{first}"}
 
 
-def _first(subtracted: tuple[float, ...]) -> str:
+def _first(subtracted: tuple[int, ...]) -> str:
     """Returns what comes off values before anything else, by name where there is much of it."""
     if len(subtracted) > WRITTEN_CHANNELS:
         return "data.normalization.subtracted"

@@ -223,6 +223,7 @@ def test_16_bits_of_which_few_are_used_are_stretched(load, tmp_path: Path) -> No
     (note,) = [note for note in data.notes if "16 bits" in note]
     assert "8 pictures of 16 bits were brought to 8 by the values in use: 500 to 800 became 0 to 255." in note
     assert "(value - 500) * 255 / 300" in note
+    assert data.normalization.levels == (500, 800)
 
 
 def test_a_hot_pixel_does_not_take_all_the_levels(load, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgecompress.data import front_end
 from edgecompress.data.tokens.tokenizer import make_vocabulary
@@ -51,6 +52,16 @@ def loaded(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     names: dict[str, Any] = {"__name__": "program"}
     exec(compile(program, "program.py", "exec"), names)  # noqa: S102 - our own program
     return names
+
+
+def test_pictures_of_16_bits_become_8_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = replace(sample.inputs().data, input_shape=(1, 2, 2), value_scale=1 / 255, levels=(500, 800))
+    program = snippet("x", data, replace(IDENTITY, shape=(1, 2, 2, 1)), IDENTITY, "model.tflite")
+    load = loaded(program, tmp_path, monkeypatch)["load"]
+    Image.fromarray(np.array([[400, 500], [700, 900]], np.uint16)).save("x.png")
+    assert load("x.png")[..., 0].tolist() == [[0, 0], [170, 255]]
+    Image.fromarray(np.array([[4, 5], [7, 9]], np.uint8)).save("x.png")
+    assert load("x.png")[..., 0].tolist() == [[4, 5], [7, 9]]
 
 
 def test_values_too_large_for_float32_are_given_as_they_are(run: Callable[[str], str]) -> None:
