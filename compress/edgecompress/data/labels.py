@@ -167,8 +167,8 @@ def anomaly_numbers(
     return numbers, ("normal", "anomaly")
 
 
-def check_some_known(train: NDArray[Any], test: NDArray[Any], names: tuple[str, ...], origin: str) -> None:
-    """Lets splits pass whose test has a sample of a class that train has.
+def check_some_known(train: NDArray[Any], test: NDArray[Any], names: tuple[str, ...], origin: str, hint: str) -> None:
+    """Lets splits pass whose test has a sample of a class that train has; `hint` says what to look at if not.
 
     Raises:
         DataError: It has none: whatever is learnt, all of the test would be wrong.
@@ -176,8 +176,7 @@ def check_some_known(train: NDArray[Any], test: NDArray[Any], names: tuple[str, 
     if len(train) and len(test) and not np.isin(test, train).any():
         theirs, ours = (_classes(np.unique(numbers), names) for numbers in (test, train))
         raise DataError(
-            f"{origin}: no test sample is of a class that train has: test has {theirs}, train {ours}. Are the labels "
-            "spelt the same way, and are these files of one data set?"
+            f"{origin}: no test sample is of a class that train has: test has {theirs}, train {ours}. {hint}"
         )
 
 

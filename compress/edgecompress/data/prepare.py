@@ -49,16 +49,29 @@ def prepare(recipe: Recipe, raw: RawData, normalization: Normalization | None) -
         validation = raw.validation
     else:
         train, validation = _hold_out(recipe, train, "validation", raw.class_names, notes)
-    by_class = recipe.task.endswith("classification") and raw.class_names and len(train)
-    if by_class:
-        check_some_known(train.labels, test.labels, raw.class_names, recipe.data.path or recipe.data.source)
-    if by_class and (unseen := unseen_classes(train.labels, test.labels, raw.class_names)):
-        how = f"Split by {recipe.data.split_by}, the" if recipe.data.split_by else "The"
-        if not any(f"the test split has samples of {unseen}, the train split none" in note for note in notes):
-            notes.append(f"{how} test split has samples of {unseen}, train none.")
+    _look_at_classes(recipe, raw, train, test, notes)
     if recipe.task == "anomaly-detection":
         train = _normal(train, notes)
     return form(recipe, raw, Parts(train, validation, test, raw.calibration), normalization, notes)
+
+
+def _look_at_classes(recipe: Recipe, raw: RawData, train: Split, test: Split, notes: list[str]) -> None:
+    """Notes classes of the test split that train has not.
+
+    Raises:
+        DataError: It has no other ones.
+    """
+    if not (recipe.task.endswith("classification") and raw.class_names and len(train)):
+        return
+    hint = "Are the labels spelt the same way, and are these files of one data set?"
+    if raw.test is None:
+        hint = f"Groups ({recipe.data.split_by}) of one class each cannot be held out: split otherwise."
+    check_some_known(train.labels, test.labels, raw.class_names, recipe.data.path or recipe.data.source, hint)
+    unseen = unseen_classes(train.labels, test.labels, raw.class_names)
+    known = f"the test split has samples of {unseen}, the train split none"  # as the source has it already
+    if unseen and not any(known in note for note in notes):
+        how = f"Split by {recipe.data.split_by}, the" if recipe.data.split_by else "The"
+        notes.append(f"{how} test split has samples of {unseen}, train none.")
 
 
 def _keep_apart(recipe: Recipe, splits: dict[str, Split | None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ INNER = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_w
 LOSSES = re.compile(
     r"criteri(on|a|ons)|.*loss(es|_fn|_func|fn)?|(train_|val_|valid_|test_)?(metrics?|acc|accuracy|f1|auroc)"
 )
-#: What profilers (thop) and averaging (torch.optim.swa_utils) leave in a model.
-COUNTERS = frozenset({"total_ops", "total_params", "n_averaged"})
+#: What profilers (thop) and averaging (torch.optim.swa_utils, LitEma, ema_pytorch) leave in a model.
+COUNTERS = frozenset({"total_ops", "total_params", "n_averaged", "num_updates", "decay", "initted"})
 #: Batch norms of old files lack it, and it does not take part in inference.
 UNUSED = "num_batches_tracked"
 #: How deep sets of weights are looked for, and how many prefixes are tried.
@@ -54,6 +54,7 @@ class Match:
         lacking: How many of the model's tensors are not there.
         misshapen: How many are there in another shape.
         averaged: Whether they are averages over the training.
+        filled: The set that buffers were taken from, where an average has parameters alone; "" else.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Match:
     lacking: int
     misshapen: int
     averaged: bool
+    filled: str = ""
 
     @property
     def name(self) -> str:
@@ -94,7 +96,15 @@ class Chosen:
     guesses: tuple[str, ...]
 
 
-def choose(path: Path, content: Any, own: State, adapt: Adapt | None, weights_key: str | None) -> Chosen:
+def choose(
+    path: Path,
+    content: Any,
+    own: State,
+    buffers: Collection[str] = (),
+    *,
+    adapt: Adapt | None = None,
+    weights_key: str | None = None,
+) -> Chosen:
     """Returns the set of tensors that suits a model best, under the model's names.
 
     Of several that suit, averages over the training come first, then the usual names of a state dict.
@@ -103,14 +113,16 @@ def choose(path: Path, content: Any, own: State, adapt: Adapt | None, weights_ke
         path: The file, for messages.
         content: What it holds: tensors by name, or mappings of such.
         own: The model's state dict.
+        buffers: Which of it are no parameters: averages may be without them.
         adapt: Brings published tensors into the model's form.
         weights_key: The set to take; None: the likeliest.
 
     Raises:
         ModelError: There is no such key, or two sets suit equally well and are not the same.
     """
-    sets = states_in(content)
+    sets = {key: _dotted(state, own) for key, state in states_in(content).items()}
     matches = [match for key, state in sets.items() for match in _matches(key, state, own, adapt, content)]
+    matches = [_filled(match, matches, own, buffers) for match in matches]
     asked = _asked(path, matches, sets, weights_key) if weights_key is not None else matches
     match, *others = sorted(asked, key=lambda one: one.rank)
     fits = match.lacking == 0
@@ -136,6 +148,31 @@ def choose(path: Path, content: Any, own: State, adapt: Adapt | None, weights_ke
     return Chosen(match, tuple(_notes(path, match)), tuple(guesses))
 
 
+def _dotted(state: State, own: State) -> State:
+    """Returns a set of tensors with the dots in the names of averages that LitEma (Stable Diffusion) leaves out."""
+    flat = {name.replace(".", ""): name for name in own}
+    if len(flat) != len(own):
+        return state
+    names = {}
+    for name in state:
+        first, _, rest = name.rpartition(".")
+        averages = AVERAGED.search(first.lower()) is not None and rest in flat
+        names[name] = f"{first}.{flat[rest]}" if averages else name
+    return {names[name]: one for name, one in state.items()} if len({*names.values()}) == len(names) else state
+
+
+def _filled(match: Match, matches: list[Match], own: State, buffers: Collection[str]) -> Match:
+    """Returns an average of parameters alone with the buffers of the raw weights beside it; others as they are."""
+    missing = [name for name in own if name not in match.state and not name.endswith(UNUSED)]
+    if not match.averaged or not missing or not set(missing) <= set(buffers):
+        return match
+    whole = [one for one in matches if one.lacking == 0 and not one.averaged]
+    if not whole:
+        return match
+    raw = min(whole, key=lambda one: one.rank)
+    return replace(match, state=match.state | {name: raw.state[name] for name in missing}, lacking=0, filled=raw.name)
+
+
 def states_in(content: Any, key: str = "", depth: int = 0) -> dict[str, State]:
     """Returns every mapping that has tensors by name, by its dotted place."""
     found: dict[str, State] = {}
@@ -159,7 +196,7 @@ def _matches(key: str, state: State, own: State, adapt: Adapt | None, content: A
         if any(one.lacking == 0 for one in found):
             break
     least = min(one.lacking for one in found)
-    found = [one for one in found if one.lacking == least]
+    found = [one for one in found if one.lacking == least or AVERAGED.search(one.prefix.lower())]
     shortest = {(one.prefix, one.added) for one in found}
     found = [one for one in found if not one.added or (one.prefix, "") not in shortest]
     return [_finished(one, [other for other in found if other is not one], state, own, content) for one in found]
@@ -246,7 +283,9 @@ def _asked(path: Path, matches: list[Match], sets: Mapping[str, State], weights_
     exact = [one for one in matches if weights_key in (one.name, one.key or ".")]
     own_name = [one for one in exact if one.name == weights_key]
     begins = [one for one in matches if f"{one.key}.".startswith(f"{weights_key}.")]
-    prefixed = [one for one in matches if one.prefix and f"{one.prefix}".startswith(f"{weights_key}.")]
+    prefixed = [
+        one for one in matches if one.prefix.startswith(f"{weights_key}.") or one.prefix.endswith(f".{weights_key}.")
+    ]
     found = own_name or exact or begins or prefixed
     if not found:
         names = dict.fromkeys([*(one.name for one in matches if one.lacking == 0), *(key or "." for key in sets)])
@@ -293,6 +332,8 @@ def _notes(path: Path, match: Match) -> Iterator[str]:
         done.append(f"`{match.added}` put before them")
     if match.inner:
         done.append("what DataParallel, torch.compile or FSDP put into the names taken out")
+    if match.filled:
+        done.append(f"buffers, which it has not, taken from `{match.filled}`")
     if match.beside:
         count = len(match.beside)
         more = f" and {count - SHOWN:,} more" if count > SHOWN else ""

@@ -7,7 +7,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,11 @@ State = dict[str, torch.Tensor]
 #: First bytes of a pickle, and of what `torch.save` writes.
 PICKLE, ZIP = b"\x80", b"P"
 _HEADER = 9  # safetensors: eight bytes of length, then JSON
-#: What training programs put beside weights and is data alone: their settings, and figures as NumPy has them.
+#: What training programs put beside weights and is data alone: their settings, paths, and figures as NumPy has them.
 PLAIN: tuple[Any, ...] = (
     argparse.Namespace,
+    *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
     (scalar, "numpy.core.multiarray.scalar"),
     (scalar, "numpy._core.multiarray.scalar"),
     np.dtype,

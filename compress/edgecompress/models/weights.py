@@ -81,7 +81,8 @@ def load_foreign_weights(
     content = read_content(path)
     if not states_in(content):
         raise no_state(path, content)
-    chosen = choose(path, content, own, adapt, weights_key)
+    buffers = own.keys() - dict(model.named_parameters(remove_duplicate=False)).keys()
+    chosen = choose(path, content, own, buffers, adapt=adapt, weights_key=weights_key)
     state, prefix = chosen.match.state, chosen.match.prefix
     skip: set[str] = set()
     weight = f"{head}.weight"

@@ -98,7 +98,8 @@ def test_averaged_weights_come_first_and_that_is_said(load, form: str) -> None:
     ("form", "key", "expected"),
     [("timm", "state_dict", 1.0), ("timm", "state_dict_ema", 2.0), ("torchvision", "model", 1.0),
      ("torchvision", "model_ema", 2.0), ("nested", "model", 1.0), ("nested", "ema.state_dict", 2.0),
-     ("beside", "state_dict.model", 1.0), ("beside", "model", 1.0), ("beside", "ema_model", 2.0), ("flat", ".", 1.0)],
+     ("beside", "state_dict.model", 1.0), ("beside", "model", 1.0), ("beside", "ema_model", 2.0),
+     ("beside", "module", 2.0), ("flat", ".", 1.0)],
 )  # fmt: skip
 def test_a_key_chooses_without_a_word(load, form: str, key: str, expected: float) -> None:
     model, events = load(AVERAGES[form](), key)
@@ -126,13 +127,44 @@ def test_mmengine_keeps_the_averages_in_the_place_of_the_weights(load) -> None:
 @pytest.mark.parametrize(
     "content",
     [{"model": raw(), "ema": {"shadow_params": list(good().values()), "decay": 0.9}},
-     {"state_dict": {**before("model.", raw()), "model_ema.headweight": torch.ones(2, 3)}}],
+     {"state_dict": {**before("model.", raw()), "model_ema.other": torch.ones(2, 3)}}],
 )  # fmt: skip
 def test_averages_that_cannot_be_read_are_told_of(load, content: Any) -> None:
     model, events = load(content)
     assert value(model) == 1.0
     (warned,) = [event.data["message"] for event in events if event.kind == "warning"]
     assert "it has averaged weights as well" in warned
+
+
+def parameters(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: state[name] for name, _ in Net().named_parameters()}
+
+
+def flat(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns names as LitEma writes them."""
+    names = {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in state.items()}
+    return names | {"model_ema.decay": torch.tensor(0.99), "model_ema.num_updates": torch.tensor(7)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"model": raw(), "ema": parameters(good())},
+     {"state_dict": {**before("model.", raw()), **flat(parameters(good()))}}],
+)  # fmt: skip
+def test_averages_of_parameters_alone_take_the_buffers_of_the_raw_weights(load, content: Any) -> None:
+    for state in content.values():
+        for name in state:
+            if name.endswith("running_mean"):
+                state[name] = torch.full((3,), 7.0)
+    model, events = load(content)
+    assert value(model) == 2.0
+    assert (model.body[1].running_mean == 7).all()
+    assert any("buffers, which it has not, taken from `" in event.data["message"] for event in events)
+
+
+def test_settings_beside_weights_are_read_as_data(load) -> None:
+    model, _ = load({"state_dict": good(), "hyper_parameters": {"root": Path("/data"), "loss": np.float32(0.5)}})
+    assert value(model) == 2.0
 
 
 PREFIXES = {

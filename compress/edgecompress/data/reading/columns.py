@@ -187,11 +187,15 @@ def _counts_rows(name: str, cells: list[Any]) -> bool:
 
     Where rows were sorted before, their number tells the answer, and means nothing on a device.
     """
-    values = _numbers(cells) if len(cells) >= FEWEST_ROWS else None
+    named = INDEX.fullmatch(name) is not None
+    first = _numbers(cells[:FEWEST_ROWS]) if len(cells) >= FEWEST_ROWS else None
+    if first is None or not (named or (np.diff(first) == 1).all()):
+        return False
+    values = _numbers(cells)
     if values is None or (values != np.round(values)).any():
         return False
     ones = np.diff(values) == 1
-    if INDEX.fullmatch(name) is None:
+    if not named:
         return bool(ones.all())
     # Rows that were shuffled after they were numbered, and files put together that begin again.
     return len(np.unique(values)) == len(values) or float(ones.mean()) > MOSTLY
