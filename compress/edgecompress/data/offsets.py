@@ -52,10 +52,11 @@ class Offsets:
 
     def _decide(self, columns: list[NDArray[Any]]) -> None:
         self._bases = [_base(column) if is_coarse(column, np.float32) else 0 for column in columns]
+        rounded = [place for place, column in enumerate(columns) if was_rounded(column)]
+        self.notes += [_rounded(self._where, self._name(place)) for place in rounded[:NAMED]]
         shifted = [place for place, base in enumerate(self._bases) if base]
         for place in shifted[:NAMED]:
-            name = f"`{self._names[place]}`" if place < len(self._names) and not self._common else ""
-            name = name or ("values" if self._common or len(self._bases) == 1 else f"feature {place}")
+            name = self._name(place)
             base = self._bases[place]
             step = float(np.spacing(np.float32(abs(base))))
             self.notes.append(
@@ -64,6 +65,11 @@ class Offsets:
             )
         if len(shifted) > NAMED:
             self.notes.append(f"{self._where}: the same was done to {len(shifted) - NAMED:,} more columns.")
+
+    def _name(self, place: int) -> str:
+        if self._common:
+            return "values"
+        return f"`{self._names[place]}`" if place < len(self._names) else f"feature {place}"
 
     def shifted(self, array: NDArray[Any]) -> NDArray[Any]:
         """Returns (..., features) values counted from what is subtracted; as they are where nothing is."""
@@ -80,6 +86,13 @@ class Offsets:
         if self._common:
             kinds = {column.dtype for column in columns}
             same = columns if len(kinds) == 1 else [column.astype(np.float64) for column in columns]
+            self.learn(np.stack(same, axis=1))
+            alone = [place for place, column in enumerate(columns) if is_coarse(column, np.float32)]
+            if alone and not self.subtracted and not self.notes:
+                self.notes.append(
+                    f"{self._where}: column {alone[0] + 1} holds numbers that float32 cannot tell apart, and others do "
+                    "not: are all of them steps of one series?"
+                )
             return self.shifted(np.stack(same, axis=1)).astype(np.float32)
         if self._bases is None:
             self._decide(columns)
@@ -116,12 +129,16 @@ def targets_of(
     notes = []
     for place, column in enumerate(first.T):
         name = names[place] if place < len(names) else "y"
+        if len(column) > 1 and (column == column[0]).all():
+            notes.append(f"{where}: `{name}` is {column[0]:.6g} everywhere in train: there is nothing to learn.")
         if is_coarse(column, np.float64):
             bases[place] = _base(column)
             notes.append(
                 f"{where}: `{name}` has more digits than floating-point numbers: it is counted from {bases[place]}, in "
                 "all figures and on a device."
             )
+        elif was_rounded(column):
+            notes.append(_rounded(where, f"`{name}`"))
         elif is_coarse(column, np.float32):
             base = _base(column)
             step = float(np.spacing(np.float32(abs(base))))
@@ -142,6 +159,25 @@ def is_coarse(values: NDArray[Any], kind: type[np.float32 | np.float64]) -> bool
         values.dtype.kind == "f" and values.dtype.itemsize <= np.dtype(kind).itemsize
     ):
         return False  # what comes in the type itself loses nothing
+    return _far(values, kind)
+
+
+def was_rounded(values: NDArray[Any]) -> bool:
+    """Returns whether values came in a type of floating-point numbers whose steps are coarse beside their spread."""
+    return (
+        values.dtype.kind == "f" and values.dtype.itemsize < np.dtype(np.float64).itemsize and _far(values, np.float32)
+    )
+
+
+def _rounded(where: str, name: str) -> str:
+    return (
+        f"{where}: {name}: so large that float32 has coarse steps there, and given as float32: what was finer is lost "
+        "already. Save them as float64 or integers, or subtract a number of their size first."
+    )
+
+
+def _far(values: NDArray[Any], kind: type[np.float32 | np.float64]) -> bool:
+    """Returns whether a type's steps are coarse for values: where they lie, beside how far apart."""
     if not values.size or float(np.abs(values[[values.argmin(), values.argmax()]].astype(np.float64)).max()) < SMALL:
         return False
     known = _some(values)

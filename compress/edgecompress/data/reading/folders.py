@@ -56,9 +56,8 @@ class Walk:
     def notes(self, root: Path, noun: str) -> list[str]:
         """Returns what was left out, in sentences; `noun` is what a file of the right kind is."""
         found = []
-        if self.folders:
-            count = self.folders.total()
-            named = listing(f"{name} ({number:,})" for name, number in sorted(self.folders.items()))
+        if count := self.folders.total():
+            named = listing(f"{name} ({number:,})" for name, number in sorted(self.folders.items()) if number)
             found.append(
                 f"{root}: {counted(count, 'file')} in hidden folders {verb(count, 'was', 'were')} left out: {named}."
             )
@@ -87,8 +86,8 @@ def normal(name: str) -> str:
 
 def ending(name: str) -> str:
     """Returns the end of a file's name in small letters, that in front of `.gz` too: `.csv`, `.csv.gz`, ``."""
-    path = Path(name.lower())
-    return Path(path.stem).suffix + GZ if path.suffix == GZ else path.suffix
+    stem, end = os.path.splitext(name.lower())  # noqa: PTH122 - a folder may hold a million files
+    return os.path.splitext(stem)[1] + GZ if end == GZ else end  # noqa: PTH122
 
 
 def walk(root: Path, suffixes: Collection[str]) -> Walk:
@@ -114,7 +113,7 @@ def _enter(place: Path, suffixes: Collection[str], found: Walk, seen: set[tuple[
     folders = []
     for entry in _sorted(place):
         path = place / entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             folders.append((entry.is_symlink(), path))
         elif is_hidden(entry.name):
             found.hidden += 1
@@ -132,6 +131,13 @@ def _enter(place: Path, suffixes: Collection[str], found: Walk, seen: set[tuple[
         else:
             seen.add(identity)
             _enter(path, suffixes, found, seen)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _sorted(place: Path) -> Iterable[os.DirEntry[str]]:

@@ -174,6 +174,8 @@ def _beside(place: Path, known: set[Path]) -> Walk:
         if entry.is_dir():
             if is_hidden(entry.name):
                 beside.folders[entry.name] += count_files(entry)
+        elif entry.is_symlink() and not entry.exists():  # a class may have been there
+            beside.nowhere.append(entry)
         elif entry not in known and is_hidden(entry.name):
             beside.hidden += 1
         elif entry not in known:

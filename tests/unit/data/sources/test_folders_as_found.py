@@ -70,10 +70,24 @@ def test_links_are_followed_but_not_in_circles(load, fill, tmp_path: Path) -> No
     (tmp_path / "elsewhere").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
     (tmp_path / "owl").symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere")
     (tmp_path / "cat/round").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat/itself").symlink_to("itself")
+    with pytest.raises(DataError, match="cat/itself: a link to nothing"):
+        load()
+    (tmp_path / "cat/itself").unlink()
+    (tmp_path / "cat/.empty").mkdir()
     data = load()
+    assert not any("hidden" in note for note in data.notes)
     assert (total(data), data.class_names) == (12, ("cat", "dog", "owl"))
     (note,) = [note for note in data.notes if "not followed" in note]
     assert note.endswith(f"1 link to folders that are read anyway was not followed: {tmp_path}/cat/round.")
+
+
+def test_a_class_that_leads_nowhere_stops_the_run(load, fill, tmp_path: Path) -> None:
+    fill("cat", "dog")
+    (tmp_path / "owl").symlink_to("/not/mounted")
+    with pytest.raises(DataError, match=f"{tmp_path}/owl: a link to nothing. Replace or remove it."):
+        load()
+    assert any("on_error: skip" in note and "owl" in note for note in load(on_error="skip").notes)
 
 
 def test_two_classes_that_are_one_folder_are_refused(load, fill, tmp_path: Path) -> None:
