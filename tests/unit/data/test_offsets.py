@@ -143,6 +143,7 @@ def test_12_bits_in_16_are_as_they_are(recipe_of, tmp_path: Path) -> None:
     assert (data.test.inputs[..., 0] == pictures).all()
 
 
+@pytest.mark.slow
 def test_a_network_learns_such_targets(recipe_of, tmp_path: Path) -> None:
     import torch
 
