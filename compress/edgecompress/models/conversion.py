@@ -44,6 +44,7 @@ class NormOfOne(nn.Module):
         """Takes the batch norm."""
         super().__init__()
         self.norm = norm
+        self.bias: torch.Tensor | None = norm.bias  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the norm's output: of a vector, which is its own mean, the bias alone."""
@@ -51,7 +52,7 @@ class NormOfOne(nn.Module):
             normed: torch.Tensor = self.norm(x)
             return normed
         nothing = x.clamp(0.0, 0.0)
-        return nothing if self.norm.bias is None else nothing + self.norm.bias
+        return nothing if self.bias is None else nothing + self.bias
 
 
 def smallest_batch(model: nn.Module) -> int:

@@ -99,7 +99,7 @@ def origin_of(known: Iterable[Origin], label: str, op: str) -> Origin | None:
     words = {op.lower(), *op.lower().split("_"), *_TORCH_NAMES.get(op, ())}
     named = [one for one in within if words & {*one.operation.split("."), *one.operation.split(".")[1:2]}]
     named = named or [one for one in within if any(word in one.operation for word in words if len(word) > 2)]  # noqa: PLR2004
-    return (named or within or [None])[0]
+    return next(iter(named or within), None)
 
 
 #: Operator of a flatbuffer -> what torch calls it, where no part of its name is the same.
@@ -113,6 +113,7 @@ _TORCH_NAMES: dict[str, tuple[str, ...]] = {
     "REVERSE_V2": ("flip",),
     "SELECT_V2": ("where", "masked_fill"),
     "SIGN": ("sign", "sgn"),
+    "STABLEHLO_SORT": ("topk", "sort", "argsort", "median", "kthvalue"),
     "TOPK_V2": ("topk", "sort"),
 }
 

@@ -10,7 +10,8 @@ from edgecompress.quantization.graph.graph import TensorSpec
 WEIGHT_QMAX = 127
 #: What is larger stands for infinity; the converter writes minus infinity as the least float32.
 BEYOND = 1e30
-#: How far beyond all others a masked value is put: exp(-10) is a hundredth of an INT8 probability's step.
+#: How far beyond all others a masked value is put where exponentials are taken: exp(-10) is a hundredth of an INT8
+#: probability's step.
 MASK_MARGIN = 10.0
 #: Smallest weight scale: kernels turn scales into fixed-point multipliers, which underflow below this.
 MIN_WEIGHT_SCALE = 1e-7
@@ -21,11 +22,11 @@ def is_infinite(constant: torch.Tensor) -> bool:
     return constant.is_floating_point() and constant.numel() > 0 and bool(constant.abs().max() >= BEYOND)
 
 
-def without_infinities(x: torch.Tensor) -> torch.Tensor:
+def without_infinities(x: torch.Tensor, margin: float) -> torch.Tensor:
     """Returns the finite values of an activation that a mask may have gone into, (values,).
 
-    Where some were masked, one lies as far below the others (or above) as makes a softmax of it next to nothing: what
-    stands for infinity becomes the last step of the range.
+    Where some were masked, one lies `margin` below the others (or above): what stands for infinity becomes the last
+    step of the range.
     """
     masked = x.abs() >= BEYOND
     if not bool(masked.any()):
@@ -35,9 +36,9 @@ def without_infinities(x: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, dtype=x.dtype, device=x.device)
     ends = []
     if bool((x <= -BEYOND).any()):
-        ends.append(finite.amin() - MASK_MARGIN)
+        ends.append(finite.amin() - margin)
     if bool((x >= BEYOND).any()):
-        ends.append(finite.amax() + MASK_MARGIN)
+        ends.append(finite.amax() + margin)
     return torch.cat([finite, torch.stack(ends)])
 
 

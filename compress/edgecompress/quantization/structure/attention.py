@@ -17,7 +17,9 @@ from edgecompress.tflite.format.views import CONVERSIONS
 #: What hands on values as they are.
 _MOVING = frozenset({"EXPAND_DIMS", "RESHAPE", "SLICE", "SQUEEZE", "TRANSPOSE", *CONVERSIONS})
 #: What scores may go through on their way to the softmax: scaling, shifts, masks, cuts.
-_OF_SCORES = frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RESHAPE", "SUB", "TRANSPOSE"})
+_OF_SCORES = frozenset(
+    {"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"}
+)
 #: Constants of more values, masks of all steps against all, would make the file larger by four times what they take
 #: in INT8: what adds them stays INT8, and so does what lies in front.
 MOST_VALUES = 256
@@ -93,4 +95,7 @@ class _Search:
     def _reads_much(self, node: Node) -> bool:
         """Returns whether a constant would make the file larger in float32; beyond BEYOND it has no INT8 form."""
         constants = (self.graph.tensors[n].constant for n in node.inputs if n >= 0)
-        return any(one is not None and one.size > MOST_VALUES and np.abs(one).max() < BEYOND for one in constants)
+        return any(
+            one is not None and one.dtype != np.bool_ and one.size > MOST_VALUES and np.abs(one).max() < BEYOND
+            for one in constants
+        )

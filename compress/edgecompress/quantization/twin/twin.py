@@ -26,7 +26,14 @@ from edgecompress.quantization.graph.foreign import with_foreign
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
 from edgecompress.quantization.graph.ops import is_narrow_stride
 from edgecompress.quantization.grids.codebooks import codebooks_as_json, restore_codebooks
-from edgecompress.quantization.grids.fake import BEYOND, fake_constant, fake_dynamic, is_infinite, without_infinities
+from edgecompress.quantization.grids.fake import (
+    BEYOND,
+    MASK_MARGIN,
+    fake_constant,
+    fake_dynamic,
+    is_infinite,
+    without_infinities,
+)
 from edgecompress.quantization.grids.learned import LearnedScales
 from edgecompress.quantization.grids.portable import find_portable
 from edgecompress.quantization.grids.ranges import (
@@ -90,6 +97,7 @@ class Twin(WeightGrids):
         weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self._masks = any(is_infinite(one) for one in (*self.constants.values(), *weights.values()))
+        self._margin = MASK_MARGIN if any(node.op in ("EXP", "SOFTMAX") for node in self.graph.nodes) else 0.0
         self.last_use = last_uses(self.graph)
         self.dynamic = find_dynamic(self.graph, self.group_of)
         self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
@@ -104,7 +112,7 @@ class Twin(WeightGrids):
             return x
         if n in self._observed:
             if self._recorder is not None:
-                self._recorder(k, without_infinities(x.detach()) if self._masks else x.detach())
+                self._recorder(k, without_infinities(x.detach(), self._margin) if self._masks else x.detach())
             elif self._momentum is not None and self.training and n != self.graph.input and not self.groups[k].fixed:
                 low, high = torch.aminmax(x.detach())
                 self.groups[k].follow(float(low), float(high), self._momentum)

@@ -119,16 +119,20 @@ def _same(found: NDArray[Any], expected: NDArray[Any], share: float) -> bool:
 
 def _at(error: ModelError, model: nn.Module, path: Path, samples: torch.Tensor) -> str:
     """Returns which layer an interpreter failed at, and what it said."""
-    number, said = _NODE.search(str(error)), str(error).partition("cannot run it: ")[2]
+    said = str(error).partition("cannot run it: ")[2]
     flatbuffer = read_model(path)
-    if len(flatbuffer.subgraphs) == 1 and number is not None:
-        ops = graph_views(flatbuffer)[0].ops
-        labels = operator_labels(flatbuffer, model)
-        k = int(number[1])
-        if k < len(labels):
-            origin = origin_of(origins(model, (samples[:1],)), labels[k], ops[k].op)
-            return f", at {ops[k].op} (layer {labels[k]}){f', which comes from {origin}' if origin else ''}: {said}"
-    return f": {said}"
+    ops = graph_views(flatbuffer)[0].ops
+    number = _NODE.search(said)
+    # What is left of the converter's own language is no operator of LiteRT's.
+    own = next((op.index for op in ops if op.op.startswith("STABLEHLO_") and op.op in said), None)
+    place = own if own is not None else int(number[1]) if number is not None else len(ops)
+    if place >= len(ops):
+        return f": {said}"
+    labels = operator_labels(flatbuffer, model)
+    origin = origin_of(origins(model, (samples[:1],)), labels[place], ops[place].op)
+    came = f", which comes from {origin}" if origin is not None else ""
+    why = "it has no such operator" if own is not None else said
+    return f", at {ops[place].op} (layer {labels[place]}){came}: {why}. Build that part from other operations"
 
 
 def first_fault(model: nn.Module, path: Path, sample: torch.Tensor, given: NDArray[Any]) -> str:

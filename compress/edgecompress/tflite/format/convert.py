@@ -131,7 +131,7 @@ def _names(model: nn.Module, inputs: tuple[torch.Tensor, ...], channels_last: bo
 def _python_form(model: nn.Module, inputs: tuple[torch.Tensor, ...], channels_last: bool) -> nn.Module:
     """Returns a module as torch.export takes it: compiled ones as they were, TorchScript as the program it holds."""
     while hasattr(model, "_orig_mod"):
-        model = model._orig_mod  # noqa: SLF001 - torch.compile keeps the module there
+        model = model._orig_mod  # type: ignore[assignment]  # noqa: SLF001 - torch.compile keeps the module there
     if not isinstance(model, torch.jit.ScriptModule):
         return model
     from torch._export.converter import TS2EPConverter

@@ -105,7 +105,8 @@ def _constant(values: list[float], like: torch.Tensor) -> torch.Tensor:
     """Returns a vector as operators make it: exported programs take no new constants here."""
     runs = [(value, len(list(same))) for value, same in itertools.groupby(values)]
     parts = [aten.full.default([count], value, dtype=like.dtype, device=like.device) for value, count in runs]
-    return aten.cat.default(parts)
+    found: torch.Tensor = aten.cat.default(parts)
+    return found
 
 
 def _counts(size: int, kernel: int, stride: int, padding: int, counted: int, windows: int) -> list[int]:
@@ -129,6 +130,41 @@ def _batch_norm(
     operator = aten._native_batch_norm_legit_no_training.default  # noqa: SLF001
     found = operator(x.unsqueeze(2), weight, bias, running_mean, running_var, momentum, eps)
     return found[0].squeeze(2), found[1], found[2]
+
+
+def _convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> Any:
+    """Cuts a transposed convolution's output out of the whole one where it is padded unevenly, group by group."""
+    if not transposed or not (any(output_padding) or groups > 1):
+        return NotImplemented
+    if groups > 1:
+        parts = zip(x.chunk(groups, 1), weight.chunk(groups, 0), strict=True)
+        biases = [None] * groups if bias is None else bias.chunk(groups, 0)
+        same = (stride, padding, dilation, True, output_padding, 1)
+        pairs = zip(parts, biases, strict=True)
+        return torch.cat([aten.convolution.default(*pair, one, *same) for pair, one in pairs], 1)
+    beyond = any(extra > edge for extra, edge in zip(output_padding, padding, strict=True))
+    none = [0] * len(stride)
+    whole = aten.convolution.default(x, weight, None if beyond else bias, stride, none, dilation, True, none, 1)
+    margins: list[int] = []
+    for axis in range(len(stride)):
+        reach = dilation[axis] * (int(weight.shape[axis + 2]) - 1) + 1
+        size = (int(x.shape[axis + 2]) - 1) * stride[axis] - 2 * padding[axis] + reach + output_padding[axis]
+        held = min(size, int(whole.shape[axis + 2]) - padding[axis])
+        whole = whole.narrow(axis + 2, padding[axis], held)
+        margins = [0, size - held, *margins]
+    if any(margins):
+        whole = aten.constant_pad_nd.default(whole, margins, 0.0)
+    return whole + bias.reshape(-1, *[1] * len(stride)) if beyond and bias is not None else whole
 
 
 def _sign(x: torch.Tensor) -> torch.Tensor:
@@ -165,7 +201,8 @@ def _mish(x: torch.Tensor) -> torch.Tensor:
 
 
 def _leaky(x: torch.Tensor, slope: float) -> torch.Tensor:
-    return aten.leaky_relu.default(x, slope)
+    found: torch.Tensor = aten.leaky_relu.default(x, slope)
+    return found
 
 
 def _rrelu(
@@ -285,6 +322,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.avg_pool2d.default: _average_pool,
     aten.avg_pool3d.default: _average_pool3d,
     aten.celu.default: _celu,
+    aten.convolution.default: _convolution,
     aten.elu.default: _elu,
     aten.max_pool2d_with_indices.default: _max_pool,
     aten.max_pool3d_with_indices.default: _max_pool3d,

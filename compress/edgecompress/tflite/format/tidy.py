@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from edgecompress.tflite.format.finish import drop_unused, operator_code
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name
 
 _OPS = schema.BuiltinOperator
+_OPTIONS = {_OPS.ADD: "AddOptions", _OPS.MUL: "MulOptions", _OPS.SELECT_V2: "SelectV2Options"}
+#: What is larger stands for infinity; the converter writes minus infinity as the least float32.
+BEYOND = 1e30
 #: Whole exponents up to this one become products.
 LARGEST_POWER = 4
 
@@ -21,6 +26,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     """Returns a float32 flatbuffer in operators and shapes that the quantizer and INT8 kernels take.
 
     The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
+    A mask that adds minus infinity chooses instead: no scale holds infinity and the other values as well.
     POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm.
 
     Args:
@@ -32,6 +38,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     for graph in model.subgraphs:
         changed += _flatten_biases(graph, model)
         changed += _spell_out_powers(graph, model)
+        changed += _choose_by_masks(graph, model)
     changed += _name_outputs(model, outputs)
     if not changed:
         return content
@@ -92,12 +99,42 @@ def _spell_out_powers(graph: schema.SubGraphT, model: schema.ModelT) -> int:
     return changed
 
 
+def _choose_by_masks(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    changed = 0
+    for operator in list(graph.operators):
+        if op_name(model, operator) != "ADD":
+            continue
+        first, second = (int(n) for n in operator.inputs)
+        values = _values(model, graph.tensors[second])
+        x, mask = (first, second) if values is not None else (second, first)
+        values = _values(model, graph.tensors[mask])
+        # Of a constant as large as the sum: a smaller x would not reach all of it.
+        if values is None or values.size == 0 or float(values.min()) > -BEYOND or float(values.max()) >= BEYOND:
+            continue
+        steps = _Steps(graph, model, operator)
+        lowest = values <= -BEYOND
+        finite = np.where(lowest, np.float32(0), values)
+        if finite.any():
+            x = steps.add(_OPS.ADD, [x, steps.tensor(finite, graph.tensors[mask])])
+        fill = steps.constant(float(np.finfo(np.float32).min))
+        steps.add(_OPS.SELECT_V2, [steps.tensor(lowest, graph.tensors[mask]), fill, x])
+        steps.replace()
+        changed += 1
+    return changed
+
+
+def _values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[np.float32] | None:
+    """Returns the values of a float constant, None for any other tensor."""
+    data = model.buffers[tensor.buffer].data
+    if tensor.type != schema.TensorType.FLOAT32 or data is None or not len(data):
+        return None
+    return np.frombuffer(bytes(data), np.float32)
+
+
 def _scalar(model: schema.ModelT, tensor: schema.TensorT) -> float | None:
     """Returns the value of a float constant that holds one, None for any other tensor."""
-    data = model.buffers[tensor.buffer].data
-    if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) != 4:  # noqa: PLR2004 - bytes
-        return None
-    return float(np.frombuffer(bytes(data), np.float32)[0])
+    values = _values(model, tensor)
+    return None if values is None or values.size != 1 else float(values[0])
 
 
 class _Steps:
@@ -117,18 +154,27 @@ class _Steps:
         made.opcodeIndex = operator_code(self._model, builtin)
         made.inputs = np.array(inputs, np.int32)
         made.outputs = np.array([len(self._graph.tensors) - 1], np.int32)
-        if builtin == _OPS.MUL:
-            made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+        if builtin in _OPTIONS:
+            name = _OPTIONS[builtin]
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            made.builtinOptions = getattr(schema, f"{name}T")()
         self._made.append(made)
         return len(self._graph.tensors) - 1
 
     def constant(self, value: float) -> int:
         """Returns the number of a new scalar."""
-        tensor, buffer = schema.TensorT(), schema.BufferT()
-        buffer.data = np.frombuffer(np.float32(value).tobytes(), np.uint8)
+        like = schema.TensorT()
+        like.name, like.shape, like.hasRank = bytes(self._like.name), [], True
+        return self.tensor(np.array([value], np.float32), like)
+
+    def tensor(self, values: NDArray[Any], like: schema.TensorT) -> int:
+        """Returns the number of a new constant, float32 or truth values, of the shape of another tensor."""
+        tensor, buffer = copy.deepcopy(like), schema.BufferT()
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
         self._model.buffers.append(buffer)
-        tensor.name, tensor.shape, tensor.type = bytes(self._like.name) + b"/exponent", [], schema.TensorType.FLOAT32
-        tensor.buffer, tensor.hasRank = len(self._model.buffers) - 1, True
+        tensor.type = schema.TensorType.BOOL if values.dtype == np.bool_ else schema.TensorType.FLOAT32
+        tensor.name = bytes(like.name) + f"/constant{len(self._graph.tensors)}".encode()
+        tensor.buffer = len(self._model.buffers) - 1
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
