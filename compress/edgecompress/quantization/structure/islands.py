@@ -103,7 +103,7 @@ class _Graph:
         tensor = copy.deepcopy(graph.tensors[source])
         graph.tensors.append(tensor)
         added = len(graph.tensors) - 1
-        tensor.name = bytes(tensor.name) + f"_requantized{added}".encode()
+        tensor.name = f"{text(tensor.name)}_requantized{added}".encode()
         self._set_grid(added, *grid)
         converts = schema.OperatorT()
         converts.opcodeIndex = operator_code(self.model, schema.BuiltinOperator.QUANTIZE)
@@ -126,7 +126,7 @@ class _Graph:
         tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
         self._graph.tensors.append(tensor)
         added = len(self._graph.tensors) - 1
-        tensor.name = bytes(tensor.name) + f"_{added}".encode()  # as the quantizer calls its copies
+        tensor.name = f"{text(tensor.name)}_{added}".encode()  # as the quantizer calls its copies
         self._set_grid(added, scale, zero_point)
         integers = np.clip(np.rint(values.astype(np.float64) / scale) + zero_point, -128, 127)
         replace_values(self.model, tensor, integers.astype(np.int8))

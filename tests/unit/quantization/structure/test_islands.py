@@ -20,7 +20,7 @@ from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import op_name
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
-from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes, make_model
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes, make_model
 
 
 class Leaky(nn.Module):
@@ -157,7 +157,7 @@ def test_a_float_reader_behind_it_still_gets_floats() -> None:
     assert graph.tensors[int(leaky.outputs[0])].quantization.scale[0] == 0.5
 
 
-def test_inputs_with_different_scales_cannot_share_one() -> None:
+def test_inputs_with_different_scales_are_brought_to_one() -> None:
     tensors = [int8(1, 4, scale=0.5), int8(1, 4, scale=0.25), Made((1, 4)), Made((1, 4)), Made((1, 4)), int8(1, 4)]
     ops = [
         Op("DEQUANTIZE", (0,), (2,), version=2),
@@ -165,7 +165,31 @@ def test_inputs_with_different_scales_cannot_share_one() -> None:
         Op("MINIMUM", (2, 3), (4,)),
         Op("QUANTIZE", (4,), (5,)),
     ]
-    assert remove_islands(make_model(tensors, ops, inputs=(0, 1))) == 0
+    model = make_model(tensors, ops, inputs=(0, 1))
+    assert remove_islands(model) == 1
+    graph = model.subgraphs[0]
+    assert [op_name(model, op) for op in graph.operators] == ["QUANTIZE", "QUANTIZE", "MINIMUM", "QUANTIZE"]
+    smallest = graph.operators[2]
+    grids = {float(graph.tensors[int(n)].quantization.scale[0]) for n in (*smallest.inputs, *smallest.outputs)}
+    assert len(grids) == 1
+
+
+@pytest.mark.parametrize("op", ["MINIMUM", "GREATER"])
+def test_a_constant_beside_an_activation_is_stored_as_integers(op: str) -> None:
+    limit = constant([0.75], "float32", name="limit")
+    sink = Made((1, 4)) if op == "MINIMUM" else Made((1, 4), "bool")
+    tensors = [int8(1, 4, scale=0.5), Made((1, 4)), limit, sink]
+    model = make_model(tensors, [Op("DEQUANTIZE", (0,), (1,), version=2), Op(op, (1, 2), (3,))])
+    assert remove_islands(model) == 1
+    graph = model.subgraphs[0]
+    worked = next(one for one in graph.operators if op_name(model, one) == op)
+    stored = graph.tensors[int(worked.inputs[1])]
+    assert stored.type == schema.TensorType.INT8
+    value = (int(model.buffers[stored.buffer].data.view(np.int8)[0]) - int(stored.quantization.zeroPoint[0])) * float(
+        stored.quantization.scale[0]
+    )
+    # On the grid of what it is chosen against, or on one of its own.
+    assert value == pytest.approx(1.0 if op == "MINIMUM" else 0.75, rel=1e-2)
 
 
 def test_unused_tensors_and_codes_are_not_shipped() -> None:

@@ -1,0 +1,187 @@
+"""What the converter gets wrong, or has no operator for, comes out right and in operators with an INT8 kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edgecompress.tflite.format.convert import convert
+from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import graph_views
+from tests.unit.converted_net import run_flatbuffer
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Each(nn.Module):
+    """Functions of one picture, their values in a row."""
+
+    def __init__(self, functions: list[Function]) -> None:
+        super().__init__()
+        self.functions = functions
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([function(x).flatten(1) for function in self.functions], 1)
+
+
+ACTIVATIONS: list[Function] = [
+    F.elu, F.celu, F.selu, F.softplus, F.mish, F.logsigmoid, F.rrelu, torch.sign,
+    lambda x: F.elu(x, 0.5), lambda x: F.celu(x, 0.7), lambda x: F.softplus(x, 2.0),
+]  # fmt: skip
+POOLS: list[Function] = [
+    lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
+    lambda x: F.max_pool2d(x, 3, 3, ceil_mode=True),
+    lambda x: F.max_pool2d(x - 5, 3, 2, padding=1, ceil_mode=True),
+    lambda x: F.avg_pool2d(x, 3, 2, padding=1, ceil_mode=True),
+    lambda x: F.avg_pool2d(x, 2, 2, padding=1, count_include_pad=False),
+    lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True, count_include_pad=False),
+    lambda x: F.avg_pool2d(x, 2, divisor_override=3),
+    lambda x: F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False),
+    lambda x: F.adaptive_max_pool2d(x, 1),
+    lambda x: F.adaptive_max_pool2d(x, (3, 5)),
+    lambda x: F.adaptive_avg_pool2d(x, (3, 5)),
+    lambda x: F.lp_pool2d(x, 2, 2),
+]
+IN_THREE: list[Function] = [
+    lambda x: F.max_pool3d(x[:, None], 2),
+    lambda x: F.max_pool3d(x[:, None], (1, 2, 2), padding=(0, 1, 1), ceil_mode=True),
+    lambda x: F.avg_pool3d(x[:, None], (2, 3, 2), stride=(1, 2, 2)),
+    lambda x: F.adaptive_avg_pool3d(x[:, None], (2, 3, 4)),
+    lambda x: F.adaptive_max_pool3d(x[:, None], (1, 2, 4)),
+    lambda x: F.local_response_norm(x, 3),
+]
+
+
+@pytest.mark.parametrize("functions", [ACTIVATIONS, POOLS, IN_THREE], ids=["activations", "pools", "in three axes"])
+def test_functions_come_out_as_torch_computes_them(functions: list[Function], tmp_path: Path) -> None:
+    check(Each(functions), (3, 11, 13), tmp_path)
+
+
+class Up(nn.Module):
+    """Transposed convolutions with all that may be uneven."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1),
+                nn.ConvTranspose2d(4, 6, 2, 3, output_padding=(1, 0)),
+                nn.ConvTranspose2d(4, 6, 4, 2, padding=1, groups=2),
+                nn.ConvTranspose2d(4, 6, 3, 2, padding=1, bias=False),
+            ]
+        )
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.norm(layer(x)).flatten(1) for layer in self.layers], 1)
+
+
+def test_transposed_convolutions_and_their_norms(tmp_path: Path) -> None:
+    module = Up()
+    with torch.no_grad():
+        module.norm.running_mean.normal_()  # type: ignore[union-attr]
+        module.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    ops = check(module, (4, 5, 6), tmp_path)
+    assert ops.count("TRANSPOSE_CONV") == 5  # one is of two groups
+    for graph in graph_views(read_model(tmp_path / "float.tflite")):
+        for op in graph.ops:
+            if op.op == "TRANSPOSE_CONV" and len(op.inputs) > 3:
+                assert len(graph.tensors[op.inputs[3]].shape) == 1  # as the quantizer takes a bias
+
+
+class Series(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(5, 8, 3, padding=1), nn.BatchNorm1d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(x.transpose(1, 2)))).flatten(1)
+
+
+def test_a_batch_norm_behind_a_convolution_over_a_series_is_folded(tmp_path: Path) -> None:
+    module = Series()
+    with torch.no_grad():
+        module.norm.running_mean.normal_()  # type: ignore[union-attr]
+        module.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    ops = check(module, (9, 5), tmp_path)
+    assert "MUL" not in ops
+    assert "ADD" not in ops
+
+
+class Powers(nn.Module):
+    """What is learnt as an exponent is known when it is converted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.clamp(min=1e-2)
+        return torch.cat([y.pow(self.p), y.pow(1.0 / self.p), y.pow(2.5), y.pow(-0.5), y.pow(4)], 1).flatten(1)
+
+
+def test_powers_become_products_roots_and_exponentials(tmp_path: Path) -> None:
+    ops = check(Powers(), (2, 4, 4), tmp_path)
+    assert "POW" not in ops
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.full((6, 6), float("-inf")).triu(1) + 0.25)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ x.transpose(1, 2) + self.mask).softmax(-1).flatten(1)  # type: ignore[operator]
+
+
+def test_a_mask_of_minus_infinity_chooses(tmp_path: Path) -> None:
+    ops = check(Masked(), (6, 4), tmp_path)
+    assert "SELECT_V2" in ops
+
+
+class Flat(nn.Module):
+    """`view` takes tensors that lie in the order of their axes, as they do in training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return torch.cat([y.view(y.size(0), -1), x.view(x.size(0), -1)], 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_view_behind_a_convolution_and_of_the_input(channels: int, tmp_path: Path) -> None:
+    check(Flat(channels), (channels, 5, 5), tmp_path)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).relu().flatten(1)
+
+
+def test_torchscript_and_compiled_modules(tmp_path: Path) -> None:
+    check(torch.jit.script(Branches()), (3, 5, 5), tmp_path)
+    check(torch.compile(Branches(), backend="eager"), (3, 5, 5), tmp_path)  # type: ignore[arg-type]
+
+
+def check(module: nn.Module, shape: tuple[int, ...], folder: Path) -> list[str]:
+    """Converts a module, compares what the file computes, and returns the file's operators."""
+    path = folder / "float.tflite"
+    convert(module.eval(), shape, path)
+    x = torch.from_numpy(np.random.default_rng(3).standard_normal((2, *shape)).astype(np.float32))
+    with torch.no_grad():
+        expected = torch.cat([module(sample[None]) for sample in x]).numpy()
+    np.testing.assert_allclose(run_flatbuffer(path.read_bytes(), x), expected, atol=2e-5, rtol=1e-4)
+    return [op.op for graph in graph_views(read_model(path)) for op in graph.ops]
