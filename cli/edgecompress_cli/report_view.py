@@ -17,7 +17,7 @@ COLOURS = {"good": "green", "doubtful": "yellow", "failed": "red"}
 def show_report(report: Report, folder: Path) -> None:
     """Shows a report on stdout: verdict and reasons, headline figures, models, ratios, budget, warnings, files."""
     judged = verdict(report)
-    render.line(f"{report['name']}: {judged.text}", style=f"bold {COLOURS[judged.status]}")
+    render.parts([(f"{report['name']}: {judged.text}", f"bold {COLOURS[judged.status]}")])
     render.items(judged.reasons, style=COLOURS[judged.status])
     render.line()
     _headlines(headlines(report))

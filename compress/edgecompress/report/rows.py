@@ -199,7 +199,7 @@ def _about_noise(inputs: ReportInputs, task: str) -> list[str]:
     if samples < SMALL_TEST and task != "language-modeling":  # of which every sample holds many answers
         ends = wilson_percent(result.accuracy, samples)
         plural = "accuracies" if main_figure(task).binomial else "models"
-        spread = f" (here {interval_text(ends)}, the 95 % interval)" if ends is not None else ""
+        spread = f" (here {interval_text(*ends)}, the 95 % interval)" if ends is not None else ""
         found.append(
             f"The test split is small: {counted(samples, 'sample')} {verb(samples, 'tells', 'tell')} {plural} apart "
             f"only roughly{spread}."
@@ -247,7 +247,7 @@ def row_document(
         "flatbuffer": asdict(row.flatbuffer),
         "accuracy": row.accuracy,
         "accuracy_standard_error": standard_error(row.accuracy, samples),
-        "accuracy_interval": None if ends is None else list(ends),
+        "accuracy_interval": None if ends is None else {"low": ends[0], "high": ends[1]},
         "macro_f1": row.macro_f1,
         "validation_accuracy": row.validation_accuracy,
         "agreement_with_reference": row.agreement_with_reference,

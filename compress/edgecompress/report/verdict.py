@@ -46,9 +46,9 @@ def assess(report: Mapping[str, Any]) -> dict[str, Any]:
     failures = []
     if not verification.get("passed", True):
         told = verification.get("reasons") or ("the flatbuffer failed its verification",)
-        failures += [_reason("verification", str(text)) for text in told]
+        failures += [{"code": "verification", "text": str(text)} for text in told]
     lines = budget.get("lines") or ()
-    failures += [_reason("budget", line["text"]) for line in lines if not line["passed"]]
+    failures += [{"code": "budget", "text": str(line["text"])} for line in lines if not line["passed"]]
     failed = bool(failures) or not budget.get("passed", True)
     doubts = doubts_of(report.get("evidence") or {}, limits=[line["name"] for line in lines])
     status = FAILED if failed else DOUBTFUL if doubts else GOOD
@@ -125,13 +125,12 @@ def interval(one: Mapping[str, Any]) -> str:
     """Returns the 95 % interval of a model's figure in words: `94.3 to 100 %`."""
     figure = named(one["figure"])
     if figure.unit == "%":
-        return interval_text((one["low"], one["high"]))
+        return interval_text(one["low"], one["high"])
     return f"{figure_text(figure, one['low'])} to {figure_text(figure, one['high'])}"
 
 
-def interval_text(ends: Sequence[float]) -> str:
+def interval_text(low: float, high: float) -> str:
     """Returns an interval of percentages: `94.3 to 100 %`, with as many digits as tell its ends apart."""
-    low, high = ends
     digits = 1 if high - low >= 0.1 else 2  # noqa: PLR2004 - what one digit can tell
     shown = [f"{end:.{digits}f}" for end in (low, high)]
     whole = 100.0

@@ -60,7 +60,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 def test_a_run_that_went_well(pipeline: Pipeline, capsys: Capture) -> None:
     assert invoke(["run", "r.yaml"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("fashion-mnist-qat: Verified, within budget on all 4 lines.\n")
+    assert out.startswith("fashion-mnist-qat: Good: verified, within budget on all 4 lines.\n")
     assert "runs/mine/model.tflite" in out
     assert err.splitlines() == [
         "Teacher: started (not made yet)",
@@ -133,6 +133,7 @@ def test_stopping_early(pipeline: Pipeline, capsys: Capture) -> None:
             {"stage": "teacher", "fingerprint": "print of teacher"},
             {"stage": "distill", "fingerprint": "print of distill"},
         ],
+        "doubts": [],
     }
 
 

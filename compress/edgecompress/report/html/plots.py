@@ -43,7 +43,8 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
         return ""
     drawing = Drawing(476, 300, f"Test {figure.label} against flatbuffer size")
     sizes = [row["flatbuffer"]["size_bytes"] / KIB for row in rows]
-    intervals = [row.get("accuracy_interval") or (values[row["key"]],) * 2 for row in rows]
+    known = [row.get("accuracy_interval") or dict.fromkeys(("low", "high"), values[row["key"]]) for row in rows]
+    intervals = [(one["low"], one["high"]) for one in known]
     low, high = padded(end for interval in intervals for end in interval)
     across = Axis(min(sizes) / 1.6, max(sizes) * 1.6, 52, 448, log=True)
     up = Axis(low, high, 256, 20)

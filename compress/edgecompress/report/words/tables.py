@@ -93,7 +93,7 @@ def figure_cell(row: dict[str, Any], figure: Figure) -> str:
     value, ends = main_value(row, figure), row.get("accuracy_interval")
     if not figure.binomial or value is None or ends is None:
         return figure_text(figure, value)
-    return f"{value:.2f} % ({interval_text(ends)})"
+    return f"{value:.2f} % ({interval_text(ends['low'], ends['high'])})"
 
 
 def change_text(entry: dict[str, Any], figure: Figure) -> str:
@@ -146,7 +146,7 @@ def headlines(report: Report) -> list[Headline]:
     p50 = p50_of(report, result)
     ends = result.get("accuracy_interval")
     tested = counted(report["data"]["test"], "test sample")
-    noise = [f"95 % interval {interval_text(ends)} on {tested}"] if ends is not None else []
+    noise = [f"95 % interval {interval_text(ends['low'], ends['high'])} on {tested}"] if ends is not None else []
     found = [
         Headline("Flatbuffer", kib(result["flatbuffer"]["size_bytes"]), tuple(size)),
         Headline(f"Latency p50, {runtime}", milliseconds(p50), tuple(speed)),
