@@ -68,7 +68,7 @@ def _chosen(test: Split, *, normal_only: bool) -> NDArray[Any]:
 
 
 class _Channels:
-    """Means and mean squares of each sample's channels, of some samples."""
+    """Means of each sample's channels and how far they reach, of some samples."""
 
     def __init__(self, inputs: NDArray[Any]) -> None:
         index = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), MOST_SAMPLES)).round().astype(np.int64))
@@ -79,11 +79,15 @@ class _Channels:
         self.mean: Figures = self.means.mean(0)
         self.squares: Figures = np.stack([np.square(one - self.mean).mean(0) for one in samples])
         self.spread: Figures = np.sqrt(self.squares.mean(0))
+        # Around the middle sample: where most are the same, they lie at 0 whatever the others do to the mean.
+        middle = np.median(self.means, axis=0)
+        self.extents: Figures = np.stack([np.square(one - middle).mean(0) for one in samples])
 
 
 def _means(learnt: _Channels, tested: _Channels) -> list[Shift]:
     difference = np.abs(tested.mean - learnt.mean)
-    error = learnt.means.std(0, ddof=1) * np.sqrt(1 / learnt.count + 1 / tested.count)
+    deviation = np.maximum(learnt.means.std(0), tested.means.std(0))
+    error = deviation * np.sqrt(1 / learnt.count + 1 / tested.count)
     varies = learnt.spread > 0
     off = varies & (difference > MEAN_STDS * learnt.spread) & (difference > SURE_ERRORS * error)
     if not off.any():
@@ -100,8 +104,9 @@ def _spreads(learnt: _Channels, tested: _Channels) -> list[Shift]:
     varies = learnt.spread > 0
     if not varies.any():
         return []
-    before, after = (one.squares[:, varies] / np.square(learnt.spread[varies]) for one in (learnt, tested))
-    ratio = np.sqrt(after.mean(0))
+    scale = np.square(learnt.spread[varies])
+    before, after = (one.extents[:, varies] / scale for one in (learnt, tested))
+    ratio = tested.spread[varies] / learnt.spread[varies]
     off = ((ratio > SPREAD_FACTOR) | (ratio < 1 / SPREAD_FACTOR)) & _is_sure(before, after)
     numbers = np.flatnonzero(varies)
     if off.any():
@@ -110,7 +115,7 @@ def _spreads(learnt: _Channels, tested: _Channels) -> list[Shift]:
         worst = int(numbers[place])
         train, test = float(learnt.spread[worst]), float(tested.spread[worst])
         return [Shift("spread", worst, int(off.sum()), train, test, float(ratio[place]))]
-    together = float(np.sqrt(after.mean()))
+    together = float(np.sqrt(np.square(ratio).mean()))
     sure = _is_sure(before.mean(1, keepdims=True), after.mean(1, keepdims=True))
     if (together > SPREAD_FACTOR or together < 1 / SPREAD_FACTOR) and bool(sure[0]):
         return [Shift("spread", None, len(numbers), 1.0, together, together)]
