@@ -48,7 +48,7 @@ def test_a_sound_run_is_good() -> None:
         ("permuted", {"permuted": [ORDER]}, "answers 80.00 % right, but 99.50 % if its classes had another order"),
         ("permuted", {"permuted": [ORDER]}, "it answers `dog` for `cat` and `cat` for `dog`"),
         ("untrained", {"trainings": scratch(20)}, "The student was trained from random weights in 20 opt"),
-        ("untrained", {"trainings": scratch(1, stage="teacher")}, "The teacher was trained from random weights in 1 opt"),
+        ("untrained", {"trainings": scratch(1, stage="teacher")}, "The teacher was trained from random weights in 1 o"),
         ("untrained", {"trainings": scratch(0)}, "The student has random weights: it was neither trained nor loaded"),
         ("collapse", {"paired": [DROP]}, "it loses 3.28 points of accuracy against the float model it was made from"),
         ("collapse", {"paired": [DROP]}, "(2 samples that only the result has right, 330 that it alone has wrong"),
