@@ -131,7 +131,7 @@ def _is_sure(before: Figures, after: Figures) -> NDArray[np.bool_]:
     share = np.empty(before.shape[1])
     for column in range(len(share)):
         ordered = np.sort(before[:, column])
-        places = [np.searchsorted(ordered, after[:, column], side) for side in ("left", "right")]  # type: ignore[call-overload]
+        places = [np.searchsorted(ordered, after[:, column], side) for side in ("left", "right")]
         share[column] = np.mean(places) / len(before)
     error = np.sqrt((len(before) + len(after) + 1) / (12.0 * len(before) * len(after)))
     found: NDArray[np.bool_] = np.abs(share - 0.5) > SURE_ERRORS * error

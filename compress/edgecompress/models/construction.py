@@ -78,7 +78,7 @@ class _Alone(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - what all three 
         if self.training:
             return super().forward(input)
         # As torch computes it, but without its refusal of a single value: that has no spread, so the bias is left.
-        self._check_input_dim(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
         momentum = 0.0 if self.momentum is None else self.momentum
         return torch.batch_norm(
             input, self.weight, self.bias, None, None, True, momentum, self.eps, torch.backends.cudnn.enabled

@@ -122,7 +122,9 @@ def _stopped(
 ) -> Outcome:
     """Returns the outcome of a run that was asked to end before its report."""
     doubts = early_doubts(recipe, results)
-    found = results["verify"].metrics if "verify" in results else {"passed": True, "reasons": []}
+    found: dict[str, Any] = {"passed": True, "reasons": []}
+    if "verify" in results:
+        found |= results["verify"].metrics
     code = ExitCode.BUDGET if strict and doubts else ExitCode.DONE
     messages = doubts if code else ()
     if not found["passed"]:

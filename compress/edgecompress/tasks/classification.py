@@ -52,7 +52,8 @@ class Classification(OnInputs):
 
     def marks(self, outputs: NDArray[np.float32], split: Split) -> Marks:
         """Returns 1 for each sample that is answered right, 0 for the others."""
-        return (outputs.argmax(1) == split.labels).astype(np.float64)
+        right: Marks = (outputs.argmax(1) == split.labels).astype(np.float64)
+        return right
 
     def standing(self, marks: Marks, split: Split) -> Standing:
         """Returns the accuracy beside that of the split's most frequent class."""

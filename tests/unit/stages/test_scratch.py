@@ -56,7 +56,8 @@ def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         nn.functional.cross_entropy(b(torch.relu(a(flat))), torch.tensor(labels[:180])).backward()
         optimizer.step()
     torch.save({"a": a.state_dict(), "b": b.state_dict()}, "whole.pt")
-    state = {f"{name}.{key}": value for name, part in (("a", a), ("b", b)) for key, value in part.state_dict().items()}
+    state = {f"a.{key}": value for key, value in a.state_dict().items()}
+    state |= {f"b.{key}": value for key, value in b.state_dict().items()}
     torch.save(state, "good.pt")
     turned = {key: value[[1, 2, 0]] if key.startswith("b") else value for key, value in state.items()}
     torch.save(turned, "turned.pt")
@@ -65,8 +66,8 @@ def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def made(kitchen: Path, student: str, stage: Any = distill, block: str = "student") -> tuple[StageResult, list[str]]:
     """Returns a finished stage and the warnings that the pipeline gives at once."""
-    text = f"version: 1\ntask: timeseries-classification\ndata: {{source: npz, path: d.npz}}\n{block}: {{model: {student}}}\n"
-    Path("r.yaml").write_text(text)
+    head = "version: 1\ntask: timeseries-classification\ndata: {source: npz, path: d.npz}\n"
+    Path("r.yaml").write_text(f"{head}{block}: {{model: {student}}}\n")
     said: list[str] = []
     ctx = Context(0, trust=True, listeners=[lambda event: said.append(event.data.get("message", ""))], stage=block)
     work = kitchen / "work"
