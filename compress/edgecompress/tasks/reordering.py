@@ -15,6 +15,8 @@ MARGIN = 1.0
 SURE = 1e-2
 #: How many times as many samples of the moved classes must be right in the other order.
 FAR_BETTER = 2.0
+#: Share of the moved classes' samples that must be right then: random weights tell classes apart a little as well.
+LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def reordering(answers: NDArray[np.int64], labels: NDArray[np.int64], classes: i
     fits = order[labels] == answers
     most = float(np.bincount(labels).max()) / len(labels)
     # An answer that is always the same fits the most frequent class in some order, and says nothing.
-    if wilson(int(better.sum()), len(labels))[0] <= most or fits[moved].sum() < FAR_BETTER * max(right[moved].sum(), 1):
+    if wilson(int(better.sum()), len(labels))[0] <= most or not moved.any():
+        return None
+    if fits[moved].mean() < max(LEAST_SHARE, FAR_BETTER * right[moved].mean()):
         return None
     found = {int(number): int(order[number]) for number in np.unique(labels[moved])}
     return Reordering(100 * float(right.mean()), 100 * float(fits.mean()), found)

@@ -180,3 +180,9 @@ def test_weak_models_are_not_turned_round() -> None:
     assert reordering(labels, labels, 3) is None
     assert reordering(labels[:0], labels[:0], 3) is None
     assert reordering(np.zeros(5, int), np.zeros(5, int), 1) is None
+
+
+def test_random_weights_that_tell_classes_apart_a_little_are_not_turned_round() -> None:
+    labels = np.arange(400) % 10
+    answers = np.where(RNG.random(400) < 0.3, (labels * 3 + 1) % 10, RNG.integers(0, 10, 400))
+    assert reordering(answers, labels, 10) is None
