@@ -11,6 +11,8 @@ from edgecompress.report.verdict import assess, interval_text, paired_short
 from edgecompress.wording import counted
 
 Report = dict[str, Any]
+#: What is said of two models of which neither has a sample right that the other has wrong.
+SAME_SAMPLES = "right on the same samples"
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ def with_paired(change: str, paired: dict[str, Any] | None) -> str:
     """Returns a change with what the same samples say of it: `-0.35 points (12 won, 47 lost, p < 0.001)`."""
     if paired is None or paired.get("p") is None:
         return change
-    if paired.get("gained") == paired.get("lost") == 0:
-        return f"{change}, sample by sample"
+    if change == "equal" and paired.get("gained") == paired.get("lost") == 0:
+        return SAME_SAMPLES
     return f"{change} ({paired_short(paired)})"
 
 
@@ -142,7 +144,8 @@ def headlines(report: Report) -> list[Headline]:
         if ratios["accuracy_points" if figure.binomial else "lost"] is not None:
             before = figure_text(figure, main_value(base, figure))
             change = with_paired(change_text(ratios, figure), ratios.get("paired"))
-            accuracy.append(f"{change} against {name} ({before})")
+            link = "as" if change == SAME_SAMPLES else "against"
+            accuracy.append(f"{change} {link} {name} ({before})")
     p50 = p50_of(report, result)
     ends = result.get("accuracy_interval")
     tested = counted(report["data"]["test"], "test sample")
