@@ -10,15 +10,15 @@ from edgecompress.report.words.facts import allowed_table, not_int8_table, runti
 from edgecompress.report.words.tables import Headline, Report, Table, headlines, models_table, ratios_table, verdict
 from edgecompress_cli import render
 
-#: State of the verdict -> its colour.
-COLOURS = {"passed": "green", "budget": "yellow", "verification": "red"}
+#: Status of the verdict -> its colour.
+COLOURS = {"good": "green", "doubtful": "yellow", "failed": "red"}
 
 
 def show_report(report: Report, folder: Path) -> None:
-    """Shows a report on stdout: verdict, headline figures, models, ratios, budget, warnings and where the files are."""
+    """Shows a report on stdout: verdict and reasons, headline figures, models, ratios, budget, warnings, files."""
     judged = verdict(report)
-    render.line(f"{report['name']}: {judged.text}", style=f"bold {COLOURS[judged.state]}")
-    render.items((report["verification"] or {}).get("reasons") or [], style="red")
+    render.parts([(f"{report['name']}: {judged.text}", f"bold {COLOURS[judged.status]}")])
+    render.items(judged.reasons, style=COLOURS[judged.status])
     render.line()
     _headlines(headlines(report))
     render.line()

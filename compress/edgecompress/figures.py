@@ -13,6 +13,8 @@ from typing import Any
 
 #: What is less than this counts as this when a loss is a share of it.
 SMALLEST = 1e-12
+#: Changes below this are what floating point makes of none.
+EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,15 @@ def lost_text(figure: Figure, lost: float | None) -> str:
     """Returns what was lost as a signed change: `-0.35 points` (a percentage), `+2.10 %` (an error that grew)."""
     if lost is None:
         return "-"
-    change = -lost if figure.larger_is_better else lost
-    return f"{change + 0.0:+.2f} {figure.loss_unit}"
+    return change_text(-lost if figure.larger_is_better else lost, figure.loss_unit)
+
+
+def change_text(change: float, unit: str) -> str:
+    """Returns a signed change, in words where two digits would show none: `equal`, `under 0.01 points`."""
+    if abs(change) < EQUAL:
+        return "equal"
+    text = f"{change:+.2f}"
+    return f"under 0.01 {unit}" if float(text) == 0 else f"{text} {unit}"
 
 
 def main_value(row: Mapping[str, Any], figure: Figure) -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgecompress.errors import ExitCode
 from edgecompress_cli import render
+
+if TYPE_CHECKING:
+    from edgecompress.pipeline.run import Outcome
 
 GO_ON = "interrupted. Finished stages are kept: run the same command again to go on."
 
@@ -27,6 +31,9 @@ def run(
     keep_cache: Annotated[
         bool, typer.Option("--keep-cache", help="Reuse what an edgecompress with other code made.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if the result is doubtful, as if a budget was missed.")
+    ] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
     ] = False,
@@ -36,11 +43,11 @@ def run(
     """Run a recipe: teacher, distill, prune, quantize, export, verify, benchmark.
 
     Leaves model.tflite and the report (report.json, .md, .html) in the run's folder. Finished stages are reused.
-    Exits with 3 if the budget was missed and with 5 if the flatbuffer failed its verification.
+    The verdict is good, doubtful or failed. Exits with 3 if the budget was missed (with --strict also if the result is
+    doubtful) and with 5 if the flatbuffer failed its verification.
 
     Example: edgecompress run recipes/digits.yaml --set prune.ratio=0.6
     """
-    from edgecompress.errors import ExitCode
     from edgecompress.pipeline.run import run_pipeline
     from edgecompress.pipeline.settings import default_output, default_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
@@ -65,13 +72,14 @@ def run(
                 until=until,
                 fresh=fresh,
                 keep_cache=keep_cache,
+                strict=strict,
                 listeners=[display],
             )
     except KeyboardInterrupt as event:
         raise KeyboardInterrupt(GO_ON) from event
     if as_json:
         steps = [{"stage": step.stage, "fingerprint": step.fingerprint} for step in outcome.plan.steps]
-        document = outcome.report or {"stopped_after": until, "steps": steps}
+        document = outcome.report or {"stopped_after": until, "steps": steps, "doubts": list(outcome.doubts)}
         render.emit_json(
             {
                 "ok": not outcome.exit_code,
@@ -92,8 +100,16 @@ def run(
             f"{folder}: {'stopped after ' + until if until else 'done'} in {duration(outcome.seconds)}{cached}",
             style="dim",
         )
-    what = "verification failed" if outcome.exit_code == ExitCode.VERIFICATION else "budget missed"
-    for message in outcome.messages:
-        render.note(f"{what}: {message}", style="red")
+    _say_why(outcome, shown=outcome.report is not None and not quiet and not as_json)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
+
+
+def _say_why(outcome: Outcome, *, shown: bool) -> None:
+    """Says on stderr why a run is no success; `shown`: the report, with its reasons first, was shown just now."""
+    what = "verification failed" if outcome.exit_code == ExitCode.VERIFICATION else "budget missed"
+    for message in outcome.messages:
+        if message not in outcome.doubts:
+            render.note(f"{what}: {message}", style="red")
+    for doubt in outcome.doubts if outcome.exit_code or not shown else ():
+        render.note(f"doubtful: {doubt}", style="yellow")

@@ -21,7 +21,7 @@ def verify(
 ) -> None:
     """Score a run's flatbuffer again on the test split and check every hash.
 
-    Exits with 5 if anything is not as the run left it.
+    Exits with 5 if anything is not as the run left it. The run's own verdict (good, doubtful or failed) is shown too.
 
     Example: edgecompress verify runs/digits
     """
@@ -30,6 +30,7 @@ def verify(
     from edgecompress.pipeline.settings import default_store, trusted
     from edgecompress.store.store import Store
     from edgecompress_cli.display import make_display
+    from edgecompress_cli.report_view import COLOURS
 
     with (
         render.nothing_else_on_stdout(as_json),
@@ -44,5 +45,8 @@ def verify(
             [(check["name"], MARKS[check["passed"]], check["detail"]) for check in verdict["checks"]],
         )
         render.line(f"{folder}: " + ("verified" if verdict["passed"] else "NOT as the run left it"))
+        judged = verdict["verdict"]
+        render.line(f"The run's own verdict: {judged['status']}", style=COLOURS[judged["status"]])
+        render.items((reason["text"] for reason in judged["reasons"]), style=COLOURS[judged["status"]])
     if not verdict["passed"]:
         raise typer.Exit(ExitCode.VERIFICATION)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.data.base import Dataset
+from edgecompress.data.base import Dataset, Split
 
 #: Bytes of a digest: by chance two of ten million samples share one once in 10^23 data sets.
 DIGEST_BYTES = 16
@@ -18,6 +18,14 @@ def leaked(dataset: Dataset) -> NDArray[np.bool_]:
     """Returns for each test sample whether train or validation holds one of the same content, by hash: (N,)."""
     known = set(_digests(dataset.train.inputs)) | set(_digests(dataset.validation.inputs))
     return np.array([digest in known for digest in _digests(dataset.test.inputs)], np.bool_)
+
+
+def split_digest(split: Split) -> str:
+    """Returns what tells a split from every other: a hash of its samples and labels, in their order."""
+    whole = hashlib.blake2b(np.ascontiguousarray(split.labels).tobytes(), digest_size=DIGEST_BYTES)
+    for digest in _digests(split.inputs):
+        whole.update(digest)
+    return whole.hexdigest()
 
 
 def _digests(inputs: NDArray[Any]) -> list[bytes]:

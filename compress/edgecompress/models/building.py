@@ -32,6 +32,7 @@ from edgecompress.models.construction import (
     describe_arguments,
     explaining,
     find_head,
+    let_samples_come_alone,
     unknown_argument,
 )
 from edgecompress.models.libraries.hf_models import build_hf
@@ -180,6 +181,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, adapt = _construct(spec, ends, trust=trust, base_dir=base_dir, normalization=normalization)
+        let_samples_come_alone(model)
         check_output(spec.model, model, ends, spec.output)
     if spec.weights is not None:
         load_foreign_weights(

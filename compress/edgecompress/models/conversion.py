@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import nn
 
 
@@ -22,7 +21,7 @@ def converted_form(model: nn.Module) -> nn.Module:
 
     Layer names of a flatbuffer are the paths in this form.
     """
-    if not any(isinstance(module, Convertible) or _lacks_statistics(module) for module in model.modules()):
+    if not any(isinstance(module, Convertible) for module in model.modules()):
         return model
     return _form(copy.deepcopy(model).eval())
 
@@ -32,33 +31,4 @@ def _form(module: nn.Module) -> nn.Module:
         form = _form(child)
         if form is not child:
             setattr(module, name, form)
-    if _lacks_statistics(module):
-        return NormOfOne(module)
     return module.for_conversion() if isinstance(module, Convertible) else module
-
-
-class NormOfOne(nn.Module):
-    """A batch norm without running statistics where the batch is one sample, of which torch refuses to take them."""
-
-    def __init__(self, norm: nn.Module) -> None:
-        """Takes the batch norm."""
-        super().__init__()
-        self.norm = norm
-        self.bias: torch.Tensor | None = norm.bias  # type: ignore[assignment]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the norm's output: of a vector, which is its own mean, the bias alone."""
-        if x.ndim > 2:  # noqa: PLR2004 - (N, C)
-            normed: torch.Tensor = self.norm(x)
-            return normed
-        nothing = x.clamp(0.0, 0.0)
-        return nothing if self.bias is None else nothing + self.bias
-
-
-def smallest_batch(model: nn.Module) -> int:
-    """Returns how many samples a model takes at least in evaluation mode: two where a batch norm averages over them."""
-    return 2 if any(map(_lacks_statistics, model.modules())) else 1
-
-
-def _lacks_statistics(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm1d) and module.running_mean is None

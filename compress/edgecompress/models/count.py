@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
-from edgecompress.models.conversion import smallest_batch
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,12 @@ def count(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = t
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)  # noqa: SLF001 - the common base of all convolutions
     ]
-    samples = smallest_batch(model)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad(), _plain_kernels(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(samples, *input_shape, device=device, dtype=dtype))
+            model(torch.zeros(1, *input_shape, device=device, dtype=dtype))
     finally:
         for hook in hooks:
             hook.remove()
@@ -80,9 +77,9 @@ def count(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = t
     return Counts(
         params=sum(parameter.numel() for parameter in parameters),
         nonzero_params=sum(int(torch.count_nonzero(parameter)) for parameter in parameters),
-        macs=counter.get_total_flops() // 2 // samples,
-        layers=tuple(replace(layer, macs=layer.macs // samples) for layer in seen.values()),
-        modules={path: macs // samples for path, macs in _by_module(model, counter).items()},
+        macs=counter.get_total_flops() // 2,
+        layers=tuple(seen.values()),
+        modules=_by_module(model, counter),
     )
 
 

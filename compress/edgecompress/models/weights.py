@@ -150,3 +150,18 @@ def _misfit(theirs: torch.Tensor, ours: torch.Tensor) -> str:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def same_share(first: nn.Module, second: nn.Module) -> float:
+    """Returns the share of two models' weights that are equal, of those tensors that are not one number throughout.
+
+    Built from two seeds, models have in common what they brought along: 1.0 is all of it, 0.0 none. Where there are
+    none of such tensors, nothing differs.
+    """
+    same = total = 0
+    for one, other in zip(first.parameters(), second.parameters(), strict=False):
+        varies = one.numel() > 1 and bool((one != one.flatten()[0]).any())
+        if varies and one.shape == other.shape:
+            same += int((one == other).sum())
+        total += one.numel() if varies else 0
+    return same / total if total else 1.0

@@ -25,13 +25,14 @@ def run(
     until: str | None = None,
     fresh: bool = False,
     keep_cache: bool = False,
+    strict: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in the folder `output`.
 
     A missed budget and a failed verification are no exceptions: `exit_code` of what is returned is 3 or 5 then, as the
-    command's would be, and `messages` say why. Finished stages are reused. The threads that the recipe asks for, or all
-    cores, stay set in PyTorch afterwards.
+    command's would be, and `messages` say why; `doubts` say what makes the result doubtful, if anything does. Finished
+    stages are reused. The threads that the recipe asks for, or all cores, stay set in PyTorch afterwards.
 
     Args:
         recipe: The path of a recipe file; a recipe's content as a dict, whose relative paths start from the current
@@ -44,6 +45,7 @@ def run(
             the outcome has no report where it stops before the last one.
         fresh: Make every stage again.
         keep_cache: Reuse finished stages that an edgecompress with other code made.
+        strict: Let a doubtful result end with exit code 3, as a missed budget does.
         listeners: Called with every `edgecompress.context.Event`: stages, epochs, progress, warnings.
 
     Raises:
@@ -64,5 +66,6 @@ def run(
         until=until,
         fresh=fresh,
         keep_cache=keep_cache,
+        strict=strict,
         listeners=listeners,
     )

@@ -13,6 +13,7 @@ from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure
 from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
 from edgecompress.recipe.reading.source import parse
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.verdict import assess
 from edgecompress.store.files import is_whole, sha256_file
 from edgecompress.store.store import StageResult, Store
 from edgecompress.wording import counted
@@ -37,8 +38,9 @@ class Check:
 
 
 def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple[Listener, ...] = ()) -> dict[str, Any]:
-    """Returns the verdict on a run's folder: {passed, accuracy, metrics, checks}.
+    """Returns what was found in a run's folder: {passed, accuracy, metrics, checks, verdict}.
 
+    `verdict` is the run's own, from its report: whether what is as the run left it is any good.
     `accuracy` is that of a classifier, None of other tasks; `metrics` are all figures on the test split.
 
     Raises:
@@ -46,6 +48,7 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
     """
     report, lock = read_run(folder)
     recipe = recipe_of(folder, lock)
+    verdict = report.get("verdict") or assess(report)
     checks = [_hash_check(folder, name, digest) for name, digest in sorted(report["files"].items())]
     checks += [_hash_check(folder, LOCK, digest) for name, digest in report.get("pages", {}).items() if name == LOCK]
     if not is_whole(report):
@@ -56,11 +59,11 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
             "the run's flatbuffer had failed its verification" if (folder / REJECTED).is_file() else "it is missing"
         )
         checks.append(Check(MODEL, False, detail))
-        return _verdict(checks, None)
+        return _found(checks, None, verdict)
     if sha256_file(model) != lock["model_sha256"] and all(check.passed for check in checks):
         checks.append(Check(f"{MODEL} against {LOCK}", False, "the lock file names another flatbuffer"))
     if not all(check.passed for check in checks):
-        return _verdict(checks, None)  # a file that is not the run's must not be opened as if it were
+        return _found(checks, None, verdict)  # a file that is not the run's must not be opened as if it were
     from edgecompress.data.loading import fingerprint
 
     checks.append(_data_check(fingerprint(recipe, trust=trust), lock))
@@ -72,7 +75,7 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
         if result is not None:
             results[stage] = result
     metrics = _score(folder, recipe, results, store, report, trust, listeners, checks)
-    return _verdict(checks, metrics)
+    return _found(checks, metrics, verdict)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -196,10 +199,11 @@ def _score(
     return metrics
 
 
-def _verdict(checks: list[Check], metrics: dict[str, float] | None) -> dict[str, Any]:
+def _found(checks: list[Check], metrics: dict[str, float] | None, verdict: dict[str, Any]) -> dict[str, Any]:
     return {
         "passed": all(check.passed is not False for check in checks),
         "accuracy": (metrics or {}).get(ACCURACY.key),
         "metrics": metrics,
         "checks": [asdict(check) for check in checks],
+        "verdict": verdict,
     }

@@ -23,6 +23,7 @@ from edgecompress.report.schema import (
     TensorSummary,
     VerificationSummary,
 )
+from edgecompress.report.verdict import training_of
 from edgecompress.store.store import StageResult
 
 LIBRARIES = (
@@ -94,9 +95,21 @@ def report_inputs(
         distillation=_distillation(recipe, results),
         quantization=_quantization(recipe, results),
         analysis=verify.get("analysis"),
+        evidence=evidence(results),
         runtimes=tuple(results["benchmark"].metrics.get("runtimes", ())),
         plots=_json_file(results["verify"], "plots.json") or {},
     )
+
+
+def evidence(results: Mapping[str, StageResult]) -> dict[str, Any]:
+    """Returns what the verdict is made from: what verify found on the test split, and how networks were trained."""
+    trainings = [
+        training_of(stage, results[stage].metrics)
+        for stage in ("teacher", "distill")
+        if stage in results and "optimizer_steps" in results[stage].metrics
+    ]
+    found = results["verify"].metrics.get("evidence") if "verify" in results else None
+    return {**(found or {}), "trainings": trainings}
 
 
 def _models(recipe: Recipe, results: dict[str, StageResult]) -> tuple[ModelRow, ...]:

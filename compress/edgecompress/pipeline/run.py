@@ -18,11 +18,13 @@ from typing import Any
 
 from edgecompress.context import Context, Listener
 from edgecompress.errors import DataError, ExitCode, ModelError
+from edgecompress.pipeline.doubts import early_doubts, warn_at_once
 from edgecompress.pipeline.folder import alone, prepare, recorder
 from edgecompress.pipeline.history import remember
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.verdict import DOUBTS
 from edgecompress.store.file_lock import exclusive
 from edgecompress.store.files import is_whole, sha256_file, sha256_json, write_bytes
 from edgecompress.store.store import StageResult, Store
@@ -49,12 +51,13 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        exit_code: 0, 3 (budget missed) or 5 (verification failed).
+        exit_code: 0, 3 (budget missed; with `strict` also a doubtful result) or 5 (verification failed).
         output: The run's folder.
         report: The report's document, None where the run was stopped early with `until`.
         plan: The steps, as they were before the run.
         seconds: How long it took.
         messages: Why it did not end with 0.
+        doubts: What makes the result doubtful, in sentences; of a run that was stopped early what is known so far.
     """
 
     exit_code: ExitCode
@@ -63,6 +66,7 @@ class Outcome:
     plan: Plan
     seconds: float
     messages: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def run_pipeline(
@@ -74,6 +78,7 @@ def run_pipeline(
     until: str | None = None,
     fresh: bool = False,
     keep_cache: bool = False,
+    strict: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
@@ -101,18 +106,30 @@ def run_pipeline(
                 for step in plan.steps:
                     ctx.stage = step.stage
                     ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
-                return _outcome(report, output, plan, started)
+                return _outcome(report, output, plan, started, strict=strict)
         remember(recipe, store, {step.stage: step.parts for step in plan.steps})
         results = _carry_out(recipe, plan, ctx, store)
         if until is not None and "benchmark" not in results:
-            if "verify" in results and not results["verify"].metrics["passed"]:
-                reasons = tuple(results["verify"].metrics["reasons"])
-                return Outcome(ExitCode.VERIFICATION, output, None, plan, time.monotonic() - started, reasons)
-            return Outcome(ExitCode.DONE, output, None, plan, time.monotonic() - started)
+            return _stopped(recipe, results, output, plan, started, strict=strict)
         report = _write_results(recipe, plan, results, output, ctx)
         if recipe.locked is not None:
             _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
-        return _outcome(report, output, plan, started)
+        return _outcome(report, output, plan, started, strict=strict)
+
+
+def _stopped(
+    recipe: Recipe, results: dict[str, StageResult], output: Path, plan: Plan, started: float, *, strict: bool
+) -> Outcome:
+    """Returns the outcome of a run that was asked to end before its report."""
+    doubts = early_doubts(recipe, results)
+    found: dict[str, Any] = {"passed": True, "reasons": []}
+    if "verify" in results:
+        found |= results["verify"].metrics
+    code = ExitCode.BUDGET if strict and doubts else ExitCode.DONE
+    messages = doubts if code else ()
+    if not found["passed"]:
+        code, messages = ExitCode.VERIFICATION, tuple(found["reasons"])
+    return Outcome(code, output, None, plan, time.monotonic() - started, messages, doubts)
 
 
 def _carry_out(recipe: Recipe, plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]:
@@ -123,6 +140,7 @@ def _carry_out(recipe: Recipe, plan: Plan, ctx: Context, store: Store) -> dict[s
         if step.result is not None:
             results[step.stage] = step.result
             ctx.emit("stage-cached", seconds=step.result.seconds)
+            warn_at_once(step.stage, step.result, ctx)
             continue
         if bench is None:
             # Everything heavy is imported here, so that a run with nothing to do answers at once.
@@ -137,6 +155,7 @@ def _carry_out(recipe: Recipe, plan: Plan, ctx: Context, store: Store) -> dict[s
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
         results[step.stage] = _make(step, plan, bench, store)
+        warn_at_once(step.stage, results[step.stage], ctx)
         ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
     ctx.stage = ""
     return results
@@ -277,7 +296,7 @@ def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]
     """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
     try:
         report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
-        if report["run_key"] != _run_key(recipe, plan) or not is_whole(report):
+        if report["run_key"] != _run_key(recipe, plan) or not is_whole(report) or "verdict" not in report:
             return None
         hashes = {**report["files"], **report["pages"]}
         return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
@@ -285,13 +304,17 @@ def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]
         return None
 
 
-def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float) -> Outcome:
+def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float, *, strict: bool) -> Outcome:
     seconds = time.monotonic() - started
+    doubts = tuple(reason["text"] for reason in report["verdict"]["reasons"] if reason["code"] in DOUBTS)
     verification = report.get("verification") or {}
     if not verification.get("passed", True):
-        return Outcome(ExitCode.VERIFICATION, output, report, plan, seconds, tuple(verification.get("reasons", ())))
+        reasons = tuple(verification.get("reasons", ()))
+        return Outcome(ExitCode.VERIFICATION, output, report, plan, seconds, reasons, doubts)
     budget = report.get("budget") or {}
     if not budget.get("passed", True):
         missed = tuple(line["text"] for line in budget["lines"] if not line["passed"])
-        return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed)
-    return Outcome(ExitCode.DONE, output, report, plan, seconds)
+        return Outcome(ExitCode.BUDGET, output, report, plan, seconds, missed, doubts)
+    if strict and doubts:
+        return Outcome(ExitCode.BUDGET, output, report, plan, seconds, doubts, doubts)
+    return Outcome(ExitCode.DONE, output, report, plan, seconds, (), doubts)

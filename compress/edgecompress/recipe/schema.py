@@ -142,9 +142,9 @@ class BudgetSpec(Block):
         description="Largest loss of test accuracy, in points, against the FP32 teacher "
         "(or the FP32 student where there is no teacher).",
     )
-    accuracy: float | None = Field(default=None, ge=0, le=100, description="Smallest test accuracy, in percent.")
+    accuracy: float | None = Field(default=None, gt=1, le=100, description="Smallest test accuracy, in percent.")
     auc: float | None = Field(
-        default=None, ge=0, le=100, description="Smallest test AUC, in percent (`anomaly-detection`)."
+        default=None, gt=1, le=100, description="Smallest test AUC, in percent (`anomaly-detection`)."
     )
     mae: float | None = Field(
         default=None,
@@ -180,7 +180,7 @@ class BudgetSpec(Block):
     )
     agreement: float | None = Field(
         default=None,
-        ge=0,
+        gt=1,
         le=100,
         description="Smallest share of test samples (of tokens, in a language model), in percent, with the same answer "
         "as the float model; numbers are the same within a tenth of their standard deviation.",

@@ -27,6 +27,7 @@ from edgecompress.report.schema import (
     ReportInputs,
     VerificationSummary,
 )
+from edgecompress.report.verdict import assess
 from edgecompress.report.words.analysis import conclusion
 from edgecompress.report.words.usage import input_document, output_document
 from edgecompress.store.files import is_whole, sealed, write_bytes, write_json
@@ -58,7 +59,10 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         "models": [
             row_document(row, task=recipe.task, result=row is result, samples=data.test, wider=wider) for row in models
         ],
-        "ratios": {f"against_{key}": ratios_against(key, models, benchmark, figure) for key in ("teacher", "student")},
+        "ratios": {
+            f"against_{key}": ratios_against(key, models, benchmark, figure, inputs.evidence)
+            for key in ("teacher", "student")
+        },
         "benchmark": {**asdict(benchmark), "runtimes": list(benchmark.runtimes)},
         "curves": {step.stage: [dict(entry) for entry in step.curve] for step in inputs.steps if step.curve},
         "stages": [
@@ -74,6 +78,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         ],
         "verification": _verification(inputs.verification, inputs),
         "analysis": _analysis(recipe, inputs),
+        "evidence": _copy(inputs.evidence),
         "runtimes": [dict(proof) for proof in inputs.runtimes],
         "sparsity": _copy(inputs.sparsity),
         "streaming": _copy(inputs.streaming),
@@ -90,7 +95,7 @@ def build_report(recipe: Recipe, inputs: ReportInputs) -> dict[str, Any]:
         "files": dict(inputs.files),
     }
     found: dict[str, Any] = _finite(document)
-    return found
+    return {**found, "verdict": assess(found)}
 
 
 def _copy(value: Any) -> Any:

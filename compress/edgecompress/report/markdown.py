@@ -40,6 +40,12 @@ from edgecompress.report.words.tables import (
 )
 from edgecompress.wording import printable
 
+#: Status -> a sign in its colour, which every viewer of Markdown shows.
+SIGNS = {
+    "good": "\N{LARGE GREEN CIRCLE}",
+    "doubtful": "\N{LARGE YELLOW CIRCLE}",
+    "failed": "\N{LARGE RED CIRCLE}",
+}
 #: Characters that would start markup inside a line of text.
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
@@ -77,7 +83,7 @@ def facts(rows: Iterable[Fact]) -> str:
 
 def markdown_report(report: Report) -> str:
     """Returns the report: verdict, figures, models, budget, warnings, verification, training, how to use it, origin."""
-    data = report["data"]
+    data, judged = report["data"], verdict(report)
     about = (
         f"{report['task']} on {data['source']} ({number(data['train'])} training, {number(data['validation'])} "
         f"validation, {number(data['test'])} test samples), seed {report['seed']}, {report['created_at']}, "
@@ -89,11 +95,11 @@ def markdown_report(report: Report) -> str:
     ]
     parts = [
         f"# {escaped(report['name'])}",
-        f"**{escaped(verdict(report).text)}**",
+        f"{SIGNS[judged.status]} **{escaped(judged.text)}**",
+        *([bullets(judged.reasons)] if judged.reasons else []),
         escaped(about),
         bullets(figures),
         f"![{escaped(figure_of(report).title)} against size, and latency]({PICTURE})",
-        *_reasons(report),
         "## Models",
         table(models_table(report)),
         *_tables("Ratios are reference / result: above 1 the result is smaller or faster.", ratios_table(report)),
@@ -129,11 +135,6 @@ def _tables(title: str, *found: Table) -> list[str]:
     """Returns a title and the tables that have rows; nothing where none has."""
     filled = [table(one) for one in found if one.rows]
     return [title, *filled] if filled else []
-
-
-def _reasons(report: Report) -> list[str]:
-    reasons = (report["verification"] or {}).get("reasons") or []
-    return ["## Why the verification failed", bullets(reasons)] if reasons else []
 
 
 def _verification(report: Report) -> list[str]:

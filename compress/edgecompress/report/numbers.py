@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from edgecompress.figures import change_text
+
 MISSING = "-"
 KIB = 1024
 
@@ -38,8 +40,8 @@ def percent(value: float | None) -> str:
 
 
 def points(value: float | None) -> str:
-    """Returns a signed difference of percentages: `-0.35 points`."""
-    return MISSING if value is None else f"{value + 0.0:+.2f} points"
+    """Returns a signed difference of percentages: `-0.35 points`, `equal` where there is none."""
+    return MISSING if value is None else change_text(value, "points")
 
 
 def number(value: float | None) -> str:

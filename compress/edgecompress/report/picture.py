@@ -54,8 +54,9 @@ def _accuracy_against_size(axes: Any, report: dict[str, Any]) -> None:
     sizes = [row["flatbuffer"]["size_bytes"] / KIB for row in rows]
     axes.plot(sizes, [main_value(row, figure) for row in rows], color=SOFT, linewidth=0.8, linestyle=":")
     for row, size in zip(rows, sizes, strict=True):
-        error, colour = row.get("accuracy_standard_error") or 0.0, COLOURS.get(row["key"], SOFT)
-        value = main_value(row, figure)
+        value, colour = main_value(row, figure), COLOURS.get(row["key"], SOFT)
+        ends = row.get("accuracy_interval") or {"low": value, "high": value}
+        error = [[max(value - ends["low"], 0.0)], [max(ends["high"] - value, 0.0)]]
         text = f"{row['label']}: {figure_text(figure, value)}, {kib(row['flatbuffer']['size_bytes'])}"
         axes.errorbar(size, value, yerr=error, fmt="o", color=colour, markersize=6, linewidth=1.2, label=_plain(text))
     if rows:

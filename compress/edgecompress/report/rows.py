@@ -10,14 +10,14 @@ from typing import Any
 
 from edgecompress.figures import Figure, figures_of, main_figure
 from edgecompress.report.budget import BudgetFigures
-from edgecompress.report.numbers import kib, milliseconds, percent, points, ratio
+from edgecompress.report.intervals import SIGNIFICANT, wilson_percent
+from edgecompress.report.numbers import kib, milliseconds, percent, ratio
 from edgecompress.report.schema import BenchmarkSummary, ModelRow, ReportInputs
+from edgecompress.report.verdict import interval_text, paired_text
 from edgecompress.wording import counted, verb
 
 #: Fewer test samples than this tell accuracies apart only roughly.
 SMALL_TEST = 1000
-#: Standard errors within which two accuracies are not told apart (about 95 % of the time).
-NOISE = 2.0
 #: Operators that only turn one type into another.
 CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 #: How the census begins to tell why operators of a kind are not INT8 -> their key in `quantization`, and their name.
@@ -84,7 +84,11 @@ def p50(row: ModelRow, benchmark: BenchmarkSummary) -> float | None:
 
 
 def ratios_against(
-    key: str, models: Sequence[ModelRow], benchmark: BenchmarkSummary, figure: Figure
+    key: str,
+    models: Sequence[ModelRow],
+    benchmark: BenchmarkSummary,
+    figure: Figure,
+    evidence: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Returns reference / result for size, latency, parameters and MACs, and the difference in the task's figure.
 
@@ -110,7 +114,14 @@ def ratios_against(
         "macs": _divide(base.macs, result.macs),
         "accuracy_points": (result.accuracy or 0.0) - (base.accuracy or 0.0) if known else None,
         "lost": None if None in (value, reference) else figure.lost(value or 0.0, reference or 0.0),
+        "paired": paired_with(key, evidence),
     }
+
+
+def paired_with(key: str, evidence: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns how the result compares with a float model on the same samples; None where that was not gathered."""
+    found = next((one for one in (evidence or {}).get("paired") or () if one["key"] == key), None)
+    return None if found is None else {name: value for name, value in found.items() if name != "key"}
 
 
 def _divide(reference: float | None, result: float | None) -> float | None:
@@ -186,9 +197,9 @@ def _about_noise(inputs: ReportInputs, task: str) -> list[str]:
     found = []
     samples, result = inputs.data.test, inputs.models[-1]
     if samples < SMALL_TEST and task != "language-modeling":  # of which every sample holds many answers
-        error = standard_error(result.accuracy, samples)
+        ends = wilson_percent(result.accuracy, samples)
         plural = "accuracies" if main_figure(task).binomial else "models"
-        spread = f" (here ±{error:.2f} points, one standard error)" if error is not None else ""
+        spread = f" (here {interval_text(*ends)}, the 95 % interval)" if ends is not None else ""
         found.append(
             f"The test split is small: {counted(samples, 'sample')} {verb(samples, 'tells', 'tell')} {plural} apart "
             f"only roughly{spread}."
@@ -197,17 +208,27 @@ def _about_noise(inputs: ReportInputs, task: str) -> list[str]:
         base = base_row(inputs.models, key)
         if base is None or base.accuracy is None or result.accuracy is None:
             continue
-        errors = (standard_error(base.accuracy, samples), standard_error(result.accuracy, samples))
-        spread_of_difference = NOISE * math.hypot(*(error or 0.0 for error in errors))
-        difference = result.accuracy - base.accuracy
-        if abs(difference) < spread_of_difference:
-            found.append(
-                f"The accuracy differs from the FP32 {key}'s by {points(difference)} ({percent(result.accuracy)} "
-                f"against {percent(base.accuracy)}), which is within the noise of "
-                f"{counted(samples, 'test sample')} "
-                f"(±{spread_of_difference:.2f} points, {NOISE:g} standard errors)."
-            )
+        found += _not_told_apart(key, base.accuracy, result.accuracy, samples, inputs.evidence)
     return found
+
+
+def _not_told_apart(
+    key: str, base: float, result: float, samples: int, evidence: Mapping[str, Any] | None
+) -> list[str]:
+    """Returns a sentence where two accuracies differ by no more than chance, by the samples that both were scored on.
+
+    Reports without the answers to each sample (of earlier versions) compare the two intervals.
+    """
+    paired = paired_with(key, evidence)
+    if paired is not None:
+        unsure, told = (paired["p"] or 0.0) >= SIGNIFICANT, paired_text(paired)
+    else:
+        ends = [wilson_percent(one, samples) or (0.0, 100.0) for one in (base, result)]
+        unsure, told = max(ends[0][0], ends[1][0]) <= min(ends[0][1], ends[1][1]), "their 95 % intervals overlap"
+    if not unsure or base == result:
+        return []
+    figures = f"The accuracy is {percent(result)} and the FP32 {key}'s {percent(base)}"
+    return [f"{figures}: {counted(samples, 'test sample')} cannot tell them apart ({told})."]
 
 
 def row_document(
@@ -215,6 +236,7 @@ def row_document(
 ) -> Mapping[str, Any]:
     """Returns a row as report.json has it."""
     order = [figure.key for figure in figures_of(task)]
+    ends = wilson_percent(row.accuracy, samples)
     return {
         "key": row.key,
         "label": title(row, result=result, wider=wider),
@@ -225,6 +247,7 @@ def row_document(
         "flatbuffer": asdict(row.flatbuffer),
         "accuracy": row.accuracy,
         "accuracy_standard_error": standard_error(row.accuracy, samples),
+        "accuracy_interval": None if ends is None else {"low": ends[0], "high": ends[1]},
         "macro_f1": row.macro_f1,
         "validation_accuracy": row.validation_accuracy,
         "agreement_with_reference": row.agreement_with_reference,

@@ -197,7 +197,7 @@ class BenchmarkSummary:
 
 @dataclass(frozen=True)
 class VerificationSummary:
-    """The verdict on the shipped flatbuffer.
+    """Whether the shipped flatbuffer is what it was meant to be.
 
     Attributes:
         passed: Whether it may be shipped.
@@ -231,7 +231,7 @@ class ReportInputs:
         output: Its output.
         environment: python, platform, cpu, cores, versions: {library: version}.
         files: File name -> sha256, of the files in the run's folder that must not change.
-        verification: The verdict; None where it was not done.
+        verification: Of the flatbuffer; None where it was not done.
         sparsity: masked_weights, prunable_weights, zeros_in_file, weights_in_file, share (0 to 1); None where nothing
             was masked.
         streaming: The model of one step: file, size_bytes, states, state_values, samples, equal (percent),
@@ -242,6 +242,7 @@ class ReportInputs:
         quantization: The quantize stage's figures: mode, calibration_samples.
         analysis: Which layer loses what: split, samples, score, float_score, noise_points, tried, layers; None where
             nothing was quantized.
+        evidence: What the verdict is made from beside budget and verification; None where it was not gathered.
         runtimes: One entry per runtime beside LiteRT: runtime, runs, reason, samples, same_answer, bit_exact (percent,
             against LiteRT), max_steps, arena_bytes, activation_bytes, persistent_bytes, flash_bytes.
         plots: What the task plots: confusion_matrix (row: the label, column: the answer), class_names,
@@ -264,5 +265,6 @@ class ReportInputs:
     distillation: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
     analysis: Mapping[str, Any] | None = None
+    evidence: Mapping[str, Any] | None = None
     runtimes: tuple[Mapping[str, Any], ...] = ()
     plots: Mapping[str, Any] = field(default_factory=dict)

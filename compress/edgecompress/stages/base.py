@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edgecompress.errors import ModelError
 from edgecompress.models.building import build_model, published_normalization
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
-from edgecompress.models.weights import load_weights, save_weights
+from edgecompress.models.weights import load_weights, same_share, save_weights
 from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
 from edgecompress.sources.keras import PREFIX
@@ -31,6 +32,7 @@ from edgecompress.store.files import sha256_json, write_json
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
+from edgecompress.tasks.reordering import Reordering
 from edgecompress.tflite.format.convert import check_converter, convert
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
@@ -50,6 +52,8 @@ FLOAT = "float.tflite"
 TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
+#: A model of whose weights this share is the same whatever the seed did not draw them.
+BROUGHT = 0.5
 CONVERSION = Reach(frozenset({"edgecompress.tflite.format.convert.convert"}))
 
 
@@ -128,13 +132,16 @@ class Workbench:
         assert isinstance(model, KerasTeacher)  # noqa: S101 - its name begins with keras/
         return model
 
-    def build(self, spec: ModelSpec, stage: str | None = None, ctx: Context | None = None) -> nn.Module:
+    def build(
+        self, spec: ModelSpec, stage: str | None = None, ctx: Context | None = None, *, seed: int | None = None
+    ) -> nn.Module:
         """Returns a model as the recipe describes it, with its weights where it names any.
 
         Args:
             spec: The recipe's block.
             stage: Whose model it is, where the data of a teacher may differ.
             ctx: Who is told how weights were made to fit; a model that is built to be looked at needs no word.
+            seed: Of its random weights, where it is not the recipe's.
         """
         data = self.dataset if stage is None else self.task_of(stage).dataset
         if spec.model.startswith(PREFIX):
@@ -146,7 +153,7 @@ class Workbench:
             data.num_classes,
             trust=self.ctx.trust,
             base_dir=Path(self.recipe.base_dir),
-            seed=self.recipe.seed,
+            seed=self.recipe.seed if seed is None else seed,
             fine_tune=distilled or spec.train is not None,
             ends=data.ends,
             ctx=ctx,
@@ -245,6 +252,59 @@ def validation_figures(
     return {f"{prefix}{name}": value for name, value in figures.items()}
 
 
+def validation_doubts(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:
+    """Returns what the validation split says against a stage's model at once; None where there is no such split.
+
+    Returns:
+        validation_standing: Beside an answer that looks at no input.
+        reordered: The order of the classes in which its answers fit far better, None where there is none.
+    """
+    task = bench.task_of(stage)
+    split = task.dataset.validation
+    if not len(split):
+        return {"validation_standing": None, "reordered": None}
+    outputs = outputs_of(model, task, split.inputs, bench.device)
+    found = task.reordering(outputs, split)
+    return {
+        "validation_standing": asdict(task.standing(task.marks(outputs, split), split)),
+        "reordered": None if found is None else reordering_document(found, task.dataset.class_names),
+    }
+
+
+def reordering_document(found: Reordering, names: Sequence[str]) -> dict[str, Any]:
+    """Returns an order of the classes by their names, plain JSON values."""
+    moved = [[names[number], names[answer]] for number, answer in sorted(found.moved.items())]
+    return {"accuracy": found.accuracy, "reordered": found.reordered, "moved": moved}
+
+
+def from_scratch(bench: Workbench, spec: ModelSpec, name: str, model: nn.Module) -> bool:
+    """Returns whether a model has random weights before it is trained.
+
+    A module of the user's own may load weights by itself: those are the same whatever the seed. Where all are, they
+    may as well be drawn by a generator that it seeds itself; then what it answers tells.
+
+    Args:
+        bench: The run.
+        spec: The recipe's block.
+        name: The stage's model.
+        model: As it was built.
+    """
+    if spec.weights is not None or getattr(model, "comes_trained", False) or spec.model.startswith(PREFIX):
+        return False
+    if not spec.model.startswith("python:"):
+        return True
+    other = bench.build(spec, name, seed=bench.recipe.seed + 1)
+    share = same_share(model, other.to(bench.device))
+    if share < BROUGHT:
+        return True
+    task = bench.task_of(name)
+    split = task.dataset.validation
+    if share < 1 or not len(split):
+        return False
+    marks = task.marks(outputs_of(other, task, split.inputs, bench.device), split)
+    return task.standing(marks, split).by_chance
+
+
 def model_figures(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:
     """Returns parameters, non-zero parameters and MACs of a stage's model."""
     data = bench.task_of(stage).dataset
@@ -258,14 +318,17 @@ def train_model(
     """Builds a model, trains it if asked, saves it and returns its figures."""
     model = bench.build(spec, name, bench.ctx).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     curve: list[dict[str, Any]] = []
+    scratch = from_scratch(bench, spec, name, model)
     if train is not None:
         curve = fit(model, train, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)
-    elif spec.weights is None and not getattr(model, "comes_trained", False):
+    elif scratch:
         bench.ctx.warn(
             f"The {name} has random weights: it was neither trained nor loaded, so its figures mean nothing."
         )
     figures = {**model_figures(bench, model, name), **validation_figures(bench, model, stage=name)}
-    figures["trained"] = train is not None
+    figures |= {"trained": train is not None, "from_scratch": scratch}
+    figures["optimizer_steps"] = int(curve[-1]["steps"]) if curve else 0
+    figures |= validation_doubts(bench, model, name)
     save_model(model, curve, work)
     return figures
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.sources.keras import PREFIX
-from edgecompress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_figures
+from edgecompress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_doubts, validation_figures
 from edgecompress.stages.keras_teacher import keras_figures
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.training.loss import Lesson
@@ -29,6 +29,7 @@ def take_keras(bench: Workbench, work: Path) -> dict[str, Any]:
     return {
         **keras_figures(model, work / FLOAT),
         **validation_figures(bench, model),
+        **validation_doubts(bench, model),
         "trained": False,
         "outputs": model.outputs,
     }

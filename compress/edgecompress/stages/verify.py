@@ -22,6 +22,7 @@ from edgecompress.stages.quantizing.floating import floating_operators
 from edgecompress.stages.quantizing.twins import LABELS, load_twin
 from edgecompress.stages.verifying.analysis import analyse_run
 from edgecompress.stages.verifying.census_reasons import census_reasons
+from edgecompress.stages.verifying.evidence import Evidence
 from edgecompress.stages.verifying.gate import check_twin, score
 from edgecompress.stages.verifying.leakage import warn_of_leakage
 from edgecompress.stages.verifying.sample_text import sample_text
@@ -41,7 +42,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     split = bench.dataset.test
     path = bench.results["export"].path(MODEL)
     model = read_model(path)
-    rows, outputs = score_models(bench, path)
+    rows, outputs, evidence = score_models(bench, path)
     labels = json.loads(bench.results["export"].path(LABELS).read_text())
     spec = bench.recipe.quantize or QuantizeSpec()
     floating = floating_operators(bench.recipe, model, labels)
@@ -52,6 +53,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         "test_samples": len(split),
         "leaked_test_samples": warn_of_leakage(bench, outputs),
         "models": rows,
+        "evidence": evidence,
         "census": found.as_dict(),
         "data": data_summary(bench),
         **ends(path),
@@ -85,17 +87,19 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     return {**metrics, "passed": not reasons, "reasons": reasons}
 
 
-def score_models(bench: Workbench, path: Path) -> tuple[dict[str, dict[str, Any]], NDArray[np.float32]]:
-    """Returns row -> figures on the test split for every model of the run, and the flatbuffer's outputs."""
+def score_models(bench: Workbench, path: Path) -> tuple[dict[str, dict[str, Any]], NDArray[np.float32], dict[str, Any]]:
+    """Returns row -> figures on the test split for every model of the run, the flatbuffer's outputs, and evidence."""
     task, split = bench.task, bench.dataset.test
     rows: dict[str, dict[str, Any]] = {}
+    evidence = Evidence(bench)
     first: NDArray[np.float32] | None = None
     for row, stage in model_stages(bench.recipe):
-        reader = bench.task_of(stage)
-        floating = outputs_of(bench.load(stage).to(bench.device), reader, reader.dataset.test.inputs, bench.device)
+        reader, model = bench.task_of(stage), bench.load(stage).to(bench.device)
+        floating = outputs_of(model, reader, reader.dataset.test.inputs, bench.device)
         agreement = None if first is None else task.agreement(floating, first)
         first = floating if first is None else first  # no more than these two are kept: they may be large
         rows[row] = {**task.metrics(floating, split), "agreement_with_reference": agreement}
+        evidence.add_float(row, stage, model, floating)
     outputs = score(bench, path)
     assert first is not None  # noqa: S101 - a recipe has a model
     rows["quantized"] = {
@@ -103,7 +107,8 @@ def score_models(bench: Workbench, path: Path) -> tuple[dict[str, dict[str, Any]
         "agreement_with_reference": task.agreement(outputs, first),
         "agreement_with_float": task.agreement(outputs, floating),
     }
-    return rows, outputs
+    evidence.add_result(outputs)
+    return rows, outputs, evidence.document(outputs, floating)
 
 
 def data_summary(bench: Workbench) -> dict[str, Any]:

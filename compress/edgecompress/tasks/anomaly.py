@@ -10,7 +10,10 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
+from edgecompress.figures import RECONSTRUCTION
+from edgecompress.report.intervals import Paired, Standing, auc_interval
 from edgecompress.tasks.base import ROUNDING_POINTS, OnInputs
+from edgecompress.tasks.standing import Marks, paired_errors, paired_scores, standing_of_errors
 
 #: Two reconstructions of a sample count as the same within this root mean square difference; the data's std is 1.
 SAME = 0.1
@@ -67,6 +70,27 @@ class AnomalyDetection(OnInputs):
         if not bad.all():
             figures["reconstruction_error"] = float(scores[~bad].mean())
         return figures
+
+    def marks(self, outputs: NDArray[np.float32], split: Split) -> Marks:
+        """Returns each sample's score."""
+        return self.scores(outputs, split)
+
+    def standing(self, marks: Marks, split: Split) -> Standing:
+        """Returns the AUC beside that of chance; where there is none, the error beside that of answering the mean."""
+        bad = split.labels != 0
+        if bad.any() and not bad.all():
+            value = area(*roc(marks, bad))
+            low, high = auc_interval(value, int(bad.sum()), int((~bad).sum()))
+            return Standing(self.figure.key, 100 * value, 100 * low, 100 * high, 50.0, "scores by chance", len(marks))
+        blind = self.scores(np.zeros((len(split), *self.dataset.outputs), np.float32), split)
+        return standing_of_errors(RECONSTRUCTION, marks, blind, "always giving back the mean")
+
+    def paired(self, marks: Marks, reference: Marks, split: Split) -> Paired:
+        """Returns the comparison by the AUC, or by the errors where there is none."""
+        bad = split.labels != 0
+        if bad.any() and not bad.all():
+            return paired_scores(self.figure, marks, reference, bad)
+        return paired_errors(RECONSTRUCTION, marks, reference)
 
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of samples whose reconstructions differ by at most 0.1 (root mean square), in percent."""

@@ -12,7 +12,10 @@ from edgecompress.data.base import Dataset, Split
 from edgecompress.errors import DataError
 from edgecompress.figures import Figure, main_figure
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.intervals import Paired, Standing
 from edgecompress.tasks.inputs import CHANGES, INPUTS
+from edgecompress.tasks.reordering import Reordering
+from edgecompress.tasks.standing import Marks
 
 #: Task -> the kinds of data it is about, in words where they are others. Audio comes as frames of features: a series.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -70,6 +73,18 @@ class Task(Protocol):
     def metrics(self, outputs: NDArray[np.float32], split: Split) -> dict[str, float]:
         """Returns the task's figures (see `edgecompress.figures`) over a split, without those it cannot tell."""
 
+    def marks(self, outputs: NDArray[np.float32], split: Split) -> Marks:
+        """Returns a number per sample by which models are compared: 1 or 0 for right or wrong, or its error."""
+
+    def standing(self, marks: Marks, split: Split) -> Standing:
+        """Returns how a model stands beside an answer that looks at no input; `marks` are the model's on the split."""
+
+    def paired(self, marks: Marks, reference: Marks, split: Split) -> Paired:
+        """Returns the comparison of two models on the samples of a split, by the marks of both."""
+
+    def reordering(self, outputs: NDArray[np.float32], split: Split) -> Reordering | None:
+        """Returns the order of the classes in which the answers fit far better, None where there is none."""
+
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of answers that are the same, in percent."""
 
@@ -125,6 +140,11 @@ class OnInputs:
     def figure(self) -> Figure:
         """What models are judged by."""
         return main_figure(self.name)
+
+    def reordering(self, outputs: NDArray[np.float32], split: Split) -> Reordering | None:
+        """Returns nothing: only classes have an order that may be another."""
+        del outputs, split
+        return None
 
     def targets(self, inputs: torch.Tensor, labels: NDArray[Any]) -> torch.Tensor:
         """Returns the labels, on the inputs' device."""

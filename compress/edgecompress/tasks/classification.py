@@ -10,7 +10,10 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
+from edgecompress.report.intervals import Paired, Standing
 from edgecompress.tasks.base import OnInputs
+from edgecompress.tasks.reordering import Reordering, reordering
+from edgecompress.tasks.standing import Marks, paired_answers, standing_of_answers
 
 #: With more classes a matrix of all pairs is of no use to a reader, and large.
 MOST_CLASSES_PLOTTED = 100
@@ -46,6 +49,24 @@ class Classification(OnInputs):
         both = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
         f1 = 2.0 * hits[both > 0] / both[both > 0]
         return {"accuracy": 100.0 * float((answers == labels).mean()), "macro_f1": 100.0 * float(f1.mean())}
+
+    def marks(self, outputs: NDArray[np.float32], split: Split) -> Marks:
+        """Returns 1 for each sample that is answered right, 0 for the others."""
+        right: Marks = (outputs.argmax(1) == split.labels).astype(np.float64)
+        return right
+
+    def standing(self, marks: Marks, split: Split) -> Standing:
+        """Returns the accuracy beside that of the split's most frequent class."""
+        return standing_of_answers(self.figure, marks, split.labels)
+
+    def paired(self, marks: Marks, reference: Marks, split: Split) -> Paired:
+        """Returns the comparison by the samples that only one model has right."""
+        del split
+        return paired_answers(marks, reference)
+
+    def reordering(self, outputs: NDArray[np.float32], split: Split) -> Reordering | None:
+        """Returns the order of the classes in which the answers fit the labels far better, None where there is none."""
+        return reordering(outputs.argmax(1), split.labels, self.dataset.num_classes)
 
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of samples with the same most likely class, in percent."""

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edgecompress.data.base import Dataset, Split
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.intervals import Paired, Standing
 from edgecompress.tasks.base import OnInputs
+from edgecompress.tasks.standing import Marks, paired_errors, standing_of_errors
 
 #: Windows whose log-likelihoods are computed at a time: outputs are large.
 BATCH = 64
@@ -64,7 +66,7 @@ class LanguageModeling(OnInputs):
             right += int((logits.argmax(1) == labels).sum())
         tokens = split.labels.size
         return {
-            "perplexity": math.exp(min(total / tokens, 700.0)),
+            "perplexity": _perplexity(total / tokens),
             "bits_per_byte": total / math.log(2) / max(self.bytes_of(split.labels), 1),
             "token_accuracy": 100.0 * right / tokens,
         }
@@ -80,6 +82,28 @@ class LanguageModeling(OnInputs):
         self._bytes.append((labels, count))
         return count
 
+    def marks(self, outputs: NDArray[np.float32], split: Split) -> Marks:
+        """Returns each window's mean cross-entropy per token."""
+        found = [np.zeros(0)]
+        for start in range(0, len(outputs), BATCH):
+            logits = torch.from_numpy(outputs[start : start + BATCH])
+            labels = torch.from_numpy(split.labels[start : start + BATCH])
+            found.append(F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").double().mean(1).numpy())
+        return np.concatenate(found)
+
+    def standing(self, marks: Marks, split: Split) -> Standing:
+        """Returns the perplexity beside that of the tokens' frequencies in the split itself."""
+        counts = np.bincount(split.labels.ravel(), minlength=self.dataset.outputs[-1])
+        surprise = -np.log(np.maximum(counts, 1) / split.labels.size)
+        return standing_of_errors(
+            self.figure, marks, surprise[split.labels].mean(1), "answering by how frequent each token is", _perplexity
+        )
+
+    def paired(self, marks: Marks, reference: Marks, split: Split) -> Paired:
+        """Returns the comparison by the windows' cross-entropies."""
+        del split
+        return paired_errors(self.figure, marks, reference, _perplexity)
+
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of tokens with the same most likely successor, in percent."""
         return 100.0 * float((outputs.argmax(-1) == reference.argmax(-1)).mean())
@@ -93,3 +117,7 @@ class LanguageModeling(OnInputs):
         """Returns nothing: what such a model has to show is its text."""
         del outputs, split
         return {}
+
+
+def _perplexity(cross_entropy: float) -> float:
+    return math.exp(min(cross_entropy, 700.0))

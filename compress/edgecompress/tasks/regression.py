@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Split
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.intervals import Paired, Standing
 from edgecompress.tasks.base import OnInputs
+from edgecompress.tasks.standing import Marks, paired_errors, standing_of_errors
 from edgecompress.wording import in_digits
 
 #: Two predictions count as the same answer within this share of the numbers' standard deviation.
@@ -71,6 +73,21 @@ class Regression(OnInputs):
         }
         r2 = [one for one in _r2(errors, split.labels) if one is not None]
         return {**figures, "r2": float(np.mean(r2))} if r2 else figures
+
+    def marks(self, outputs: NDArray[np.float32], split: Split) -> Marks:
+        """Returns each sample's absolute error, the mean over the numbers."""
+        errors: Marks = np.abs(self.values(outputs) - split.labels).mean(1)
+        return errors
+
+    def standing(self, marks: Marks, split: Split) -> Standing:
+        """Returns the mean absolute error beside that of always answering the split's mean."""
+        blind = np.abs(split.labels - split.labels.astype(np.float64).mean(0)).mean(1)
+        return standing_of_errors(self.figure, marks, blind, "always answering the mean")
+
+    def paired(self, marks: Marks, reference: Marks, split: Split) -> Paired:
+        """Returns the comparison by the errors."""
+        del split
+        return paired_errors(self.figure, marks, reference)
 
     def agreement(self, outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
         """Returns the share of samples whose numbers all differ by at most a tenth of their standard deviation."""

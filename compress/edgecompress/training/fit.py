@@ -131,7 +131,7 @@ def fit(
         told = _tell(ctx, told, done.step, total, now=done.step == last)
         if position + 1 == per_epoch or done.step == last:
             entry = _close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=done.losses, rate=rate)
-            done.curve.append(entry)
+            done.curve.append({**entry, "steps": done.step})
             _judge(ctx, done.curve, task, spec)
             done.losses = []
         if save:

@@ -42,7 +42,8 @@ class Pipeline(SimpleNamespace):
         stages = STAGES[: STAGES.index(asked["until"]) + 1] if asked["until"] else STAGES
         result = StageResult("x", "y", Path()) if self.cached else None
         steps = tuple(Step(stage, f"print of {stage}", {}, result, "") for stage in stages)
-        return Outcome(self.code, asked["output"], self.report, Plan(steps, "ab"), 65.2, self.messages)
+        plan = Plan(steps, "ab")
+        return Outcome(self.code, asked["output"], self.report, plan, 65.2, self.messages, self.doubts)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     for name in ("EDGECOMPRESS_STORE", "EDGECOMPRESS_TRUST"):
         monkeypatch.delenv(name, raising=False)
     Path("r.yaml").write_text("version: 1\nname: mine\nteacher: {model: resnet9}\n")
-    standing = Pipeline(code=ExitCode.DONE, report=sample.report(), messages=(), cached=False, error=None)
+    standing = Pipeline(code=ExitCode.DONE, report=sample.report(), messages=(), doubts=(), cached=False, error=None)
     monkeypatch.setattr("edgecompress.pipeline.run.run_pipeline", standing)
     return standing
 
@@ -60,7 +61,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 def test_a_run_that_went_well(pipeline: Pipeline, capsys: Capture) -> None:
     assert invoke(["run", "r.yaml"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("fashion-mnist-qat: Verified, within budget on all 4 lines.\n")
+    assert out.startswith("fashion-mnist-qat: Good: verified, within budget on all 4 lines.\n")
     assert "runs/mine/model.tflite" in out
     assert err.splitlines() == [
         "Teacher: started (not made yet)",
@@ -72,6 +73,7 @@ def test_a_run_that_went_well(pipeline: Pipeline, capsys: Capture) -> None:
     assert pipeline.asked["output"] == Path("runs/mine")
     assert pipeline.asked["store"].root == Path("runs/.store")
     assert [pipeline.asked[key] for key in ("trust", "until", "fresh")] == [False, None, False]
+    assert pipeline.asked["strict"] is False
     assert crash._logs == [Path("runs/mine/run.log")]
 
 
@@ -111,6 +113,21 @@ def test_outcomes_that_are_no_success(
         assert out == ""
 
 
+@pytest.mark.parametrize("flag", ["--quiet", "--json", ""])
+def test_doubts_are_told_apart_from_missed_limits(pipeline: Pipeline, capsys: Capture, flag: str) -> None:
+    pipeline.doubts = ("no better than chance",)
+    assert invoke(["run", "r.yaml", *([flag] if flag else [])]) == 0
+    err = capsys.readouterr().err
+    # Where the report is shown, they stand at its head.
+    assert ("doubtful: no better than chance" in err.splitlines()) == bool(flag)
+    pipeline.code, pipeline.messages = ExitCode.BUDGET, pipeline.doubts
+    assert invoke(["run", "r.yaml", "--strict", *([flag] if flag else [])]) == 3
+    assert pipeline.asked["strict"] is True
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == "doubtful: no better than chance"
+    assert "budget missed" not in err
+
+
 def test_json_is_one_document_and_progress_goes_to_stderr(pipeline: Pipeline, capsys: Capture) -> None:
     assert invoke(["run", "r.yaml", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -133,6 +150,7 @@ def test_stopping_early(pipeline: Pipeline, capsys: Capture) -> None:
             {"stage": "teacher", "fingerprint": "print of teacher"},
             {"stage": "distill", "fingerprint": "print of distill"},
         ],
+        "doubts": [],
     }
 
 

@@ -20,7 +20,9 @@ def verdict(passed: bool) -> dict[str, Any]:
         {"name": "model.tflite", "passed": passed, "detail": "unchanged since the run" if passed else "it is missing"},
         {"name": "agreement with the twin", "passed": None, "detail": "the twin is not in the store any more"},
     ]
-    return {"passed": passed, "accuracy": 92.85, "checks": checks}
+    doubt = {"code": "chance", "text": "No better than chance."}
+    told = {"status": "doubtful", "reasons": [doubt]} if passed else {"status": "good", "reasons": []}
+    return {"passed": passed, "accuracy": 92.85, "checks": checks, "verdict": told}
 
 
 @pytest.fixture
@@ -51,6 +53,8 @@ def test_a_run_as_it_was_left(answer: dict[str, Any], capsys: Capture) -> None:
         "model.tflite             ok           unchanged since the run",
         "agreement with the twin  not checked  the twin is not in the store any more",
         "runs/x: verified",
+        "The run's own verdict: doubtful",
+        "  - No better than chance.",
     ]
     assert answer["asked"] == (Path("runs/x"), Path("runs/.store"), False)
 
@@ -60,7 +64,7 @@ def test_a_changed_run_ends_in_exit_5(answer: dict[str, Any], capsys: Capture) -
     assert invoke(["verify", "runs/x", "--trust"]) == 5
     out = capsys.readouterr().out
     assert "model.tflite             FAILED       it is missing" in out
-    assert out.endswith("runs/x: NOT as the run left it\n")
+    assert out.endswith("runs/x: NOT as the run left it\nThe run's own verdict: good\n")
     assert answer["asked"][2] is True
 
 

@@ -81,11 +81,26 @@ def test_missing_figures_are_null_and_never_nan() -> None:
 
 def test_differences_within_the_noise_are_called_so() -> None:
     (warning,) = sample.report()["warnings"]
-    noise = 2 * math.hypot(100 * math.sqrt(0.9302 * 0.0698 / 10_000), 100 * math.sqrt(0.9285 * 0.0715 / 10_000))
     assert warning == (
-        "The accuracy differs from the FP32 student's by -0.17 points (92.85 % against 93.02 %), which is within the "
-        f"noise of 10,000 test samples (±{noise:.2f} points, 2 standard errors)."
+        "The accuracy is 92.85 % and the FP32 student's 93.02 %: 10,000 test samples cannot tell them apart (101 "
+        "samples that only the result has right, 118 that it alone has wrong, McNemar's p = 0.28)."
     )
+    (unpaired,) = sample.report(evidence=None)["warnings"]
+    assert unpaired.endswith("cannot tell them apart (their 95 % intervals overlap).")
+
+
+def test_no_difference_is_no_difference() -> None:
+    same = replace(sample.RESULT, accuracy=100.0)
+    data = replace(sample.inputs().data, test=64)
+    teacher = replace(sample.TEACHER, accuracy=100.0)
+    paired = [{**sample.pair("teacher", 0, 0, 1.0, 0.0), "samples": 64}]
+    report = sample.report(models=(teacher, same), data=data, evidence={**sample.EVIDENCE, "paired": paired})
+    assert report["models"][-1]["accuracy_interval"] == pytest.approx({"low": 94.34, "high": 100.0}, abs=5e-3)
+    for page in (markdown_report(report), html_report(report)):
+        assert "±" not in page
+        assert "+0.00 points" not in page
+        assert "100.00 % (94.3 to 100 %)" in page
+        assert "right on the same samples as FP32 teacher resnet9 (100.00 %)" in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_what_got_worse_is_said() -> None:
@@ -106,8 +121,7 @@ def test_float_results_sparsity_and_small_test_splits_are_pointed_out() -> None:
     found = report["warnings"]
     assert any("it computes in float32" in warning for warning in found)
     assert any("does not make this faster on this runtime (litert)" in warning for warning in found)
-    spread = 100 * math.sqrt(0.9285 * 0.0715 / 360)
-    assert any(f"360 samples tell accuracies apart only roughly (here ±{spread:.2f}" in text for text in found)
+    assert any("360 samples tell accuracies apart only roughly (here 89.6 to 95.0 %," in text for text in found)
     assert "2 pictures could not be read." in found
     assert found.count("It was neither trained nor loaded.") == 1
 
@@ -256,6 +270,11 @@ def every_report() -> list[dict[str, Any]]:
         streaming=sample.STREAMING,
         steps=steps,
         verification=sample.failed(),
+        evidence={
+            **sample.EVIDENCE,
+            "permuted": [{"key": "teacher", "accuracy": 0.0, "reordered": 99.0, "moved": [["a", "b"]]}],
+            "scale": [{"what": "mean", "channel": 0, "channels": 1, "train": 0.1, "test": 9.0, "factor": 3.0}],
+        },
         runtimes=sample.RUNTIMES,
         models=(sample.TEACHER, sample.STUDENT, sample.PRUNED, result),
     )

@@ -100,7 +100,7 @@ def test_text_from_outside_is_escaped_everywhere() -> None:
 def test_page_shows_what_a_reader_looks_for() -> None:
     page = html_report(sample.report())
     for text in (
-        "Verified, within budget on all 4 lines.", "122x smaller", "FP32 teacher resnet9", "FP32 student resnet8",
+        "Good: verified, within budget on all 4 lines.", "122x smaller", "FP32 teacher resnet9", "FP32 student resnet8",
         "5,960.7 KiB", "99.18 %", "Confusion matrix", "Accuracy against size", "Latency on litert", "CONV_2D",
         "Example CPU @ 2.90GHz", "def classify(", "Before you rely on this", "Quantization-aware training",
         "accuracy_<wbr>drop_<wbr>points", "5a5a5a5a", "ai-edge-litert",
@@ -109,13 +109,21 @@ def test_page_shows_what_a_reader_looks_for() -> None:
 
 
 def test_verdicts() -> None:
-    assert verdict(sample.report()).text == "Verified, within budget on all 4 lines."
+    assert verdict(sample.report()).text == "Good: verified, within budget on all 4 lines."
     tight = sample.recipe(budget={"size_kib": 10, "latency_ms": 0.5})
-    assert verdict(sample.report(tight)).text == "Budget missed: size_kib."
-    assert verdict(sample.report(tight, verification=sample.failed())).state == "verification"
-    assert verdict(sample.report(sample.recipe(budget=None))).text == "Verified, no budget set."
-    assert verdict(sample.report(sample.recipe(budget={"size_kib": 99}))).text == "Verified, within budget."
-    assert verdict(sample.report(sample.recipe(budget=None), verification=None)).text == "Not verified, no budget set."
+    assert verdict(sample.report(tight)).text == "Failed: budget missed (size_kib)."
+    failed = verdict(sample.report(tight, verification=sample.failed()))
+    assert failed.text == "Failed: do not ship this flatbuffer, its verification failed."
+    assert failed.reasons == (
+        "MEAN (layer pool) holds float32: it writes float32 values",
+        "flatbuffer size: 53.2 KiB, at most 10 KiB allowed",
+    )
+    assert verdict(sample.report(sample.recipe(budget=None))).text == "Good: verified, no budget set."
+    assert verdict(sample.report(sample.recipe(budget={"size_kib": 99}))).text == "Good: verified, within budget."
+    unverified = sample.report(sample.recipe(budget=None), verification=None)
+    assert verdict(unverified).text == "Good: not verified, no budget set."
+    older = {key: value for key, value in sample.report(tight).items() if key not in ("verdict", "evidence")}
+    assert (verdict(older).status, len(verdict(older).reasons)) == ("failed", 1)
 
 
 def test_plots_leave_out_what_cannot_be_drawn() -> None:
@@ -152,7 +160,8 @@ def test_markdown_escapes_markup_and_fences() -> None:
 def test_markdown_says_all_of_it() -> None:
     text = markdown_report(sample.report(verification=sample.failed(), sparsity=sample.SPARSITY))
     for part in (
-        "**Verification failed: do not ship this flatbuffer.**", "## Why the verification failed", "Not INT8:",
+        "\N{LARGE RED CIRCLE} **Failed: do not ship this flatbuffer, its verification failed.**\n\n- MEAN (layer pool)",
+        "Not INT8:",
         "## Training", "| Teacher | 15 |", "## Confusion matrix", "### Pruning", "## Environment", "## Stages",
         "| stem | 16 | 16 | 0 % |", "910 weights are zero in the file (91.00 % of its weights)",
         "- Processor: Example CPU @ 2.90GHz", "Weight of the soft targets (labels weigh the rest): 0.7",

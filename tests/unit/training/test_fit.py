@@ -55,6 +55,7 @@ def test_it_learns_and_tells_each_epoch() -> None:
     assert accuracy(model, task) > max(before, 85.0)
     assert [entry["epoch"] for entry in curve] == [1, 2, 3, 4]
     assert curve[-1]["loss"] < curve[0]["loss"]
+    assert [entry["steps"] for entry in curve] == [8, 16, 24, 32]
     assert [event.data["epoch"] for event in events if event.kind == "epoch"] == [1, 2, 3, 4]
     assert not model.training
 

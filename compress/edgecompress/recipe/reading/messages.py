@@ -212,6 +212,8 @@ def _hint(path: KeyPath, value: Any) -> str:
         return "write the number without quotes"
     if members == [str] and isinstance(value, (int, float)):
         return f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if "above 1 " in range_words(field) and isinstance(value, (int, float)) and 0 < value <= 1:
+        return f"in percent: write {value:g} as {value * PERCENT:g}"
     if "below 1" in range_words(field) and isinstance(value, (int, float)) and 1 < value < PERCENT:
         return f"a share: write {value:g} % as {value / PERCENT:g}"
     return ""

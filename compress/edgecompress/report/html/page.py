@@ -66,11 +66,13 @@ def _header(report: Report) -> str:
         f"seed {report['seed']}",
         report["created_at"].replace("T", " ").replace("+00:00", " UTC"),
     ]
+    reasons = f'<div class="reasons {judged.status}">{bullets(judged.reasons)}</div>\n' if judged.reasons else ""
     tiles = "".join(_tile(one) for one in headlines(report))
     return (
         f'<header><h1>{esc(report["name"])}</h1>\n<div class="facts">'
         + "".join(f"<span>{esc(fact)}</span>" for fact in facts if fact)
-        + f'</div>\n<div class="verdict {judged.state}">{esc(judged.text)}</div>\n'
+        + f'</div>\n<div class="verdict {judged.status}">{esc(judged.text)}</div>\n'
+        f"{reasons}"
         f'<div class="tiles">{tiles}</div></header>'
     )
 
@@ -84,7 +86,7 @@ def _tile(one: Headline) -> str:
 def _leading_figure(text: str) -> str:
     """Returns escaped text with the figure it starts with (`62.3x smaller`, `-0.35 points`) set bold."""
     text = re.sub(r"(?<=\d) (?=KiB|ms|%|points)", "\N{NO-BREAK SPACE}", text)
-    match = re.match(r"[-+±]?[\d.,]+(x \w+|\spoints|\s%)", text)
+    match = re.match(r"[-+]?[\d.,]+(x \w+|\spoints|\s%)", text)
     return f"<b>{esc(match[0])}</b>{esc(text[match.end() :])}" if match else esc(text)
 
 
@@ -102,10 +104,7 @@ def _budget(report: Report) -> str:
 
 
 def _warnings(report: Report) -> str:
-    reasons = (report["verification"] or {}).get("reasons") or []
-    failed = section("Why the verification failed", bullets(reasons), "failure") if reasons else ""
-    warned = section("Before you rely on this", bullets(report["warnings"]), "notice") if report["warnings"] else ""
-    return failed + warned
+    return section("Before you rely on this", bullets(report["warnings"]), "notice") if report["warnings"] else ""
 
 
 def _data(report: Report) -> str:
@@ -122,7 +121,9 @@ def _models(report: Report) -> str:
         body += "".join(cell(text, right=place > 0, before="" if place else swatch) for place, text in enumerate(cells))
         body += "</tr>"
     benchmark, binomial = report["benchmark"], figure_of(report).binomial
-    scored, noise = ("Accuracies are", ", ± one standard error") if binomial else ("Test figures are", "")
+    scored, noise = (
+        ("Accuracies are", ", with their 95 % interval (Wilson's)") if binomial else ("Test figures are", "")
+    )
     note = (
         f"{scored} on the {report['data']['test']:,} test samples{noise}. Latency is for one "
         f"sample on {counted(benchmark['threads'], 'thread')}, {counted(benchmark['runs'], 'run')} per flatbuffer, "

@@ -31,7 +31,7 @@ def style_of(key: str) -> str:
 
 
 def accuracy_against_size(report: dict[str, Any]) -> str:
-    """Returns a plot of test accuracy (with its standard error) over flatbuffer size, "" where nothing can be drawn.
+    """Returns a plot of test accuracy (with its 95 % interval) over flatbuffer size, "" where nothing can be drawn.
 
     Other tasks have their own figure in its place.
     """
@@ -43,12 +43,9 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
         return ""
     drawing = Drawing(476, 300, f"Test {figure.label} against flatbuffer size")
     sizes = [row["flatbuffer"]["size_bytes"] / KIB for row in rows]
-    errors = [row.get("accuracy_standard_error") or 0.0 for row in rows]
-    low, high = padded(
-        value
-        for row, error in zip(rows, errors, strict=True)
-        for value in (values[row["key"]] - error, values[row["key"]] + error)
-    )
+    known = [row.get("accuracy_interval") or dict.fromkeys(("low", "high"), values[row["key"]]) for row in rows]
+    intervals = [(one["low"], one["high"]) for one in known]
+    low, high = padded(end for interval in intervals for end in interval)
     across = Axis(min(sizes) / 1.6, max(sizes) * 1.6, 52, 448, log=True)
     up = Axis(low, high, 256, 20)
     for tick in up.ticks(5):
@@ -63,10 +60,10 @@ def accuracy_against_size(report: dict[str, Any]) -> str:
     places = [(across.at(size), up.at(values[row["key"]])) for size, row in zip(sizes, rows, strict=True)]
     drawing.path(places, "trail")
     taken: list[Box] = [(x - 8, y - 8, x + 8, y + 8) for x, y in places] + _along(places)
-    for row, error, (x, y) in zip(rows, errors, places, strict=True):
+    for row, interval, (x, y) in zip(rows, intervals, places, strict=True):
         style = style_of(row["key"])
         value = values[row["key"]]
-        ends = up.at(value + error), up.at(value - error)
+        ends = up.at(interval[1]), up.at(interval[0])
         drawing.line(x, ends[0], x, ends[1], f"whisker {style}")
         taken.append((x - 2, ends[0], x + 2, ends[1]))
         tip = f"{row['label']}: {figure_text(figure, value)}, {kib(row['flatbuffer']['size_bytes'])}"

@@ -28,9 +28,12 @@ a { color: var(--accent); }
 .facts { display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: 13.5px; }
 .verdict { display: inline-block; margin: 16px 0 20px; padding: 8px 14px; border-radius: 8px; font-weight: 600; }
 .verdict::before { margin-right: 8px; }
-.passed { background: var(--good-back); color: var(--good); } .passed::before { content: "\\2713"; }
-.budget { background: var(--warn-back); color: var(--warn); } .budget::before { content: "!"; }
-.verification { background: var(--bad-back); color: var(--bad); } .verification::before { content: "\\2715"; }
+.verdict.good { background: var(--good-back); color: var(--good); } .verdict.good::before { content: "\\2713"; }
+.verdict.doubtful { background: var(--warn-back); color: var(--warn); } .verdict.doubtful::before { content: "!"; }
+.verdict.failed { background: var(--bad-back); color: var(--bad); } .verdict.failed::before { content: "\\2715"; }
+.reasons { margin: -8px 0 20px; padding: 10px 16px; border-radius: 8px; max-width: 900px; }
+.reasons.doubtful { background: var(--warn-back); border-left: 4px solid var(--warn); }
+.reasons.failed { background: var(--bad-back); border-left: 4px solid var(--bad); }
 section, .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; }
 section { padding: 22px 24px; margin-top: 18px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(225px, 1fr)); gap: 14px; }
@@ -56,7 +59,7 @@ tbody tr:last-child td { border-bottom: 0; }
 .swatch { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 8px; }
 .kept { color: var(--good); font-weight: 600; } .missed { color: var(--bad); font-weight: 600; }
 ul { margin: 0; padding-left: 20px; } li { margin: 4px 0; overflow-wrap: anywhere; }
-.notice { border-left: 4px solid var(--warn); } .failure { border-left: 4px solid var(--bad); }
+.notice { border-left: 4px solid var(--warn); }
 pre { margin: 0; padding: 14px 16px; background: var(--code); border: 1px solid var(--rule); border-radius: 8px;
   overflow: auto; max-height: 560px; font-size: 12.5px; line-height: 1.5; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }

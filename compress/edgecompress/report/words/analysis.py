@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgecompress.figures import ACCURACY, AGREEMENT, Figure, figure_text, named
+from edgecompress.figures import ACCURACY, AGREEMENT, Figure, change_text, figure_text, named
 from edgecompress.report.numbers import MISSING, compact, number, percent, significant
 from edgecompress.report.words.tables import Table
 from edgecompress.wording import counted, verb
@@ -163,7 +163,9 @@ def conclusion(analysis: dict[str, Any], quantize: dict[str, Any]) -> str:
     lost = figure.lost(analysis["score"], analysis["float_score"])
     noise = analysis["noise_points"] + POINTS_EPSILON
     worst = tried[0]
-    gains = f"{_signed(worst['gained_points'])} {figure.loss_unit} and {_signed(worst['gained_db'])} dB at the output"
+    points = change_text(worst["gained_points"], figure.loss_unit)
+    gained = f"no {figure.label}" if points == "equal" else points
+    gains = f"{gained} and {_signed(worst['gained_db'])} dB at the output"
     name = f"{worst['layer']} ({worst['op']})"
     causes = _causes(worst, calibrated=quantize["mode"] == "ptq")
     if worst["gained_points"] > noise:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecompress.figures import lost_text, main_value
+from edgecompress.report.intervals import mcnemar_of
 from edgecompress.report.numbers import MISSING, kib, milliseconds, ratio
+from edgecompress.report.verdict import DOUBTFUL
 from edgecompress.report.words.tables import (
     Report,
     Table,
@@ -18,6 +20,7 @@ from edgecompress.report.words.tables import (
     first_runtime,
     p50_of,
     verdict,
+    with_paired,
 )
 
 #: Keys that only name a run.
@@ -32,11 +35,12 @@ class Comparison:
     """Several runs; the first one is what differences are against.
 
     Attributes:
-        rows: One entry per run, plain JSON values: folder, name, verdict, figure (what its task is judged by), value,
-            lost and teacher_lost (what it has lost against the first run and its own FP32 teacher, in points or in
-            percent; above 0 is a loss), accuracy, accuracy_points (against the first run), teacher_accuracy_points
-            (against its own FP32 teacher, below 0 is a loss), size_bytes, gzip_bytes, zstd_bytes, p50_ms, runtime,
-            ratios against its FP32 teacher and student, budget_passed.
+        rows: One entry per run, plain JSON values: folder, name, verdict (its status), figure (what its task is judged
+            by), value, lost and teacher_lost (what it has lost against the first run and its own FP32 teacher, in
+            points or in percent; above 0 is a loss), paired and teacher_paired (on the same samples, as in a report's
+            ratios; null where the samples are others), accuracy, accuracy_interval, accuracy_points (against the first
+            run), teacher_accuracy_points (against its own FP32 teacher, below 0 is a loss), size_bytes, gzip_bytes,
+            zstd_bytes, p50_ms, runtime, ratios against its FP32 teacher and student, budget_passed.
         differences: One entry per key in which the recipes differ: key, and one value per run.
         notes: What to know before comparing, in sentences.
         table: The rows for people.
@@ -77,13 +81,16 @@ def _row(folder: str, report: Report, reference: Report) -> dict[str, Any]:
     return {
         "folder": folder,
         "name": report["name"],
-        "verdict": verdict(report).state,
+        "verdict": verdict(report).status,
         "budget_passed": report["budget"]["passed"] if report["budget"]["lines"] else None,
         "figure": figure.key,
         "value": value,
         "lost": lost[0],
         "teacher_lost": lost[1],
+        "paired": _paired(reference, report),
+        "teacher_paired": (report["ratios"]["against_teacher"] or {}).get("paired"),
         "accuracy": accuracy,
+        "accuracy_interval": result.get("accuracy_interval"),
         "accuracy_points": None if accuracy is None or first is None else accuracy - first,
         "teacher_accuracy_points": accuracy - teacher["accuracy"] if known and teacher is not None else None,
         "size_bytes": result["flatbuffer"]["size_bytes"],
@@ -96,6 +103,15 @@ def _row(folder: str, report: Report, reference: Report) -> dict[str, Any]:
     }
 
 
+def _paired(first: Report, other: Report) -> dict[str, Any] | None:
+    """Returns how two runs' results compare on the same test samples; None where they are not the same."""
+    one, two = (report.get("evidence") or {} for report in (first, other))
+    same = one.get("samples_digest") is not None and one.get("samples_digest") == two.get("samples_digest")
+    if not same or one.get("answers") is None or two.get("answers") is None:
+        return None
+    return asdict(mcnemar_of(one["answers"], two["answers"], other["data"]["test"]))
+
+
 def _ratios(entry: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if entry is None else {key: entry.get(key) for key in ("reference", "size", "gzip", "zstd", "latency")}
 
@@ -104,17 +120,21 @@ def _table(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Table:
     titles = list(dict.fromkeys(f"Test {figure_of(report).label}" for _, report in runs))
     title = titles[0] if len(titles) == 1 else "Test figure"
     headers = (
-        "Run", title, "Against first", "Against teacher", "Flatbuffer", "gzip", "zstd", "Latency p50",
+        "Run", "Verdict", title, "Against first", "Against teacher", "Flatbuffer", "gzip", "zstd", "Latency p50",
         "Smaller than teacher", "Faster than teacher", "Smaller than student", "Faster than student", "Budget",
     )  # fmt: skip
     cells = []
     for place, ((folder, report), row) in enumerate(zip(runs, rows, strict=True)):
         teacher, student = row["against_teacher"] or {}, row["against_student"] or {}
         figure = figure_of(report)
-        changes = [lost_text(figure, row[key]) for key in ("lost", "teacher_lost")]
+        changes = [
+            with_paired(lost_text(figure, row[key]), row[pair])
+            for key, pair in (("lost", "paired"), ("teacher_lost", "teacher_paired"))
+        ]
         cells.append(
             (
-                folder, figure_cell(report["models"][-1], figure), changes[0] if place else MISSING, changes[1],
+                folder, _status(report), figure_cell(report["models"][-1], figure),
+                changes[0] if place else MISSING, changes[1],
                 kib(row["size_bytes"]), kib(row["gzip_bytes"]),
                 kib(row["zstd_bytes"]), milliseconds(row["p50_ms"]),
                 ratio(teacher.get("size")), ratio(teacher.get("latency")),
@@ -126,9 +146,15 @@ def _table(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Table:
     return Table(shown, tuple(kept), shown[1:])
 
 
+def _status(report: Report) -> str:
+    """Returns a run's status, with the codes of what makes it doubtful."""
+    found = verdict(report)
+    return found.text.partition(":")[0].lower() if found.status == DOUBTFUL else found.status
+
+
 def _budget(report: Report) -> str:
     """Returns `kept`, `MISSED` with the number of lines, or that there was no budget; a failed verification first."""
-    if verdict(report).state == "verification":
+    if not (report["verification"] or {}).get("passed", True):
         return "NOT VERIFIED"
     lines = report["budget"]["lines"]
     missed = sum(not line["passed"] for line in lines)

@@ -7,9 +7,12 @@ from typing import Any
 
 from edgecompress.figures import Figure, answer_noun, figure_text, figures_of, lost_text, main_figure, main_value
 from edgecompress.report.numbers import compact, kib, milliseconds, number, percent, points, ratio, than
+from edgecompress.report.verdict import assess, interval_text, paired_short
 from edgecompress.wording import counted
 
 Report = dict[str, Any]
+#: What is said of two models of which neither has a sample right that the other has wrong.
+SAME_SAMPLES = "right on the same samples"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the run ended: `state` is passed, budget (missed) or verification (failed)."""
+    """How the run ended.
 
-    state: str
+    Attributes:
+        status: `good`, `doubtful` or `failed`.
+        text: The same in one sentence.
+        reasons: Why, in sentences; none where it is good.
+    """
+
+    status: str
     text: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,18 +67,22 @@ def first_runtime(report: Report) -> str:
 
 
 def verdict(report: Report) -> Verdict:
-    """Returns the verdict in one sentence; a failed verification counts more than a missed budget."""
+    """Returns the verdict; a failed verification counts more than a missed budget. Older reports are judged here."""
+    found = report.get("verdict") or assess(report)
+    reasons = tuple(str(reason["text"]) for reason in found["reasons"])
     verification, lines = report["verification"], report["budget"]["lines"]
     if verification is not None and not verification["passed"]:
-        return Verdict("verification", "Verification failed: do not ship this flatbuffer.")
+        return Verdict(found["status"], "Failed: do not ship this flatbuffer, its verification failed.", reasons)
     if not report["budget"]["passed"]:
         missed = [line["name"] for line in lines if not line["passed"]]
-        return Verdict("budget", f"Budget missed: {', '.join(missed)}.")
-    checked = "Verified" if verification is not None else "Not verified"
+        return Verdict(found["status"], f"Failed: budget missed ({', '.join(missed)}).", reasons)
+    checked = "verified" if verification is not None else "not verified"
     kept = (
         f"within budget on all {len(lines)} lines" if len(lines) > 1 else "within budget" if lines else "no budget set"
     )
-    return Verdict("passed", f"{checked}, {kept}.")
+    codes = ", ".join(dict.fromkeys(str(reason["code"]) for reason in found["reasons"]))
+    status = f"Doubtful ({codes})" if codes else "Good"
+    return Verdict(found["status"], f"{status}: {checked}, {kept}.", reasons)
 
 
 def figure_of(report: Report) -> Figure:
@@ -77,16 +91,25 @@ def figure_of(report: Report) -> Figure:
 
 
 def figure_cell(row: dict[str, Any], figure: Figure) -> str:
-    """Returns a model's main figure, an accuracy with its standard error: `92.61 ± 0.26 %`."""
-    value, error = main_value(row, figure), row.get("accuracy_standard_error")
-    if not figure.binomial or value is None or error is None:
+    """Returns a model's main figure, an accuracy with its 95 % interval: `92.61 % (92.1 to 93.1 %)`."""
+    value, ends = main_value(row, figure), row.get("accuracy_interval")
+    if not figure.binomial or value is None or ends is None:
         return figure_text(figure, value)
-    return f"{value:.2f} ± {error:.2f} %"
+    return f"{value:.2f} % ({interval_text(ends['low'], ends['high'])})"
 
 
 def change_text(entry: dict[str, Any], figure: Figure) -> str:
-    """Returns how the result's figure differs from a reference's: `-0.35 points`, `+2.10 %`."""
+    """Returns how the result's figure differs from a reference's: `-0.35 points`, `+2.10 %`, `equal`."""
     return points(entry["accuracy_points"]) if figure.binomial else lost_text(figure, entry.get("lost"))
+
+
+def with_paired(change: str, paired: dict[str, Any] | None) -> str:
+    """Returns a change with what the same samples say of it: `-0.35 points (12 won, 47 lost, p < 0.001)`."""
+    if paired is None or paired.get("p") is None:
+        return change
+    if change == "equal" and paired.get("gained") == paired.get("lost") == 0:
+        return SAME_SAMPLES
+    return f"{change} ({paired_short(paired)})"
 
 
 def base_model(report: Report, key: str) -> dict[str, Any] | None:
@@ -120,10 +143,13 @@ def headlines(report: Report) -> list[Headline]:
             speed.append(than(ratios["latency"], "faster", "slower", f"{name} ({base_time})"))
         if ratios["accuracy_points" if figure.binomial else "lost"] is not None:
             before = figure_text(figure, main_value(base, figure))
-            accuracy.append(f"{change_text(ratios, figure)} against {name} ({before})")
+            change = with_paired(change_text(ratios, figure), ratios.get("paired"))
+            link = "as" if change == SAME_SAMPLES else "against"
+            accuracy.append(f"{change} {link} {name} ({before})")
     p50 = p50_of(report, result)
-    error = result.get("accuracy_standard_error")
-    noise = [f"±{error:.2f} points on {counted(report['data']['test'], 'test sample')}"] if error is not None else []
+    ends = result.get("accuracy_interval")
+    tested = counted(report["data"]["test"], "test sample")
+    noise = [f"95 % interval {interval_text(ends['low'], ends['high'])} on {tested}"] if ends is not None else []
     found = [
         Headline("Flatbuffer", kib(result["flatbuffer"]["size_bytes"]), tuple(size)),
         Headline(f"Latency p50, {runtime}", milliseconds(p50), tuple(speed)),
@@ -177,7 +203,8 @@ def ratios_table(report: Report) -> Table:
     rows = tuple(
         (
             entry["reference"], ratio(entry["size"]), ratio(entry["gzip"]), ratio(entry.get("zstd")),
-            ratio(entry["latency"]), ratio(entry["params"]), ratio(entry["macs"]), change_text(entry, figure),
+            ratio(entry["latency"]), ratio(entry["params"]), ratio(entry["macs"]),
+            with_paired(change_text(entry, figure), entry.get("paired")),
         )
         for entry, _ in references(report)
     )  # fmt: skip

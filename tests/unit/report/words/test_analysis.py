@@ -82,7 +82,7 @@ def test_where_nothing_stands_out_nothing_is_blamed() -> None:
 def test_most_of_the_error_without_loss_is_said_and_left_alone() -> None:
     first = {**sample.ANALYSIS["layers"][0], "gained_points": 0.0}
     found = conclusion({**sample.ANALYSIS, "score": 93.36, "layers": [first]}, PTQ)
-    assert found.startswith("stack1.conv1 (CONV_2D) makes most of the error: kept in float, it gains +0.00 points and")
+    assert found.startswith("stack1.conv1 (CONV_2D) makes most of the error: kept in float, it gains no accuracy and")
     assert "1,013:1 apart" in found
     assert found.endswith("(93.36 % against 93.36 %): nothing needs a repair.")
 

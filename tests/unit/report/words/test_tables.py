@@ -32,7 +32,12 @@ def test_headlines_name_their_denominators() -> None:
         "122x smaller than FP32 teacher resnet9 (6,479.0 KiB)", "5.84x smaller than FP32 student resnet8 (310.8 KiB)",
     )  # fmt: skip
     assert latency.details[0] == "28.2x faster than FP32 teacher resnet9 (4.82 ms)"
-    assert accuracy.details[1] == "-0.17 points against FP32 student resnet8 (93.02 %)"
+    assert accuracy.details[1:] == (
+        "-0.17 points (101 won, 118 lost, p = 0.28) against FP32 student resnet8 (93.02 %)",
+        "95 % interval 92.3 to 93.3 % on 10,000 test samples",
+    )
+    older = headlines(sample.report(evidence=None))[2]
+    assert older.details[1] == "-0.17 points against FP32 student resnet8 (93.02 %)"
     assert agreement.value == "99.18 %"
     alone = sample.report(models=(sample.RESULT,), verification=None)
     assert [one.details for one in headlines(alone)][:2] == [(), ()]
@@ -96,7 +101,8 @@ def test_confusions_are_sorted_by_count() -> None:
     [
         (kib(1536), "1.5 KiB"), (kib(None), "-"), (milliseconds(0.07134), "0.0713 ms"), (milliseconds(134.4), "134 ms"),
         (milliseconds(9.999), "10.0 ms"), (milliseconds(0), "0 ms"), (ratio(None), "-"), (ratio(1234.5), "1,234x"),
-        (percent(99.999), "100.00 %"), (points(-0.001 * 0), "+0.00 points"), (number(1_000), "1,000"),
+        (percent(99.999), "100.00 %"), (points(-0.001 * 0), "equal"), (points(-0.001), "under 0.01 points"),
+        (number(1_000), "1,000"),
         (compact(999), "999"), (compact(1_040_000), "1.04 M"), (compact(None), "-"), (duration(8.24), "8.2 s"),
         (duration(185), "3 min 05 s"), (duration(3_725), "1 h 02 min"),
         (than(None, "smaller", "larger", "it"), "-"), (than(1.001, "smaller", "larger", "it"), "the same as it"),
@@ -118,7 +124,7 @@ def test_comparison_against_the_first_run() -> None:
     assert second["accuracy_points"] == pytest.approx(0.15)
     assert second["teacher_accuracy_points"] == pytest.approx(93.0 - 93.86)
     assert second["against_student"] is None
-    assert (first["verdict"], second["verdict"]) == ("passed", "verification")
+    assert (first["verdict"], second["verdict"]) == ("good", "failed")
     assert found.table.rows[1][-1] == "NOT VERIFIED"
     keys = {entry["key"]: entry["values"] for entry in found.differences}
     assert keys["seed"] == [0, 1]
