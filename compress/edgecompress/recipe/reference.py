@@ -40,7 +40,7 @@ def reference_markdown() -> str:
     parts = [INTRODUCTION]
     trains: dict[str, type[Trains]] = {}
     for path, block in blocks().items():
-        if path.endswith(".train"):
+        if path.split(".")[-1] == "train":
             continue
         title = f"`{path}`" if path else "Top level"
         about = _one_line(block.__doc__)
@@ -73,7 +73,6 @@ def json_schema() -> dict[str, Any]:
             properties["train"] = json.loads(json.dumps(properties["train"]).replace("/TrainSpec", f"/{own}"))
     for key, field in keys_of(Recipe).items():
         _complete(schema["properties"][key], field)
-    del definitions["TrainSpec"]
     schema["anyOf"] = [{"required": ["teacher"]}, {"required": ["student"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "edgecompress recipe"}
 

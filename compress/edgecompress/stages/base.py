@@ -18,12 +18,12 @@ from edgecompress.data.base import Dataset
 from edgecompress.data.forms import with_tokens_of
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ModelError
-from edgecompress.models.building import build_model, published_normalization
+from edgecompress.models.building import BUILT_IN, build_model, published_normalization
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.pruning.architecture import apply_architecture
-from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
+from edgecompress.recipe.schema import DistillSpec, Habits, ModelSpec, Recipe, TrainSpec
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
 from edgecompress.store.code import Reach, code_hashes
@@ -32,8 +32,10 @@ from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
 from edgecompress.tflite.format.convert import check_converter, convert
+from edgecompress.training.defaults import Settled, described, settle
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
+from edgecompress.training.layout import MOST_SAMPLES, lay_out
 from edgecompress.training.loss import Lesson
 from edgecompress.training.precision import pick_device, pick_threads
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
@@ -168,6 +170,24 @@ class Workbench:
         load_weights(model, result.path(WEIGHTS))
         return model.eval()
 
+    def laid_out(self, model: nn.Module, stage: str) -> nn.Module:
+        """Returns a stage's model on the device where training runs, its numbers in memory as suits it."""
+        task, built_in = self.task_of(stage), self.spec_of(stage).model in BUILT_IN
+        data = task.dataset
+        splits = [split.inputs for split in (data.train, data.validation, data.test) if len(split)]
+        raw = splits[0] if splits else data.calibration
+        if raw is None:
+            return model.to(self.device)
+        inputs = task.inputs(raw[:MOST_SAMPLES])
+        return lay_out(model, inputs, self.device, input_shape=data.value_shape, built_in=built_in)
+
+    def training(self, spec: TrainSpec, habits: Habits, model: nn.Module, stage: str) -> Settled:
+        """Returns how a stage trains a model, with nothing left open, and tells it."""
+        samples = len(self.task_of(stage).dataset.train)
+        settled = settle(spec, model, samples, habits)
+        self.ctx.note(f"{stage}: {described(settled, samples)}")
+        return settled
+
     def lesson(self, *, learn: bool) -> Lesson:
         """Returns what a stage learns from: the teacher and the labels, or the labels alone."""
         if not learn or "teacher" not in self.results:
@@ -184,7 +204,9 @@ class Workbench:
             self.ctx.note(f"soft targets of {size >> 20:,} MiB are not stored: the teacher runs at every step")
         if online:
             return Lesson(
-                OnlineTeacher(self.load("teacher"), self.device, self.dataset.value_shape), spec.temperature, spec.alpha
+                OnlineTeacher(self.laid_out(self.load("teacher"), "teacher"), self.device, self.dataset.value_shape),
+                spec.temperature,
+                spec.alpha,
             )
         teacher = self.results["teacher"]
         kept = teacher.artifacts.get(WEIGHTS) or teacher.artifacts[KERAS]
@@ -194,7 +216,7 @@ class Workbench:
             self.teacher_task,
             views=max(views, 1),
             teacher_fingerprint=f"{teacher.fingerprint} {kept.sha256}",
-            teacher=lambda: self.load("teacher"),
+            teacher=lambda: self.laid_out(self.load("teacher"), "teacher"),
             device=self.device,
         )
         return Lesson(stored, spec.temperature, spec.alpha)
@@ -243,13 +265,14 @@ def model_figures(bench: Workbench, model: nn.Module, stage: str = "") -> dict[s
 
 
 def train_model(
-    bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str
+    bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str, habits: Habits
 ) -> dict[str, Any]:
     """Builds a model, trains it if asked, saves it and returns its figures."""
-    model = bench.build(spec, name).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = bench.laid_out(bench.build(spec, name), name)
     curve: list[dict[str, Any]] = []
     if train is not None:
-        curve = fit(model, train, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)
+        settled = bench.training(train, habits, model, name)
+        curve = fit(model, settled, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)
     elif spec.weights is None and not getattr(model, "comes_trained", False):
         bench.ctx.warn(
             f"The {name} has random weights: it was neither trained nor loaded, so its figures mean nothing."

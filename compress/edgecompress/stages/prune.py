@@ -50,7 +50,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec is None:
         raise ModelError("the recipe has no prune block")
     before = "distill" if bench.recipe.student is not None else "teacher"
-    model = bench.load(before).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = bench.laid_out(bench.load(before), before)
     base = copy.deepcopy(model)
     metrics: dict[str, Any] = {
         "base": model_figures(bench, model),
@@ -60,6 +60,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         "of": spec.goal[0],
     }
     lesson = bench.lesson(learn=spec.learn_from_teacher)
+    train = bench.training(spec.train, spec.habits, model, "prune")
     with Yardstick(bench, base, before) as yardstick:
         aim = None
         if spec.method == "structured":
@@ -74,7 +75,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
             step(number)
             curve += fit(
                 model,
-                spec.train,
+                train,
                 bench.task,
                 bench.ctx,
                 lesson=lesson,
@@ -142,7 +143,7 @@ class Ranking:
         open_attention(self._model)  # the heads' own layers have gradients, the packed one has not
         gradients = batch_gradients(
             self._model,
-            self._spec.train,
+            bench.training(self._spec.train, self._spec.habits, self._model, "prune"),
             bench.task,
             bench.ctx,
             lesson=self._lesson,

@@ -17,7 +17,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     spec = bench.spec_of("teacher")
     if spec.model.startswith(PREFIX):
         return take_keras(bench, work)
-    return train_model(bench, work, spec, spec.train, Lesson(), "teacher")
+    return train_model(bench, work, spec, spec.train, Lesson(), "teacher", spec.habits)
 
 
 def take_keras(bench: Workbench, work: Path) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def score_models(bench: Workbench, path: Path) -> tuple[dict[str, dict[str, Any]
     first: NDArray[np.float32] | None = None
     for row, stage in model_stages(bench.recipe):
         reader = bench.task_of(stage)
-        floating = outputs_of(bench.load(stage).to(bench.device), reader, reader.dataset.test.inputs, bench.device)
+        floating = outputs_of(
+            bench.laid_out(bench.load(stage), stage), reader, reader.dataset.test.inputs, bench.device
+        )
         agreement = None if first is None else task.agreement(floating, first)
         first = floating if first is None else first  # no more than these two are kept: they may be large
         rows[row] = {**task.metrics(floating, split), "agreement_with_reference": agreement}

@@ -75,6 +75,9 @@ def convert_inputs(
             config.show_progress = False
             _calm_loggers()
             module = litert_torch.to_channel_last_io(frozen, args=[0]) if channels_last else frozen
+            if channels_last:
+                # As it was written for: `x.view(x.size(0), -1)` is refused where numbers lie otherwise.
+                frozen.register_forward_pre_hook(_contiguous)
             edge = litert_torch.convert(module, inputs)
             content = edge.model_content()
         except (KeyboardInterrupt, MemoryError):
@@ -87,6 +90,10 @@ def convert_inputs(
                 "counterpart cannot be converted; run.log has the details."
             ) from error
     write_bytes(path, bytes(content))
+
+
+def _contiguous(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (inputs[0].contiguous(), *inputs[1:])
 
 
 def _calm_loggers() -> None:
