@@ -257,12 +257,6 @@ class QuantizeSpec(Trains):
     )
     train: TrainSpec = Field(default_factory=TrainSpec, description="QAT's training.")
 
-    @field_validator("allow", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        # The validator that fills `train` hands on Python's lists, which a strict tuple refuses.
-        return tuple(value) if isinstance(value, list) else value
-
     @property
     def types(self) -> str:
         """What the model is stored and computed in, in words."""

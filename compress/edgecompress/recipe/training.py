@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 #: Peak learning rates that suit each optimizer where a model is trained from scratch in batches of 256.
 BASE_LEARNING_RATE = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3}
@@ -21,6 +21,15 @@ class Block(BaseModel):
     """A frozen mapping that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any, info: ValidationInfo) -> Any:
+        # Validators that see a whole block, as those that fill `train`, hand on Python's lists, which a strict tuple
+        # refuses.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        takes_many = any(get_origin(one) is tuple for one in (kind, *get_args(kind)))
+        return tuple(value) if isinstance(value, list) and takes_many else value
 
 
 class TrainSpec(Block):

@@ -16,6 +16,7 @@ from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.tflite.format.convert import check_converter
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.training.defaults import require_batches
 from edgecompress.wording import counted
 
 KIB = 1024
@@ -56,11 +57,25 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration folder.")
     if todo & {"teacher", "distill", "prune"}:
         if recipe.teacher is not None and "teacher" in todo:
-            bench.build(recipe.teacher, "teacher")
+            _check_batches(bench, bench.build(recipe.teacher, "teacher"), "teacher")
         compressed = bench.build(recipe.compressed)
+        for stage in sorted({"distill", "prune"} & set(learners)):
+            _check_batches(bench, compressed, stage)
         _check_size(bench, compressed)
         if recipe.prune is not None and "prune" in todo:
             _check_pruning(bench, compressed, recipe.prune)
+
+
+def _check_batches(bench: Workbench, model: nn.Module, stage: str) -> None:
+    """Refuses batches of one sample for a model with batch norms.
+
+    Raises:
+        ModelError: It has some.
+    """
+    block = bench.recipe.distill if stage == "distill" and bench.recipe.distill else bench.spec_of(stage)
+    spec = bench.recipe.prune.train if stage == "prune" and bench.recipe.prune else block.train
+    if spec is not None:
+        require_batches(model, spec, len(bench.task_of(stage).dataset.train))
 
 
 def _check_tools(bench: Workbench, todo: AbstractSet[str]) -> None:
