@@ -40,8 +40,8 @@ What a recipe says holds; what stays `null` is chosen when the data and the netw
 `edgecompress plan --sizes` and in the report:
 
 - `batch_size`: the largest power of two from 8 to 256 (32 for an `hf/` model) with which an epoch has 20 steps.
-- `epochs`: 15 for a model, 20 with `distill`, 5 for pruning, 3 for QAT and for an `hf/` model, or as many as make 1,500
-  steps (pruning: 500; QAT and `hf/`: 300), but no more than 200.
+- `epochs`: 15 for a model, 20 with `distill`, 5 for pruning, 3 for QAT and for an `hf/` model, or as many as make 1,000
+  steps (pruning: 400; QAT and `hf/`: 300), but no more than 200.
 - `optimizer`: `sgd` where at least every other convolution or linear layer has a batch norm, `adamw` elsewhere; QAT
   takes `adam`, an `hf/` model `adamw`.
 - `learning_rate`: for `sgd` 0.1 in batches of 256, in proportion to the batch size, a fifth of it without batch norms;

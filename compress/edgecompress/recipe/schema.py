@@ -44,7 +44,7 @@ FINE_TUNING = Habits(epochs=3, steps=300, rate_share=0.025, largest_batch=32, op
 class ModelSpec(Trains):
     """A network: what it is, and where its weights come from."""
 
-    usual: ClassVar[Habits] = Habits(epochs=15, steps=1500)
+    usual: ClassVar[Habits] = Habits(epochs=15, steps=1000)
 
     model: str = Field(
         description="A built-in, `torchvision/NAME`, `timm/NAME`, `hf/DIR` (the folder of a Hugging Face model with "

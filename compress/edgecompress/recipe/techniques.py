@@ -28,7 +28,7 @@ PATTERN_TOLERANCE = 1e-9
 class DistillSpec(Trains):
     """Training the student from the teacher (Hinton, Vinyals, Dean 2015)."""
 
-    usual: ClassVar[Habits] = Habits(epochs=20, steps=1500)
+    usual: ClassVar[Habits] = Habits(epochs=20, steps=1000)
 
     temperature: float = Field(
         default=4.0, ge=0.1, le=100, description="Softens both outputs before they are compared."
@@ -71,7 +71,7 @@ class PruneTarget(Block):
 class PruneSpec(Trains):
     """Removing weights or channels by importance, with fine-tuning to win the loss back."""
 
-    usual: ClassVar[Habits] = Habits(epochs=5, steps=500, rate_share=0.2)
+    usual: ClassVar[Habits] = Habits(epochs=5, steps=400, rate_share=0.2)
 
     method: Literal["structured", "unstructured"] = Field(
         default="structured",

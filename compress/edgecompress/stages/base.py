@@ -185,7 +185,8 @@ class Workbench:
         """Returns how a stage trains a model, with nothing left open, and tells it."""
         samples = len(self.task_of(stage).dataset.train)
         settled = settle(spec, model, samples, habits)
-        self.ctx.note(f"{stage}: {described(settled, samples)}")
+        words = described(settled, samples)
+        self.ctx.note(f"{stage}: {words}")
         return settled
 
     def lesson(self, *, learn: bool) -> Lesson:

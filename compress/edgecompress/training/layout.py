@@ -106,7 +106,16 @@ def choose(
 def arranged(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Returns a batch as a model's layout has it: contiguous, unless the model is known to take others."""
     layout = getattr(model, MARK, Layout.CONTIGUOUS)
-    return x if layout is Layout.CHANNELS_LAST else x.contiguous()
+    return x if layout is Layout.CHANNELS_LAST else as_usual(x)
+
+
+def as_usual(x: torch.Tensor) -> torch.Tensor:
+    """Returns a tensor whose numbers lie as torch lays out new ones.
+
+    With one channel both layouts have the same order, and `contiguous` does nothing; but the strides still say channels
+    last, by which convolutions go.
+    """
+    return x.contiguous().flatten().view(x.shape)
 
 
 @contextlib.contextmanager
@@ -142,7 +151,8 @@ def require_safe(model: nn.Module, device: torch.device) -> None:
     if hasattr(model, OWN_STRIDES):
         setattr(model, MARK, Layout.PLAIN)
         return
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for kept in (*model.parameters(), *model.buffers()):
+        kept.data = as_usual(kept.data)
     setattr(model, MARK, Layout.CONTIGUOUS)
 
 
@@ -196,7 +206,8 @@ def _compare(
     found = []
     for memory_format in formats:
         model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
-        batch = x.contiguous(memory_format=memory_format if x.ndim == PICTURES else torch.contiguous_format)
+        last = memory_format is torch.channels_last and x.ndim == PICTURES
+        batch = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if last else as_usual(x)
         found.append(_results(model, batch))
         arithmetic = autocast(x.device, input_shape)
         if not isinstance(arithmetic, contextlib.nullcontext):

@@ -26,7 +26,7 @@ from edgecompress.training.defaults import (
 )
 from tests.unit.training.training_task import settled
 
-HABITS = Habits(epochs=15, steps=1500)
+HABITS = Habits(epochs=15, steps=1000)
 NORMED = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
 PLAIN = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
 
@@ -45,7 +45,7 @@ def test_an_epoch_has_twenty_steps_where_there_are_samples_for_them(samples: int
 
 
 @pytest.mark.parametrize(
-    ("samples", "epochs", "batch_size"), [(6, 200, 8), (108, 108, 8), (432, 56, 16), (54_000, 15, 256)]
+    ("samples", "epochs", "batch_size"), [(6, 200, 8), (108, 72, 8), (432, 38, 16), (54_000, 15, 256)]
 )
 def test_few_samples_are_seen_more_often(samples: int, epochs: int, batch_size: int) -> None:
     found = settle(TrainSpec(), NORMED, samples, HABITS)
@@ -142,5 +142,5 @@ def test_batches_of_one_do_not_go_with_batch_norms(size: int, samples: int, said
 
 def test_a_training_is_told_in_words() -> None:
     assert described(settle(TrainSpec(), NORMED, 432, HABITS), 432) == (
-        "56 epochs of 27 steps on 432 samples, batches of 16, sgd with a learning rate of 0.00625"
+        "38 epochs of 27 steps on 432 samples, batches of 16, sgd with a learning rate of 0.00625"
     )

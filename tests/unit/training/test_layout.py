@@ -158,6 +158,18 @@ def test_batches_follow_the_model() -> None:
     assert arranged(Views(), x).is_contiguous()  # one that nobody has laid out
 
 
+def test_pictures_of_one_channel_lie_as_usual_too() -> None:
+    """Both layouts have their numbers in the same order: it is by the strides that a convolution goes."""
+    x = torch.randn(8, 8, 8, 1).permute(0, 3, 1, 2)
+    assert x.is_contiguous()
+    model = Views()
+    model.conv = nn.Conv2d(1, 4, 3, padding=1)
+    with pytest.raises(RuntimeError, match="view size"):
+        model(x)
+    assert choose(model, x, CPU, input_shape=(1, 8, 8), built_in=False) is Layout.CONTIGUOUS
+    model(arranged(model, x)).sum().backward()
+
+
 @pytest.mark.parametrize(
     ("layer", "narrow"),
     [

@@ -93,7 +93,8 @@ def convert_inputs(
 
 
 def _contiguous(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return (inputs[0].contiguous(), *inputs[1:])
+    # A copy, which the converter drops: with one channel `contiguous` does nothing, and the strides remain.
+    return (inputs[0].clone(memory_format=torch.contiguous_format), *inputs[1:])
 
 
 def _calm_loggers() -> None:

@@ -42,7 +42,7 @@ def test_two_lines_make_a_recipe_with_defaults(write: Write) -> None:
     assert recipe.teacher is not None
     assert recipe.teacher.train is not None
     assert (recipe.teacher.train.epochs, recipe.teacher.train.schedule) == (None, "cosine")
-    assert recipe.teacher.habits == Habits(epochs=15, steps=1500)
+    assert recipe.teacher.habits == Habits(epochs=15, steps=1000)
     assert (recipe.data.source, recipe.student, recipe.io) == ("digits", None, "float32")
 
 
