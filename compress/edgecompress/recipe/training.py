@@ -89,7 +89,7 @@ class TrainSpec(Block):
     on_divergence: Literal["stop", "retry"] = Field(
         default="retry",
         description="Where loss, gradients or weights stop being finite numbers: `retry` goes back to the start of the "
-        "epoch and on with half the learning rate, four times at most; `stop` ends the run (exit code 4).",
+        "epoch and on with half the learning rate, three times at most; `stop` ends the run (exit code 4).",
     )
 
 

@@ -83,6 +83,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
                 name=f"prune-{number}",
                 span=span,
                 after_step=after_step,
+                setbacks=curve[-1].get("setbacks", 0) if curve else 0,
             )
         metrics |= {**model_figures(bench, model), **validation_figures(bench, model), **describe()}
         metrics["distilled"] = lesson.teacher is not None

@@ -48,6 +48,7 @@ def fit(
     after_step: Callable[[torch.optim.Optimizer], None] | None = None,
     at_progress: Callable[[float], None] | None = None,
     keeper: Keeper | None = None,
+    setbacks: int = 0,
 ) -> list[dict[str, Any]]:
     """Trains a model in place and returns its curve, one entry per epoch finished.
 
@@ -66,6 +67,7 @@ def fit(
         after_step: Called after every optimizer step (masks are applied here).
         at_progress: Called before every step with the share of the whole training done (ranges freeze here).
         keeper: What training changes beside the model's weights and buffers.
+        setbacks: How often earlier parts of the whole training had to go back: the learning rate stays as low.
 
     Raises:
         ModelError: There is nothing to train on, or the model's code raised something.
@@ -105,7 +107,8 @@ def fit(
         announce(step / total)
         if spec.on_divergence == "retry" and (position == 0 or step == first):
             anchor.hold(done, model, optimizer, keeper)
-        rate = rate_at(spec, (step + 0.5) / total) * 0.5 ** len(done.setbacks)
+        halved = setbacks + len(done.setbacks)
+        rate = rate_at(spec, (step + 0.5) / total) * 0.5**halved
         set_rate(optimizer, rate)
         index = batch_at(order, position, spec)
         where = f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"
@@ -128,8 +131,8 @@ def fit(
         done.losses.append(loss)
         told = _tell(ctx, told, done.step, total, now=done.step == last)
         if position + 1 == per_epoch or done.step == last:
-            entry = _close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=done.losses, rate=rate)
-            done.curve.append(entry)
+            how = {"learning_rate": rate, **spec.model_dump(include={"batch_size", "optimizer"}), "setbacks": halved}
+            done.curve.append(_close_epoch(model, task, ctx, spec, device=device, epoch=epoch, done=done, how=how))
             _judge(ctx, done.curve, task, spec)
             done.losses = []
         if save:
@@ -220,12 +223,11 @@ def _close_epoch(
     *,
     device: torch.device,
     epoch: int,
-    losses: list[float],
-    rate: float,
+    done: Progress,
+    how: dict[str, Any],
 ) -> dict[str, Any]:
     validation = task.dataset.validation
-    entry: dict[str, Any] = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 6), "learning_rate": rate}
-    entry |= {"batch_size": spec.batch_size, "optimizer": spec.optimizer}
+    entry: dict[str, Any] = {"epoch": epoch + 1, "loss": round(float(np.mean(done.losses)), 6), **how}
     if len(validation):
         figures = task.metrics(outputs_of(model, task, validation.inputs, device, fast=True), validation)
         found = judged(task.name, figures)
