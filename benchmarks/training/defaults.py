@@ -78,7 +78,7 @@ def waves(count: int = 400, steps: int = 48) -> Arrays:
     return (clean + draw.normal(0, 0.6, clean.shape)).astype(np.float32), labels
 
 
-def fashion(count: int = 2000) -> Arrays:
+def fashion(count: int = 600) -> Arrays:
     """Returns some of Fashion-MNIST's training pictures, from Debian's package."""
     import gzip
 
