@@ -33,9 +33,8 @@ from edgecompress.training.loss import Lesson
 
 COLUMNS = ("figure", "value", "samples", "epochs", "batch_size", "optimizer", "learning_rate", "setbacks", "seconds")
 #: What the defaults are held against.
-GRID = ({"optimizer": "sgd", "learning_rate": 0.01}, {"optimizer": "sgd", "learning_rate": 0.1},
-        {"optimizer": "adamw", "learning_rate": 0.0003}, {"optimizer": "adamw", "learning_rate": 0.001},
-        {"optimizer": "adamw", "learning_rate": 0.003})  # fmt: skip
+GRID = ({"optimizer": "adamw", "learning_rate": 0.003}, {"optimizer": "sgd", "learning_rate": 0.1},
+        {"optimizer": "adamw", "learning_rate": 0.001}, {"optimizer": "sgd", "learning_rate": 0.01})  # fmt: skip
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 OWN = "python:study_modules"
 Arrays = tuple[NDArray[Any], NDArray[Any]]

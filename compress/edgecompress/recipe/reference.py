@@ -44,8 +44,8 @@ What a recipe says holds; what stays `null` is chosen when the data and the netw
   steps (pruning: 400; QAT and `hf/`: 300), but no more than 200.
 - `optimizer`: `sgd` where at least every other convolution or linear layer has a batch norm, `adamw` elsewhere; QAT
   takes `adam`, an `hf/` model `adamw`.
-- `learning_rate`: for `sgd` 0.1 in batches of 256, in proportion to the batch size, a fifth of it without batch norms;
-  for `adam` and `adamw` 0.002 in batches of 256, with the root of the batch size. A model that starts from `weights`
+- `learning_rate`: for `sgd` 0.1 in batches of 256, with the root of the batch size down to 0.05 in batches of 64 or
+  less, a fifth of it without batch norms; for `adam` and `adamw` 0.002. A model that starts from `weights`
   takes a tenth, pruning a fifth, QAT a twentieth; an `hf/` model 0.00005.
 
 The `train` block at the top of a recipe sets these keys for all blocks; what a block says itself goes before.

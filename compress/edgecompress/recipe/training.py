@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-#: Peak learning rates that suit each optimizer where a model is trained from scratch in batches of 256.
+#: Peak learning rates that suit each optimizer where a model is trained from scratch, SGD's in batches of 256.
 BASE_LEARNING_RATE = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3}
 BASE_WEIGHT_DECAY = {"sgd": 5e-4, "adam": 0.0, "adamw": 0.01}
 BASE_MOMENTUM = 0.9

@@ -17,6 +17,8 @@ from edgecompress.wording import counted
 STEPS_PER_EPOCH, SMALLEST_BATCH, LARGEST_BATCH = 20, 8, 256
 #: Epochs do not become more than so many for the sake of steps: a few samples are learnt by heart long before.
 MOST_EPOCHS = 200
+#: Below this size of a batch SGD's learning rate does not fall any more.
+SLOWEST_BATCH = 64
 #: Share of the learning rate that SGD takes where no batch norms even out what it does to deep layers.
 WITHOUT_NORMS = 0.2
 
@@ -82,13 +84,13 @@ def epochs_for(per_epoch: int, habits: Habits) -> int:
 def rate_for(optimizer: str, batch_size: int, *, normed: bool) -> float:
     """Returns the peak learning rate from scratch.
 
-    It goes with the batch size for SGD (Goyal et al. 2017), with its root for Adam (Malladi et al. 2022), to three
-    significant digits.
+    SGD's goes with the root of the batch size from 64 to 256; a lower one below that learns too little in the steps
+    there are. Adam's steps hardly depend on it. See docs/training.md for what was measured.
     """
-    share = batch_size / LARGEST_BATCH
-    scaled = share if optimizer == "sgd" else math.sqrt(share)
-    network = WITHOUT_NORMS if optimizer == "sgd" and not normed else 1.0
-    return float(f"{BASE_LEARNING_RATE[optimizer] * min(scaled, 1.0) * network:.3g}")
+    if optimizer != "sgd":
+        return BASE_LEARNING_RATE[optimizer]
+    share = min(max(batch_size, SLOWEST_BATCH), LARGEST_BATCH) / LARGEST_BATCH
+    return float(f"{BASE_LEARNING_RATE['sgd'] * math.sqrt(share) * (1.0 if normed else WITHOUT_NORMS):.3g}")
 
 
 def has_batch_norms(model: nn.Module) -> bool:

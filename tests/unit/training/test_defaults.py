@@ -56,10 +56,12 @@ def test_few_samples_are_seen_more_often(samples: int, epochs: int, batch_size: 
     ("model", "given", "optimizer", "rate", "decay"),
     [
         (NORMED, {}, "sgd", 0.1, 5e-4),
-        (NORMED, {"batch_size": 64}, "sgd", 0.025, 5e-4),
+        (NORMED, {"batch_size": 128}, "sgd", 0.0707, 5e-4),
+        (NORMED, {"batch_size": 64}, "sgd", 0.05, 5e-4),
+        (NORMED, {"batch_size": 8}, "sgd", 0.05, 5e-4),
         (NORMED, {"batch_size": 1024}, "sgd", 0.1, 5e-4),
         (PLAIN, {}, "adamw", 2e-3, 0.01),
-        (PLAIN, {"batch_size": 64}, "adamw", 1e-3, 0.01),
+        (PLAIN, {"batch_size": 64}, "adamw", 2e-3, 0.01),
         (PLAIN, {"optimizer": "sgd"}, "sgd", 0.02, 5e-4),
         (PLAIN, {"momentum": 0.8}, "sgd", 0.02, 5e-4),
         (NORMED, {"optimizer": "adam", "weight_decay": 0.1}, "adam", 2e-3, 0.1),
@@ -142,5 +144,5 @@ def test_batches_of_one_do_not_go_with_batch_norms(size: int, samples: int, said
 
 def test_a_training_is_told_in_words() -> None:
     assert described(settle(TrainSpec(), NORMED, 432, HABITS), 432) == (
-        "38 epochs of 27 steps on 432 samples, batches of 16, sgd with a learning rate of 0.00625"
+        "38 epochs of 27 steps on 432 samples, batches of 16, sgd with a learning rate of 0.05"
     )
