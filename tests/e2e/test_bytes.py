@@ -71,8 +71,7 @@ def test_clustered_weights_have_few_values_and_pack_smaller(
 
 def test_clusters_keep_the_zeros_of_a_sparse_model(cook: Callable[..., Outcome], kitchen: Path) -> None:
     outcome = cook(
-        "prune={method: unstructured, ratio: 0.5, steps: 2, train: {epochs: 1, batch_size: 32, optimizer: sgd, learning_rate: 0.02}}",
-        "quantize.clusters=32",
+        "prune={method: unstructured, ratio: 0.5, steps: 2, train: {epochs: 1, batch_size: 32}}", "quantize.clusters=32"
     )
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
     report = report_of(kitchen / "run")
@@ -82,7 +81,7 @@ def test_clusters_keep_the_zeros_of_a_sparse_model(cook: Callable[..., Outcome],
     assert zeros == report["sparsity"]["zeros_in_file"] >= report["sparsity"]["masked_weights"]
 
 
-SPARSE = "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32, optimizer: sgd, learning_rate: 0.02}}"
+SPARSE = "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32}}"
 
 
 def test_sparse_convolutions_make_the_file_smaller_and_compute_the_same(
@@ -122,9 +121,7 @@ def test_every_masked_weight_is_zero_in_the_file(
     cook: Callable[..., Outcome], kitchen: Path, shared_store: Store, method: str, share: float
 ) -> None:
     """The masks are the zeros that pruning left in float32; QAT, with a teacher, comes after it."""
-    outcome = cook(
-        f"prune={{method: unstructured, {method}, steps: 2, train: {{epochs: 1, batch_size: 32, optimizer: sgd, learning_rate: 0.02}}}}"
-    )
+    outcome = cook(f"prune={{method: unstructured, {method}, steps: 2, train: {{epochs: 1, batch_size: 32}}}}")
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
     (step,) = (step for step in outcome.plan.steps if step.stage == "prune")
     pruned = load_file(shared_store.folder("prune", step.fingerprint) / "weights.safetensors")

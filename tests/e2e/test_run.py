@@ -182,7 +182,7 @@ def test_a_fault_planted_in_layer_k_ends_in_exit_5_and_the_report_names_k(
 
 def test_sparse_weights_are_zero_in_the_flatbuffer(cook: Callable[..., Outcome], kitchen: Path) -> None:
     result = cook(
-        "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32, optimizer: sgd, learning_rate: 0.02}}",
+        "prune={method: unstructured, ratio: 0.9, steps: 4, train: {epochs: 2, batch_size: 32}}",
         "quantize.mode=qat",
         "export.sparse=never",
         output="sparse",
@@ -391,8 +391,7 @@ def test_a_runtime_that_is_not_there_stops_the_run_before_it_trains(
 def test_two_of_four_weights_are_zero_in_the_file(cook: Callable[..., Outcome], kitchen: Path) -> None:
     """By an independent read: whole numbers as they lie in the flatbuffer, four neighbours at a time."""
     outcome = cook(
-        "prune={method: unstructured, pattern: '2:4', steps: 2, train: {epochs: 1, batch_size: 32, optimizer: sgd, learning_rate: 0.02}}",
-        output="pattern",
+        "prune={method: unstructured, pattern: '2:4', steps: 2, train: {epochs: 1, batch_size: 32}}", output="pattern"
     )
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
     report = json.loads((kitchen / "pattern" / "report.json").read_text())
@@ -418,8 +417,7 @@ def test_two_of_four_weights_are_zero_in_the_file(cook: Callable[..., Outcome], 
 
 def test_the_file_is_pruned_to_a_size(cook: Callable[..., Outcome], kitchen: Path) -> None:
     outcome = cook(
-        "prune={target: {size_kib: 20}, steps: 2, round_to: 4, train: {epochs: 1, batch_size: 32, optimizer: sgd, learning_rate: 0.02}}",
-        output="small",
+        "prune={target: {size_kib: 20}, steps: 2, round_to: 4, train: {epochs: 1, batch_size: 32}}", output="small"
     )
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
     report = json.loads((kitchen / "small" / "report.json").read_text())
