@@ -122,7 +122,8 @@ def test_a_model_may_end_in_probabilities_or_their_logarithms(
     cook: Callable[..., Outcome], kitchen: Path, end: str, mode: str
 ) -> None:
     (kitchen / "ends.py").write_text(ENDS)
-    student = f"student={{model: 'python:ends:net', args: {{end: {end}}}, train: {{epochs: 3, batch_size: 32}}}}"
+    train = "train: {epochs: 3, batch_size: 32, optimizer: sgd, learning_rate: 0.1}"
+    student = f"student={{model: 'python:ends:net', args: {{end: {end}}}, {train}}}"
     training = ", train: {epochs: 1}" if mode == "qat" else ""
     outcome = cook(
         "teacher=null", "distill=null", "prune=null", student,

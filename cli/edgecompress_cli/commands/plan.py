@@ -9,6 +9,9 @@ import typer
 
 from edgecompress_cli import render
 
+#: What is told of a training, beside its learning rate.
+HOW = ("stage", "epochs", "batch_size", "optimizer")
+
 
 def plan(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file.")],
@@ -19,7 +22,11 @@ def plan(
         bool, typer.Option("--keep-cache", help="As `run` would: reuse what an edgecompress with other code made.")
     ] = False,
     sizes: Annotated[
-        bool, typer.Option("--sizes", help="Build the models and predict parameters, MACs and bytes.")
+        bool,
+        typer.Option(
+            "--sizes",
+            help="Build the models: parameters, MACs, bytes, and what trainings leave open.",
+        ),
     ] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
@@ -33,18 +40,21 @@ def plan(
     from edgecompress.pipeline.plan import make_plan
     from edgecompress.pipeline.settings import default_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
+    from edgecompress.recipe.trainings import in_words, trainings
     from edgecompress.store.store import Store
 
     parsed = load_recipe(recipe, overrides or ())
     store = Store(default_store())
     predicted: list[dict[str, Any]] = []
+    trains = [{"stage": stage, **in_words(spec, habits)} for stage, spec, habits in trainings(parsed)]
     with render.nothing_else_on_stdout(as_json):
         made = make_plan(parsed, store, trust=trusted(trust), keep_cache=keep_cache)
         if sizes:
             from edgecompress.context import Context
-            from edgecompress.stages.before.sizes import predict_sizes
+            from edgecompress.stages.before.sizes import predict_sizes, settled_trainings
 
-            predicted = predict_sizes(parsed, Context(parsed.seed, trust=trusted(trust)), store)
+            ctx = Context(parsed.seed, trust=trusted(trust))
+            predicted, trains = predict_sizes(parsed, ctx, store), settled_trainings(parsed, ctx, store)
     steps = [
         {
             "stage": step.stage,
@@ -64,6 +74,7 @@ def plan(
                 "data_sha256": made.data_sha256,
                 "steps": steps,
                 "sizes": predicted,
+                "trainings": trains,
             }
         )
         return
@@ -71,6 +82,10 @@ def plan(
         ["stage", "status", "why", "fingerprint"],
         [(step["stage"], step["status"], step["reason"], step["fingerprint"][:12]) for step in steps],
     )
+    if trains:
+        render.line()
+        rows = [(*(str(row[key]) for key in HOW), _rate(row["learning_rate"])) for row in trains]
+        render.table(["stage", "epochs", "batch size", "optimizer", "learning rate"], rows, title="Trainings")
     if predicted:
         render.line()
         render.table(
@@ -88,3 +103,7 @@ def plan(
             title="Predicted sizes (flatbuffers, before anything is trained)",
             right=["parameters", "MACs", "FP32 KiB", "INT8 KiB"],
         )
+
+
+def _rate(rate: float | str) -> str:
+    return rate if isinstance(rate, str) else f"{rate:.3g}"

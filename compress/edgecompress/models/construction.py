@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from edgecompress.data.base import Ends
 from edgecompress.errors import EdgecompressError, ModelError
+from edgecompress.models.blame import place_of
 from edgecompress.models.outputs import pick_output
 
 Shape = tuple[int, ...]
@@ -125,8 +127,8 @@ def check_output(name: str, model: nn.Module, ends: Ends, scored: str | None = N
         raise
     except Exception as error:  # a forward pass raises whatever its layers raise
         raise ModelError(
-            f"model {name} cannot work on inputs of {shown}: {type(error).__name__}: {_first_line(error)}. "
-            f"{REMEDIES[ends.kind]}, or choose another model."
+            f"model {name} cannot work on inputs of {shown}: {type(error).__name__}: {_first_line(error)}"
+            f"{_place(error, model)}. {REMEDIES[ends.kind]}, or choose another model."
         ) from error
     finally:
         for module, mode in modes.items():
@@ -177,6 +179,12 @@ def kernels_for_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
 
 def _shown(shape: Shape) -> str:
     return " x ".join(map(str, shape))
+
+
+def _place(error: Exception, model: nn.Module) -> str:
+    """Returns the line of a user's that an error came from, in brackets; "" where libraries alone have run."""
+    place = place_of(list(traceback.walk_tb(error.__traceback__))[1:], model) or ""
+    return f" ({place})" if ":" in place and "-packages" not in place else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgecompress.models.blame import blaming
+
 
 @dataclass(frozen=True)
 class LayerCount:
@@ -66,7 +68,12 @@ def count(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = t
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad(), _plain_kernels(), FlopCounterMode(display=False) as counter:
+        with (
+            blaming(model, "while its multiplications were counted"),
+            torch.no_grad(),
+            _plain_kernels(),
+            FlopCounterMode(display=False) as counter,
+        ):
             model(torch.zeros(1, *input_shape, device=device, dtype=dtype))
     finally:
         for hook in hooks:

@@ -34,13 +34,30 @@ This page is made from the program: `edgecompress schema --markdown`. `edgecompr
 Schema, for editors.
 """
 
+#: What follows the table of `train`.
+OPEN = """\
+What a recipe says holds; what stays `null` is chosen when the data and the network are known, and told in the log, in
+`edgecompress plan --sizes` and in the report:
+
+- `batch_size`: the largest power of two from 8 to 256 (32 for an `hf/` model) with which an epoch has 20 steps.
+- `epochs`: 15 for a model, 20 with `distill`, 5 for pruning, 3 for QAT and for an `hf/` model, or as many as make 1,000
+  steps (pruning: 400; QAT and `hf/`: 300), but no more than 200.
+- `optimizer`: `sgd` where at least every other convolution or linear layer has a batch norm, `adamw` elsewhere; QAT
+  takes `adam`, an `hf/` model `adamw`.
+- `learning_rate`: for `sgd` 0.1 in batches of 256, with the root of the batch size down to 0.05 in batches of 64 or
+  less, a fifth of it without batch norms; for `adam` and `adamw` 0.002. A model that starts from `weights`
+  takes a tenth, pruning a fifth, QAT a twentieth; an `hf/` model 0.00005.
+
+The `train` block at the top of a recipe sets these keys for all blocks; what a block says itself goes before.
+"""
+
 
 def reference_markdown() -> str:
     """Returns the reference as Markdown: a table of keys for each block, `train` (one type everywhere) at the end."""
     parts = [INTRODUCTION]
     trains: dict[str, type[Trains]] = {}
     for path, block in blocks().items():
-        if path.endswith(".train"):
+        if path.split(".")[-1] == "train":
             continue
         title = f"`{path}`" if path else "Top level"
         about = _one_line(block.__doc__)
@@ -73,7 +90,6 @@ def json_schema() -> dict[str, Any]:
             properties["train"] = json.loads(json.dumps(properties["train"]).replace("/TrainSpec", f"/{own}"))
     for key, field in keys_of(Recipe).items():
         _complete(schema["properties"][key], field)
-    del definitions["TrainSpec"]
     schema["anyOf"] = [{"required": ["teacher"]}, {"required": ["student"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "edgecompress recipe"}
 
@@ -111,7 +127,7 @@ def _default_words(path: str, key: str, field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     if block_of(field) is not None:
-        return "left out" if accepts_null(field) and key != "train" else "its defaults"
+        return "left out" if accepts_null(field) and (key != "train" or not path) else "its defaults"
     value = default_of((*path.split("."), key) if path else (key,))
     return f"`{_yaml(value)}`" if value != "" else "the file's stem"
 
@@ -129,11 +145,7 @@ def _train_section(trains: dict[str, type[Trains]]) -> str:
     for key, field in keys_of(blocks()["teacher.train"]).items():
         defaults = " | ".join(f"`{_yaml(default_of((name, 'train', key)))}`" for name in names)
         lines.append(f"| `{key}` | {_type('', key, field)} | {defaults} | {_cell(field.description)} |")
-    return (
-        "\n".join(lines)
-        + "\n\n"
-        + "These learning rates and weight decays go with the optimizer in the same column; others have their own.\n"
-    )
+    return "\n".join(lines) + "\n\n" + OPEN
 
 
 def _yaml(value: Any) -> str:

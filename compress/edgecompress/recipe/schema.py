@@ -6,18 +6,28 @@ Nothing here imports torch, TensorFlow or NumPy, so a recipe is checked before a
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edgecompress.recipe.data import AudioSpec, DataSpec, TokenizerSpec
 from edgecompress.recipe.names import MODEL_PREFIXES, MODELS, SOURCES, check_name
 from edgecompress.recipe.techniques import DistillSpec, PruneSpec, QuantizeSpec
-from edgecompress.recipe.training import BASE_LEARNING_RATE, BASE_WEIGHT_DECAY, Block, Trains, TrainSpec
+from edgecompress.recipe.training import (
+    BASE_LEARNING_RATE,
+    BASE_WEIGHT_DECAY,
+    PRETRAINED_SHARE,
+    Block,
+    Habits,
+    Trains,
+    TrainSpec,
+)
 
 __all__ = [
     "BASE_LEARNING_RATE", "BASE_WEIGHT_DECAY", "MODELS", "SOURCES", "TASKS", "AudioSpec", "BenchmarkSpec", "Block",
-    "BudgetSpec", "DataSpec", "DistillSpec", "ExportSpec", "ModelSpec", "PruneSpec", "QuantizeSpec", "Recipe",
+    "BudgetSpec", "DataSpec", "DistillSpec", "ExportSpec", "Habits", "ModelSpec", "PruneSpec", "QuantizeSpec", "Recipe",
     "TokenizerSpec", "TrainSpec", "Trains",
 ]  # fmt: skip
 TaskName = Literal[
@@ -28,13 +38,13 @@ TASKS: tuple[str, ...] = get_args(TaskName)
 
 
 #: How a Hugging Face model is trained where the recipe says nothing (Devlin et al. 2019).
-FINE_TUNING = {"epochs": 3, "optimizer": "adamw", "learning_rate": 5e-5, "batch_size": 32}
+FINE_TUNING = Habits(epochs=3, steps=300, rate_share=0.025, largest_batch=32, optimizer="adamw", rate=5e-5)
 
 
 class ModelSpec(Trains):
     """A network: what it is, and where its weights come from."""
 
-    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 15}
+    usual: ClassVar[Habits] = Habits(epochs=15, steps=1000)
 
     model: str = Field(
         description="A built-in, `torchvision/NAME`, `timm/NAME`, `hf/DIR` (the folder of a Hugging Face model with "
@@ -75,18 +85,28 @@ class ModelSpec(Trains):
     def _known_model(cls, value: str) -> str:
         return check_name(value, MODELS, python=True, prefixes=MODEL_PREFIXES, what="model")
 
-    @model_validator(mode="before")
+    @property
+    def habits(self) -> Habits:
+        """How it is trained where its `train` leaves that open: gently, where it was trained before."""
+        return self.habits_of(self.model, pretrained=self.weights is not None)
+
     @classmethod
-    def _fill_train(cls, data: Any) -> Any:
-        # Weights without a `train` block mean: use them as they are. A Keras or Hugging Face model brings its own.
-        loaded = isinstance(data, dict) and (
-            data.get("weights") is not None or str(data.get("model")).startswith(("keras/", "hf/"))
-        )
-        if loaded and "train" not in data:
-            return {**data, "train": None}
-        if isinstance(data, dict) and str(data.get("model")).startswith("hf/") and isinstance(data["train"], dict):
-            return {**data, "train": cls.filled_train({**FINE_TUNING, **data["train"]})}
-        return super()._fill_train(data)  # type: ignore[operator]
+    def habits_of(cls, model: str, *, pretrained: bool) -> Habits:
+        """Returns how a model is trained where nobody says how."""
+        if model.startswith("hf/"):
+            return FINE_TUNING
+        return replace(cls.usual, rate_share=PRETRAINED_SHARE) if pretrained else cls.usual
+
+    @classmethod
+    def habits_in(cls, data: dict[str, Any]) -> Habits | None:
+        """Returns the habits of a block as it is written; None where it is not trained.
+
+        Weights without a `train` block mean: use them as they are. A Keras or Hugging Face model brings its own.
+        """
+        model, pretrained = str(data.get("model")), data.get("weights") is not None
+        if "train" not in data and (pretrained or model.startswith(("keras/", "hf/"))):
+            return None
+        return cls.habits_of(model, pretrained=pretrained)
 
 
 class ExportSpec(Block):
@@ -187,6 +207,12 @@ class BudgetSpec(Block):
     )
 
 
+#: Blocks of a recipe in which something is trained.
+BLOCKS: dict[str, type[Trains]] = {
+    "teacher": ModelSpec, "student": ModelSpec, "distill": DistillSpec, "prune": PruneSpec, "quantize": QuantizeSpec,
+}  # fmt: skip
+
+
 class Recipe(Block):
     """One file: the teacher, the student and what is done to it."""
 
@@ -202,6 +228,11 @@ class Recipe(Block):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
     threads: int | None = Field(default=None, ge=1, le=1024, description="Training threads. Default: all cores.")
     data: DataSpec = Field(default_factory=DataSpec, description=str(DataSpec.__doc__))
+    train: TrainSpec | None = Field(
+        default=None,
+        description="Defaults for the `train` of every block. `learning_rate` is that of training from scratch: "
+        "pruning takes a fifth of it, a model with `weights` a tenth; QAT a twentieth, where `optimizer` is given too.",
+    )
     teacher: ModelSpec | None = Field(
         default=None, description="The FP32 model to learn from, or, without a student, to compress."
     )
@@ -220,6 +251,19 @@ class Recipe(Block):
     locked: dict[str, Any] | None = Field(
         default=None, exclude=True, description="What a lock file says of its run; set by the loader."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_train(cls, data: Any) -> Any:
+        given = data.get("train") if isinstance(data, dict) else None
+        if not isinstance(given, dict):
+            return data
+        try:
+            TrainSpec.model_validate_json(json.dumps(given), strict=True)
+        except (ValidationError, TypeError):  # told once, where it stands
+            return data
+        kinds = {name: block for name, block in BLOCKS.items() if isinstance(data.get(name), dict)}
+        return {**data, **{name: block.with_defaults(data[name], given) for name, block in kinds.items()}}
 
     @property
     def compressed(self) -> ModelSpec:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgecompress.recipe.training import Block, Trains, TrainSpec
+from edgecompress.recipe.training import Block, Habits, Trains, TrainSpec
 
 _COUNT = re.compile(r"([0-9]*\.?[0-9]+)\s*([kMG])")
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -28,7 +28,7 @@ PATTERN_TOLERANCE = 1e-9
 class DistillSpec(Trains):
     """Training the student from the teacher (Hinton, Vinyals, Dean 2015)."""
 
-    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 20}
+    usual: ClassVar[Habits] = Habits(epochs=20, steps=1000)
 
     temperature: float = Field(
         default=4.0, ge=0.1, le=100, description="Softens both outputs before they are compared."
@@ -71,8 +71,7 @@ class PruneTarget(Block):
 class PruneSpec(Trains):
     """Removing weights or channels by importance, with fine-tuning to win the loss back."""
 
-    train_defaults: ClassVar[dict[str, Any]] = {"epochs": 5}
-    learning_rate_share: ClassVar[float] = 0.2
+    usual: ClassVar[Habits] = Habits(epochs=5, steps=400, rate_share=0.2)
 
     method: Literal["structured", "unstructured"] = Field(
         default="structured",
@@ -177,9 +176,9 @@ class QuantizeSpec(Trains):
     # With batch norm folded nothing evens out the channels' scales any more: plain SGD at a rate that moves the small
     # ones blows up the large ones, Adam's steps do not depend on them.
     train_defaults: ClassVar[dict[str, Any]] = {
-        "epochs": 3, "optimizer": "adam", "weight_decay": 0.0, "warmup": 0.05, "clip_norm": 1.0,
+        "optimizer": "adam", "weight_decay": 0.0, "warmup": 0.05, "clip_norm": 1.0,
     }  # fmt: skip
-    learning_rate_share: ClassVar[float] = 0.05
+    usual: ClassVar[Habits] = Habits(epochs=3, steps=300, rate_share=0.05)
 
     mode: Literal["ptq", "qat"] = Field(default="ptq", description="`ptq` calibrates; `qat` calibrates, then trains.")
     weights: Literal["int8", "int4"] = Field(
@@ -257,12 +256,6 @@ class QuantizeSpec(Trains):
         default=True, description="QAT learns from the teacher's soft targets where there is a teacher."
     )
     train: TrainSpec = Field(default_factory=TrainSpec, description="QAT's training.")
-
-    @field_validator("allow", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        # The validator that fills `train` hands on Python's lists, which a strict tuple refuses.
-        return tuple(value) if isinstance(value, list) else value
 
     @property
     def types(self) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,23 @@ from edgecompress.data.base import Dataset
 from edgecompress.data.forms import with_tokens_of
 from edgecompress.data.loading import load_dataset
 from edgecompress.errors import ModelError
-from edgecompress.models.building import build_model, published_normalization
+from edgecompress.models.building import BUILT_IN, build_model, published_normalization
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
-from edgecompress.models.weights import load_weights, same_share, save_weights
+from edgecompress.models.weights import load_weights
 from edgecompress.pruning.architecture import apply_architecture
-from edgecompress.recipe.schema import DistillSpec, ModelSpec, Recipe, TrainSpec
+from edgecompress.recipe.schema import DistillSpec, Habits, ModelSpec, Recipe, TrainSpec
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
 from edgecompress.store.code import Reach, code_hashes
-from edgecompress.store.files import sha256_json, write_json
+from edgecompress.store.files import sha256_json
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
-from edgecompress.tasks.reordering import Reordering
 from edgecompress.tflite.format.convert import check_converter, convert
+from edgecompress.training.defaults import Settled, described, settle
 from edgecompress.training.evaluate import outputs_of
-from edgecompress.training.fit import fit
+from edgecompress.training.layout import MOST_SAMPLES, lay_out
 from edgecompress.training.loss import Lesson
 from edgecompress.training.precision import pick_device, pick_threads
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
@@ -52,8 +51,6 @@ FLOAT = "float.tflite"
 TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
-#: A model of whose weights this share is the same whatever the seed did not draw them.
-BROUGHT = 0.5
 CONVERSION = Reach(frozenset({"edgecompress.tflite.format.convert.convert"}))
 
 
@@ -179,6 +176,25 @@ class Workbench:
         load_weights(model, result.path(WEIGHTS))
         return model.eval()
 
+    def laid_out(self, model: nn.Module, stage: str) -> nn.Module:
+        """Returns a stage's model on the device where training runs, its numbers in memory as suits it."""
+        task, built_in = self.task_of(stage), self.spec_of(stage).model in BUILT_IN
+        data = task.dataset
+        splits = [split.inputs for split in (data.train, data.validation, data.test) if len(split)]
+        raw = splits[0] if splits else data.calibration
+        if raw is None:
+            return model.to(self.device)
+        inputs = task.inputs(raw[:MOST_SAMPLES])
+        return lay_out(model, inputs, self.device, input_shape=data.value_shape, built_in=built_in)
+
+    def training(self, spec: TrainSpec, habits: Habits, model: nn.Module, stage: str) -> Settled:
+        """Returns how a stage trains a model, with nothing left open, and tells it."""
+        samples = len(self.task_of(stage).dataset.train)
+        settled = settle(spec, model, samples, habits)
+        words = described(settled, samples)
+        self.ctx.note(f"{stage}: {words}")
+        return settled
+
     def lesson(self, *, learn: bool) -> Lesson:
         """Returns what a stage learns from: the teacher and the labels, or the labels alone."""
         if not learn or "teacher" not in self.results:
@@ -195,7 +211,9 @@ class Workbench:
             self.ctx.note(f"soft targets of {size >> 20:,} MiB are not stored: the teacher runs at every step")
         if online:
             return Lesson(
-                OnlineTeacher(self.load("teacher"), self.device, self.dataset.value_shape), spec.temperature, spec.alpha
+                OnlineTeacher(self.laid_out(self.load("teacher"), "teacher"), self.device, self.dataset.value_shape),
+                spec.temperature,
+                spec.alpha,
             )
         teacher = self.results["teacher"]
         kept = teacher.artifacts.get(WEIGHTS) or teacher.artifacts[KERAS]
@@ -205,7 +223,7 @@ class Workbench:
             self.teacher_task,
             views=max(views, 1),
             teacher_fingerprint=f"{teacher.fingerprint} {kept.sha256}",
-            teacher=lambda: self.load("teacher"),
+            teacher=lambda: self.laid_out(self.load("teacher"), "teacher"),
             device=self.device,
         )
         return Lesson(stored, spec.temperature, spec.alpha)
@@ -252,88 +270,8 @@ def validation_figures(
     return {f"{prefix}{name}": value for name, value in figures.items()}
 
 
-def validation_doubts(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:
-    """Returns what the validation split says against a stage's model at once; None where there is no such split.
-
-    Returns:
-        validation_standing: Beside an answer that looks at no input.
-        reordered: The order of the classes in which its answers fit far better, None where there is none.
-    """
-    task = bench.task_of(stage)
-    split = task.dataset.validation
-    if not len(split):
-        return {"validation_standing": None, "reordered": None}
-    outputs = outputs_of(model, task, split.inputs, bench.device)
-    found = task.reordering(outputs, split)
-    return {
-        "validation_standing": asdict(task.standing(task.marks(outputs, split), split)),
-        "reordered": None if found is None else reordering_document(found, task.dataset.class_names),
-    }
-
-
-def reordering_document(found: Reordering, names: Sequence[str]) -> dict[str, Any]:
-    """Returns an order of the classes by their names, plain JSON values."""
-    moved = [[names[number], names[answer]] for number, answer in sorted(found.moved.items())]
-    return {"accuracy": found.accuracy, "reordered": found.reordered, "moved": moved}
-
-
-def from_scratch(bench: Workbench, spec: ModelSpec, name: str, model: nn.Module) -> bool:
-    """Returns whether a model has random weights before it is trained.
-
-    A module of the user's own may load weights by itself: those are the same whatever the seed. Where all are, they
-    may as well be drawn by a generator that it seeds itself; then what it answers tells.
-
-    Args:
-        bench: The run.
-        spec: The recipe's block.
-        name: The stage's model.
-        model: As it was built.
-    """
-    if spec.weights is not None or getattr(model, "comes_trained", False) or spec.model.startswith(PREFIX):
-        return False
-    if not spec.model.startswith("python:"):
-        return True
-    other = bench.build(spec, name, seed=bench.recipe.seed + 1)
-    share = same_share(model, other.to(bench.device))
-    if share < BROUGHT:
-        return True
-    task = bench.task_of(name)
-    split = task.dataset.validation
-    if share < 1 or not len(split):
-        return False
-    marks = task.marks(outputs_of(other, task, split.inputs, bench.device), split)
-    return task.standing(marks, split).by_chance
-
-
 def model_figures(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:
     """Returns parameters, non-zero parameters and MACs of a stage's model."""
     data = bench.task_of(stage).dataset
     counts = count(model, data.input_shape, data.input_dtype)
     return {"params": counts.params, "nonzero_params": counts.nonzero_params, "macs": counts.macs}
-
-
-def train_model(
-    bench: Workbench, work: Path, spec: ModelSpec, train: TrainSpec | None, lesson: Lesson, name: str
-) -> dict[str, Any]:
-    """Builds a model, trains it if asked, saves it and returns its figures."""
-    model = bench.build(spec, name, bench.ctx).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    curve: list[dict[str, Any]] = []
-    scratch = from_scratch(bench, spec, name, model)
-    if train is not None:
-        curve = fit(model, train, bench.task_of(name), bench.ctx, lesson=lesson, device=bench.device, name=name)
-    elif scratch:
-        bench.ctx.warn(
-            f"The {name} has random weights: it was neither trained nor loaded, so its figures mean nothing."
-        )
-    figures = {**model_figures(bench, model, name), **validation_figures(bench, model, stage=name)}
-    figures |= {"trained": train is not None, "from_scratch": scratch}
-    figures["optimizer_steps"] = int(curve[-1]["steps"]) if curve else 0
-    figures |= validation_doubts(bench, model, name)
-    save_model(model, curve, work)
-    return figures
-
-
-def save_model(model: nn.Module, curve: list[dict[str, Any]], work: Path) -> None:
-    """Writes a model's weights and its training curve."""
-    save_weights(model.to("cpu"), work / WEIGHTS)
-    write_json(work / CURVE, curve)

@@ -20,7 +20,8 @@ from edgecompress.pruning.structured.importance import IMPORTANCES, Taylor
 from edgecompress.pruning.unstructured.masks import MagnitudeMasks, cubic_share
 from edgecompress.pruning.unstructured.patterns import Pattern
 from edgecompress.recipe.schema import PruneSpec
-from edgecompress.stages.base import ARCHITECTURE, Workbench, model_figures, save_model, validation_figures
+from edgecompress.stages.base import ARCHITECTURE, Workbench, model_figures, validation_figures
+from edgecompress.stages.learning import save_model
 from edgecompress.stages.pruning.backoff import settle, too_slow
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, pruner_for, reached
 from edgecompress.stages.pruning.yardstick import Yardstick
@@ -50,7 +51,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec is None:
         raise ModelError("the recipe has no prune block")
     before = "distill" if bench.recipe.student is not None else "teacher"
-    model = bench.load(before).to(bench.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = bench.laid_out(bench.load(before), before)
     base = copy.deepcopy(model)
     metrics: dict[str, Any] = {
         "base": model_figures(bench, model),
@@ -60,6 +61,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         "of": spec.goal[0],
     }
     lesson = bench.lesson(learn=spec.learn_from_teacher)
+    train = bench.training(spec.train, spec.habits, model, "prune")
     with Yardstick(bench, base, before) as yardstick:
         aim = None
         if spec.method == "structured":
@@ -74,7 +76,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
             step(number)
             curve += fit(
                 model,
-                spec.train,
+                train,
                 bench.task,
                 bench.ctx,
                 lesson=lesson,
@@ -82,6 +84,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
                 name=f"prune-{number}",
                 span=span,
                 after_step=after_step,
+                setbacks=curve[-1].get("setbacks", 0) if curve else 0,
             )
         metrics |= {**model_figures(bench, model), **validation_figures(bench, model), **describe()}
         metrics["distilled"] = lesson.teacher is not None
@@ -142,7 +145,7 @@ class Ranking:
         open_attention(self._model)  # the heads' own layers have gradients, the packed one has not
         gradients = batch_gradients(
             self._model,
-            self._spec.train,
+            bench.training(self._spec.train, self._spec.habits, self._model, "prune"),
             bench.task,
             bench.ctx,
             lesson=self._lesson,

@@ -62,7 +62,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec.mode == "qat" or (not enough and spec.escalate == "qat"):
         curve = train(bench, model.twin, spec, metrics)
         if judge is not None:
-            close_ladder(bench, model.twin, spec, judge, metrics)
+            close_ladder(bench, model.twin, spec, judge, metrics, epochs=len(curve))
     twin = model.twin.eval()
     if spec.portable:
         settle(twin)
@@ -214,12 +214,14 @@ def trial_inputs(bench: Workbench, batches: list[torch.Tensor]) -> tuple[Split, 
     return split, network_inputs(bench, split.inputs) if len(split) else batches
 
 
-def close_ladder(bench: Workbench, twin: Twin, spec: QuantizeSpec, judge: Judge, metrics: dict[str, Any]) -> None:
+def close_ladder(
+    bench: Workbench, twin: Twin, spec: QuantizeSpec, judge: Judge, metrics: dict[str, Any], *, epochs: int
+) -> None:
     """Notes what training brought as the ladder's last rung."""
     twin.eval()
     score = judge.score(judged_outputs(bench, twin, calibration_batches(bench, spec)))
     drop = judge.best - score
-    rung = Rung("qat", score, drop, f"{counted(spec.train.epochs, 'epoch')} of training")
+    rung = Rung("qat", score, drop, f"{counted(epochs, 'epoch')} of training")
     metrics["rungs"].append(rung_document(rung, judge))
     if drop > (spec.max_drop_points or 0.0):
         asked = f"{spec.max_drop_points:g} were asked for"
@@ -277,7 +279,7 @@ def train(bench: Workbench, twin: Twin, spec: QuantizeSpec, metrics: dict[str, A
     try:
         return fit(
             twin,
-            spec.train,
+            bench.training(spec.train, spec.habits, twin, "quantize"),
             bench.task,
             bench.ctx,
             lesson=lesson,

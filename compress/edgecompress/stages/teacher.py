@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.sources.keras import PREFIX
-from edgecompress.stages.base import FLOAT, KERAS, Workbench, train_model, validation_doubts, validation_figures
+from edgecompress.stages.base import FLOAT, KERAS, Workbench, validation_figures
 from edgecompress.stages.keras_teacher import keras_figures
+from edgecompress.stages.learning import train_model, validation_doubts
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.training.loss import Lesson
 
@@ -17,7 +18,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     spec = bench.spec_of("teacher")
     if spec.model.startswith(PREFIX):
         return take_keras(bench, work)
-    return train_model(bench, work, spec, spec.train, Lesson(), "teacher")
+    return train_model(bench, work, spec, spec.train, Lesson(), "teacher", spec.habits)
 
 
 def take_keras(bench: Workbench, work: Path) -> dict[str, Any]:

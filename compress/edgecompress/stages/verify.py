@@ -94,7 +94,7 @@ def score_models(bench: Workbench, path: Path) -> tuple[dict[str, dict[str, Any]
     evidence = Evidence(bench)
     first: NDArray[np.float32] | None = None
     for row, stage in model_stages(bench.recipe):
-        reader, model = bench.task_of(stage), bench.load(stage).to(bench.device)
+        reader, model = bench.task_of(stage), bench.laid_out(bench.load(stage), stage)
         floating = outputs_of(model, reader, reader.dataset.test.inputs, bench.device)
         agreement = None if first is None else task.agreement(floating, first)
         first = floating if first is None else first  # no more than these two are kept: they may be large

@@ -147,7 +147,8 @@ class Tokens:
 
     def inputs(self, batch: NDArray[Any]) -> torch.Tensor:
         """Returns token numbers, int32."""
-        return torch.from_numpy(np.ascontiguousarray(batch, np.int32))
+        # A copy: a network may write into its input, and these are the data themselves.
+        return torch.from_numpy(np.array(batch, np.int32))
 
     def augmented(self, batch: NDArray[Any], index: NDArray[np.int64], view: int) -> torch.Tensor:
         """Returns the same in every view."""

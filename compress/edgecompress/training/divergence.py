@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import DivergedError
-from edgecompress.recipe.schema import TrainSpec
+from edgecompress.training.defaults import Settled
 
 #: How often a training may go back before it is given up.
 MOST_SETBACKS = 3
@@ -25,14 +25,14 @@ LARGEST_LUCK = 10.0
 _STATISTICS = frozenset({"running_mean", "running_var"})
 
 
-def diverged(what: str, where: str, spec: TrainSpec) -> DivergedError:
+def diverged(what: str, where: str, spec: Settled) -> DivergedError:
     """Returns the error for something that is no finite number any more, with what to try."""
     return DivergedError(
         f"{what} ({where}): training has diverged. Try a learning_rate below {spec.learning_rate:g} or clip_norm: 1."
     )
 
 
-def clip_gradients(model: nn.Module, spec: TrainSpec, where: str) -> None:
+def clip_gradients(model: nn.Module, spec: Settled, where: str) -> None:
     """Clips the gradients where the recipe says so.
 
     Raises:
@@ -48,7 +48,7 @@ def clip_gradients(model: nn.Module, spec: TrainSpec, where: str) -> None:
         nn.utils.clip_grads_with_norm_(model.parameters(), spec.clip_norm, norm)
 
 
-def check_weights(model: nn.Module, spec: TrainSpec, where: str) -> None:
+def check_weights(model: nn.Module, spec: Settled, where: str) -> None:
     """Lets a model pass of which all that is learnt is finite: its weights, and its batch norms' averages.
 
     Averages overflow first where activations grow.
@@ -81,7 +81,7 @@ def guessing(labels: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def no_better_than_guessing(
-    entry: dict[str, Any], labels: NDArray[Any], spec: TrainSpec, *, first_loss: float
+    entry: dict[str, Any], labels: NDArray[Any], spec: Settled, *, first_loss: float
 ) -> str | None:
     """Returns a warning where a model has learnt nothing by the end of its warm-up, or of its training; else None.
 

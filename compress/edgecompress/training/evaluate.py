@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edgecompress.models.blame import blaming
 from edgecompress.tasks.base import Task
+from edgecompress.training.layout import arranged, safe_kernels
 from edgecompress.training.precision import autocast
 
 #: Small enough for the activations to stay in the processor's cache: 500 at a time take twice as long a sample.
@@ -35,17 +38,18 @@ def outputs_of(
         device: Where the model is.
         fast: Use bfloat16 where it pays; for figures shown during training only.
         batch_size: Samples at a time.
+
+    Raises:
+        ModelError: The model's code raised something.
     """
     training = model.training
     model.eval()
     parts = []
     try:
         for start in range(0, len(inputs), batch_size):
-            x = task.inputs(inputs[start : start + batch_size]).to(device)
-            if fast:
-                with autocast(device, task.dataset.value_shape):
-                    y = model(x)
-            else:
+            x = arranged(model, task.inputs(inputs[start : start + batch_size]).to(device))
+            arithmetic = autocast(device, task.dataset.value_shape) if fast else contextlib.nullcontext()
+            with blaming(model, "while it was scored"), safe_kernels(model, device), arithmetic:
                 y = model(x)
             parts.append(y.float().cpu().numpy())
     finally:

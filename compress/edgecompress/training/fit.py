@@ -15,13 +15,14 @@ from torch import nn
 from edgecompress.context import Context
 from edgecompress.errors import DivergedError, ModelError
 from edgecompress.figures import judged
-from edgecompress.recipe.schema import TrainSpec
+from edgecompress.models.blame import blaming
 from edgecompress.tasks.base import Task
 from edgecompress.training.checkpoint import Checkpoint, Keeper, Progress, restore
+from edgecompress.training.defaults import Settled, batch_at, require_batches, steps_per_epoch
 from edgecompress.training.divergence import MOST_SETBACKS, check_weights, clip_gradients, no_better_than_guessing
 from edgecompress.training.evaluate import outputs_of
+from edgecompress.training.layout import require_safe, safe_kernels
 from edgecompress.training.loss import Lesson, batch_loss
-from edgecompress.training.precision import safe_kernels
 from edgecompress.training.random_state import seed_all
 from edgecompress.training.schedules import make_optimizer, rate_at, set_rate
 from edgecompress.wording import counted
@@ -34,14 +35,9 @@ def stage_seed(seed: int, name: str, part: int = 0) -> int:
     return zlib.crc32(f"{seed}/{name}/{part}".encode())
 
 
-def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """Returns how many full batches an epoch has; at least one."""
-    return max(samples // batch_size, 1)
-
-
 def fit(
     model: nn.Module,
-    spec: TrainSpec,
+    spec: Settled,
     task: Task,
     ctx: Context,
     *,
@@ -52,6 +48,7 @@ def fit(
     after_step: Callable[[torch.optim.Optimizer], None] | None = None,
     at_progress: Callable[[float], None] | None = None,
     keeper: Keeper | None = None,
+    setbacks: int = 0,
 ) -> list[dict[str, Any]]:
     """Trains a model in place and returns its curve, one entry per epoch finished.
 
@@ -70,9 +67,10 @@ def fit(
         after_step: Called after every optimizer step (masks are applied here).
         at_progress: Called before every step with the share of the whole training done (ranges freeze here).
         keeper: What training changes beside the model's weights and buffers.
+        setbacks: How often earlier parts of the whole training had to go back: the learning rate stays as low.
 
     Raises:
-        ModelError: There is nothing to train on.
+        ModelError: There is nothing to train on, or the model's code raised something.
         DivergedError: Loss, gradients or weights are not finite, and the recipe does not say to try again, or it did.
         ResourceError: A checkpoint cannot be written.
     """
@@ -82,7 +80,9 @@ def fit(
             f"stage {ctx.stage} has to train, but the data has no training samples. "
             "Give weights, or data with a train split."
         )
-    per_epoch = steps_per_epoch(len(train), spec.batch_size)
+    require_batches(model, spec, len(train))
+    require_safe(model, device)
+    per_epoch = steps_per_epoch(len(train), spec.batch_size, spec.last_batch)
     total = per_epoch * spec.epochs
     first, last = round(span[0] * total), round(span[1] * total)
     seed_all(stage_seed(ctx.seed, name))
@@ -107,9 +107,10 @@ def fit(
         announce(step / total)
         if spec.on_divergence == "retry" and (position == 0 or step == first):
             anchor.hold(done, model, optimizer, keeper)
-        rate = rate_at(spec, (step + 0.5) / total) * 0.5 ** len(done.setbacks)
+        halved = setbacks + len(done.setbacks)
+        rate = rate_at(spec, (step + 0.5) / total) * 0.5**halved
         set_rate(optimizer, rate)
-        index = order[position * spec.batch_size : (position + 1) * spec.batch_size]
+        index = batch_at(order, position, spec)
         where = f"{ctx.stage}, epoch {epoch + 1}, step {step + 1}"
         try:
             loss = _step(
@@ -130,7 +131,8 @@ def fit(
         done.losses.append(loss)
         told = _tell(ctx, told, done.step, total, now=done.step == last)
         if position + 1 == per_epoch or done.step == last:
-            entry = _close_epoch(model, task, ctx, spec, device=device, epoch=epoch, losses=done.losses, rate=rate)
+            how = {"learning_rate": rate, **spec.model_dump(include={"batch_size", "optimizer"}), "setbacks": halved}
+            entry = _close_epoch(model, task, ctx, spec, device=device, epoch=epoch, done=done, how=how)
             done.curve.append({**entry, "steps": done.step})
             _judge(ctx, done.curve, task, spec)
             done.losses = []
@@ -150,7 +152,7 @@ def _tell(ctx: Context, told: float, step: int, total: int, *, now: bool) -> flo
 
 
 def _last_good(
-    error: DivergedError, spec: TrainSpec, done: Progress, checkpoint: Checkpoint, anchor: Checkpoint
+    error: DivergedError, spec: Settled, done: Progress, checkpoint: Checkpoint, anchor: Checkpoint
 ) -> dict[str, Any]:
     """Returns what a training that has diverged goes back to.
 
@@ -177,7 +179,7 @@ def _note_setback(ctx: Context, name: str, done: Progress, step: int, per_epoch:
     ctx.warn(done.setbacks[-1])
 
 
-def _tell_again(ctx: Context, done: Progress, task: Task, spec: TrainSpec) -> None:
+def _tell_again(ctx: Context, done: Progress, task: Task, spec: Settled) -> None:
     """Gives the warnings of a training that goes on, which an earlier run did not live to report."""
     for message in done.setbacks:
         ctx.warn(message)
@@ -185,7 +187,7 @@ def _tell_again(ctx: Context, done: Progress, task: Task, spec: TrainSpec) -> No
         _judge(ctx, done.curve[:length], task, spec)
 
 
-def _judge(ctx: Context, curve: list[dict[str, Any]], task: Task, spec: TrainSpec) -> None:
+def _judge(ctx: Context, curve: list[dict[str, Any]], task: Task, spec: Settled) -> None:
     labels = task.dataset.validation.labels
     warning = no_better_than_guessing(curve[-1], labels, spec, first_loss=curve[0]["loss"])
     if warning is not None:
@@ -194,7 +196,7 @@ def _judge(ctx: Context, curve: list[dict[str, Any]], task: Task, spec: TrainSpe
 
 def _step(
     model: nn.Module,
-    spec: TrainSpec,
+    spec: Settled,
     task: Task,
     lesson: Lesson,
     *,
@@ -207,7 +209,8 @@ def _step(
     with safe_kernels(model, device):
         loss = batch_loss(model, spec, task, lesson, device=device, index=index, epoch=epoch, where=where)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with blaming(model, where):
+            loss.backward()  # type: ignore[no-untyped-call]
         clip_gradients(model, spec, where)
         optimizer.step()
     return float(loss.detach())
@@ -217,15 +220,15 @@ def _close_epoch(
     model: nn.Module,
     task: Task,
     ctx: Context,
-    spec: TrainSpec,
+    spec: Settled,
     *,
     device: torch.device,
     epoch: int,
-    losses: list[float],
-    rate: float,
+    done: Progress,
+    how: dict[str, Any],
 ) -> dict[str, Any]:
     validation = task.dataset.validation
-    entry: dict[str, Any] = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 6), "learning_rate": rate}
+    entry: dict[str, Any] = {"epoch": epoch + 1, "loss": round(float(np.mean(done.losses)), 6), **how}
     if len(validation):
         figures = task.metrics(outputs_of(model, task, validation.inputs, device, fast=True), validation)
         found = judged(task.name, figures)

@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from edgecompress.context import Context
-from edgecompress.recipe.schema import TrainSpec
+from edgecompress.models.blame import blaming
 from edgecompress.tasks.base import Task
-from edgecompress.training.fit import stage_seed, steps_per_epoch
+from edgecompress.training.defaults import Settled, batch_at, steps_per_epoch
+from edgecompress.training.fit import stage_seed
+from edgecompress.training.layout import require_safe, safe_kernels
 from edgecompress.training.loss import Lesson, batch_loss
-from edgecompress.training.precision import safe_kernels
 
 
 def batch_gradients(
     model: nn.Module,
-    spec: TrainSpec,
+    spec: Settled,
     task: Task,
     ctx: Context,
     *,
@@ -43,15 +44,17 @@ def batch_gradients(
         batches: How many, at most an epoch's.
 
     Raises:
-        ModelError: The loss is not finite.
+        ModelError: The loss is not finite, or the model's code raised something.
     """
+    require_safe(model, device)
     samples = len(task.dataset.train)
     order = np.random.default_rng(stage_seed(ctx.seed, name)).permutation(samples)
     parameters = {path: parameter for path, parameter in model.named_parameters() if parameter.requires_grad}
-    for number in range(min(batches, steps_per_epoch(samples, spec.batch_size))):
-        index = order[number * spec.batch_size : (number + 1) * spec.batch_size]
+    for number in range(min(batches, steps_per_epoch(samples, spec.batch_size, spec.last_batch))):
+        index = batch_at(order, number, spec)
         where = f"{ctx.stage}, gradients of batch {number + 1}"
         with safe_kernels(model, device):
             loss = batch_loss(model, spec, task, lesson, device=device, index=index, epoch=0, where=where, fast=False)
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            with blaming(model, where):
+                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         yield {path: one for path, one in zip(parameters, found, strict=True) if one is not None}

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.recipe.schema import TrainSpec
+from edgecompress.models.blame import blaming
 from edgecompress.tasks.base import Task
+from edgecompress.training.defaults import Settled
 from edgecompress.training.divergence import diverged
+from edgecompress.training.layout import arranged
 from edgecompress.training.precision import autocast
 
 
@@ -45,7 +47,7 @@ class Lesson:
 
 def batch_loss(
     model: nn.Module,
-    spec: TrainSpec,
+    spec: Settled,
     task: Task,
     lesson: Lesson,
     *,
@@ -69,7 +71,7 @@ def batch_loss(
         fast: Use bfloat16 where it pays.
 
     Raises:
-        ModelError: The model's output is no tensor.
+        ModelError: The model's output is no tensor, or its code raised something.
         DivergedError: The loss is not finite.
     """
     train = task.dataset.train
@@ -78,8 +80,11 @@ def batch_loss(
     x = task.augmented(train.inputs[index], index, view).to(device)
     labels = task.targets(x, train.labels[index])
     targets = lesson.teacher.targets(index, view, x) if lesson.teacher is not None else None
-    with autocast(device, task.dataset.value_shape) if fast else contextlib.nullcontext():
-        outputs = model(x)
+    batch = arranged(model, x)
+    if labels.untyped_storage().data_ptr() == batch.untyped_storage().data_ptr():
+        batch = batch.clone()  # the model may write into its input, which is what it has to give back
+    with blaming(model, where), autocast(device, task.dataset.value_shape) if fast else contextlib.nullcontext():
+        outputs = model(batch)
     if not isinstance(outputs, torch.Tensor):
         raise ModelError(
             f"in training the model returns a {type(outputs).__name__} ({where}); one tensor of scores was expected. "

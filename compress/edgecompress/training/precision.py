@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
-from collections.abc import Iterator
 
 import torch
-from torch import nn
 
 from edgecompress.errors import ResourceError
 
 #: Below this many input values a step is all overhead, and bfloat16 casts only add to it.
 SMALLEST_INPUT_FOR_BFLOAT16 = 256
-#: Input channels from which on strided 1x1 convolutions may be trained channels last.
-SAFE_CHANNELS = 8
 
 
 def pick_device(name: str) -> torch.device:
@@ -64,39 +59,3 @@ def autocast(device: torch.device, input_shape: tuple[int, ...]) -> contextlib.A
     if elements >= SMALLEST_INPUT_FOR_BFLOAT16 and has_bfloat16(device):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
-
-
-def safe_kernels(model: nn.Module, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Returns a context in which a model can be trained without crashing.
-
-    On processors with AVX2 alone, oneDNN (of torch 2.13) writes beyond its buffers in the gradient of a strided 1x1
-    convolution with fewer than 8 input channels, channels last: a segmentation fault in every case tried from 1 to 7
-    channels, in none from 8 on. Such a model, which is a tiny one, is trained by torch's own kernels.
-    """
-    if device.type != "cpu" or "AVX512" in torch.backends.cpu.get_cpu_capability():
-        return contextlib.nullcontext()
-    narrow = any(_is_unsafe(layer) for layer in model.modules()) or bool(getattr(model, "has_narrow_stride", False))
-    return _without_onednn() if narrow else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def _without_onednn() -> Iterator[None]:
-    flags = torch.backends.mkldnn.flags(enabled=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch speaks of Intel GPUs whenever a flag of oneDNN is touched
-        flags.__enter__()
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            flags.__exit__(None, None, None)
-
-
-def _is_unsafe(layer: nn.Module) -> bool:
-    return (
-        isinstance(layer, nn.Conv2d)
-        and set(layer.kernel_size) == {1}
-        and max(layer.stride) > 1
-        and layer.in_channels // layer.groups < SAFE_CHANNELS
-    )

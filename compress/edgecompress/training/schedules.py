@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from edgecompress.recipe.schema import TrainSpec
+from edgecompress.training.defaults import Settled
 
 
-def rate_at(spec: TrainSpec, progress: float) -> float:
+def rate_at(spec: Settled, progress: float) -> float:
     """Returns the learning rate at `progress` (0 at the first step, 1 after the last one).
 
     A linear warm-up over the share `warmup`, then down to zero by half a cosine (Loshchilov & Hutter 2017), a straight
@@ -35,8 +35,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def make_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Returns the optimizer of a TrainSpec; only matrices and filters decay, biases and norms do not."""
+def make_optimizer(model: nn.Module, spec: Settled) -> torch.optim.Optimizer:
+    """Returns the optimizer of a training; only matrices and filters decay, biases and norms do not."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in model.parameters():

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.context import Context
+from edgecompress.models.blame import blaming
 from edgecompress.store.code import Reach, code_hashes
 from edgecompress.store.files import sha256_json, write_bytes
 from edgecompress.store.store import Store
 from edgecompress.tasks.base import Task
+from edgecompress.training.layout import arranged, safe_kernels
 from edgecompress.training.precision import autocast
 
 STAGE = "soft-targets"
@@ -42,8 +44,14 @@ class OnlineTeacher:
     def targets(self, index: NDArray[np.int64], view: int, inputs: torch.Tensor) -> torch.Tensor:
         """Returns the teacher's raw outputs for the batch."""
         del index, view
-        with autocast(self._device, self._input_shape):
-            outputs: torch.Tensor = self._teacher(inputs)
+        # A copy: the student gets the same batch, and a teacher may write into its own.
+        batch = arranged(self._teacher, inputs).clone()
+        with (
+            blaming(self._teacher, "the teacher, for its soft targets"),
+            safe_kernels(self._teacher, self._device),
+            autocast(self._device, self._input_shape),
+        ):
+            outputs: torch.Tensor = self._teacher(batch)
         return outputs.float()
 
 
@@ -65,7 +73,7 @@ class StoredTargets:
         teacher: Callable[[], nn.Module],
         device: torch.device,
     ) -> None:
-        """Takes what it needs to compute a view that is not stored yet; `teacher` is only called then."""
+        """Takes what it needs to compute a view that is not stored yet; `teacher`, laid out, is only called then."""
         self.views: int | None = views
         self._store, self._ctx, self._task = store, ctx, task
         self._fingerprint, self._make_teacher, self._device = teacher_fingerprint, teacher, device
@@ -94,14 +102,17 @@ class StoredTargets:
     @torch.inference_mode()
     def _compute(self, view: int) -> NDArray[np.float16]:
         if self._teacher is None:
-            teacher = self._make_teacher().to(self._device).eval()
-            self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._teacher = self._make_teacher().to(self._device).eval()
         inputs = self._task.dataset.train.inputs
         parts = []
         for start in range(0, len(inputs), BATCH_SIZE):
             index = np.arange(start, min(start + BATCH_SIZE, len(inputs)))
-            x = self._task.augmented(inputs[index], index, view).to(self._device)
-            with autocast(self._device, self._task.dataset.value_shape):
+            x = arranged(self._teacher, self._task.augmented(inputs[index], index, view).to(self._device))
+            with (
+                blaming(self._teacher, "the teacher, for its soft targets"),
+                safe_kernels(self._teacher, self._device),
+                autocast(self._device, self._task.dataset.value_shape),
+            ):
                 outputs = self._teacher(x)
             # float16 holds logits to 3 digits; its range must not be left.
             parts.append(outputs.float().clamp(-60_000, 60_000).half().cpu().numpy())

@@ -40,13 +40,20 @@ def test_steps_and_what_is_cached(capsys: Capture) -> None:
     assert invoke(["plan", "r.yaml"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    header, teacher, distill, *rest = out.splitlines()
+    steps, trains = out.split("\n\n")
+    header, teacher, distill, *rest = steps.splitlines()
     assert header.split() == ["stage", "status", "why", "fingerprint"]
     assert teacher.split("  ")[0] == "teacher"
     assert teacher.split()[1:] == ["cached", "finished", "before", fingerprint[:12]]
     assert "to do   not made yet" in distill
     assert [line.split()[0] for line in rest] == ["quantize", "export", "verify", "benchmark"]
     assert all("follows distill" in line for line in rest)
+    assert trains.splitlines() == [
+        "Trainings",
+        "stage    epochs                      batch size                optimizer       learning rate",
+        "teacher  15 or more, by the samples  8 to 256, by the samples  by the network  by all these",
+        "distill  20 or more, by the samples  8 to 256, by the samples  by the network  by all these",
+    ]
 
 
 def test_json_is_one_document(capsys: Capture) -> None:
@@ -57,6 +64,20 @@ def test_json_is_one_document(capsys: Capture) -> None:
     assert [step["stage"] for step in document["steps"]][:2] == ["teacher", "distill"]
     assert {step["status"] for step in document["steps"]} == {"to do"}
     assert document["sizes"] == []
+    assert [one["stage"] for one in document["trainings"]] == ["teacher", "distill"]
+
+
+def test_what_a_recipe_says_of_its_trainings_is_shown(capsys: Capture) -> None:
+    more = ["--set", "teacher.train.batch_size=64", "--set", "train.epochs=3", "--set", "train.learning_rate=0.05"]
+    assert invoke(["plan", "r.yaml", "--json", "--set", "quantize.mode=qat", "--set", "prune={}", *more]) == 0
+    found = {one["stage"]: list(one.values())[1:] for one in json.loads(capsys.readouterr().out)["trainings"]}
+    size = "8 to 256, by the samples"
+    assert found == {
+        "teacher": ["3", "64", "by the network", "0.05"],
+        "distill": ["3", size, "by the network", "0.05"],
+        "prune": ["3", size, "by the network", "0.01"],
+        "quantize": ["3", size, "adam", "by all these"],
+    }
 
 
 def test_another_store(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -78,10 +99,13 @@ def test_predicted_sizes(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> No
         seen.append((ctx.trust, store.root))
         return [row]
 
+    trained = {"stage": "teacher", "epochs": 15, "batch_size": 256, "optimizer": "sgd", "learning_rate": 0.1}
     monkeypatch.setattr("edgecompress.stages.before.sizes.predict_sizes", predict)
+    monkeypatch.setattr("edgecompress.stages.before.sizes.settled_trainings", lambda *_: [trained])
     assert invoke(["plan", "r.yaml", "--sizes", "--trust"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "Predicted sizes (flatbuffers, before anything is trained)" in lines
+    assert "teacher  15      256         sgd        0.1" in lines
     assert lines[-1] == "teacher resnet9   1,654,890  91,234,816   6,479.0   1,660.2"
     assert seen == [(True, Path("runs/.store"))]
     assert invoke(["plan", "r.yaml", "--sizes", "--json"]) == 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 
 
@@ -76,7 +77,7 @@ def test_the_model_and_torch_are_left_as_they_were() -> None:
     assert [module.training for module in model] == [True, True, False]
     assert torch.equal(model[1].running_mean, before)
     assert not model[0]._forward_hooks
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match="while its multiplications were counted"):
         count(model, (5,))
     assert (torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()) == switches
     assert [module.training for module in model] == [True, True, False]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,7 +18,11 @@ from edgecompress.models.outputs import named_outputs
 from edgecompress.tflite.format.convert import convert
 
 ENDS = Ends((4,), (3,), kind="features")
-Pair = namedtuple("Pair", ["logits", "hidden"])
+
+
+class Pair(NamedTuple):
+    logits: torch.Tensor
+    hidden: torch.Tensor
 
 
 @dataclass

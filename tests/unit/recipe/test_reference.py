@@ -43,7 +43,7 @@ def test_tables_of_the_page_are_well_formed() -> None:
 def test_defaults_on_the_page_are_those_a_recipe_gets() -> None:
     recipe = Recipe.model_validate(
         {"version": 1, "teacher": {"model": "resnet9"}, "student": {"model": "resnet8"}, "distill": {},
-         "prune": {"target": {"macs": 1}}, "quantize": {}}
+         "prune": {"target": {"macs": 1}}, "quantize": {}, "train": {}}
     )  # fmt: skip
     checked = 0
     for path, block in blocks().items():
@@ -116,7 +116,7 @@ def test_schema_completes_names_and_lets_prefixed_ones_pass() -> None:
 
 def test_places_and_words_of_keys() -> None:
     assert places_of("temperature") == ["distill.temperature"]
-    assert len(places_of("epochs")) == 5
+    assert len(places_of("epochs")) == 6
     words = {
         ("seed",): "a whole number from 0 to below 4,294,967,296",
         ("budget", "size_kib"): "a number above 0",

@@ -98,6 +98,9 @@ def curve(epochs: int, loss: float, accuracy: float) -> tuple[dict[str, Any], ..
             "validation_accuracy": round(accuracy - 9 * math.exp(-number / 3.5) + 0.2 * math.sin(number * 2.1), 2),
             "learning_rate": 0.1 * (1 - number / (epochs + 1)),
             "steps": 211 * number,
+            "batch_size": 64,
+            "optimizer": "sgd",
+            "setbacks": int(number > epochs // 2),
         }
         for number in range(1, epochs + 1)
     )

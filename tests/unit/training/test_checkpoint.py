@@ -14,12 +14,12 @@ from torch import nn
 
 from edgecompress.context import Context, Event
 from edgecompress.errors import ResourceError
-from edgecompress.recipe.schema import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.training import checkpoint as module
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
-from tests.unit.training.training_task import BlobTask
+from tests.unit.training.training_task import BlobTask, settled
 
 STEPS = 32  # 4 epochs of 8 batches
 
@@ -71,7 +71,7 @@ def train(
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
     listeners = [events.append] if events is not None else []
     ctx = Context(recipe.seed, listeners=listeners, stage="teacher", checkpoints=folder)
-    settings = TrainSpec(**({"epochs": 4, "batch_size": 32, "learning_rate": 0.05} | spec))
+    settings = settled(**({"epochs": 4, "batch_size": 32, "learning_rate": 0.05} | spec))
     return fit(
         model, settings, BlobTask(), ctx, lesson=Lesson(), device=torch.device("cpu"), name="net", span=span,
         after_step=counter.after_step, at_progress=at_progress, keeper=counter,

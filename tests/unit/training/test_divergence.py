@@ -12,12 +12,12 @@ from torch import nn
 
 from edgecompress.context import Context, Event
 from edgecompress.errors import DivergedError
-from edgecompress.recipe.schema import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe
 from edgecompress.training import checkpoint
 from edgecompress.training.divergence import MOST_SETBACKS, guessing, no_better_than_guessing
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
-from tests.unit.training.training_task import BlobTask
+from tests.unit.training.training_task import BlobTask, settled
 
 #: From this learning rate on the nets here break; the peak is 0.05.
 TOO_FAST = 0.03
@@ -64,7 +64,7 @@ def train(
 ) -> list[dict[str, Any]]:
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
     ctx = Context(recipe.seed, listeners=[] if events is None else [events.append], stage="teacher", checkpoints=folder)
-    settings = TrainSpec(**({"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "warmup": 0.5} | spec))
+    settings = settled(**({"epochs": 4, "batch_size": 32, "learning_rate": 0.05, "warmup": 0.5} | spec))
     return fit(
         model, settings, task or BlobTask(), ctx, lesson=Lesson(), device=torch.device("cpu"), name="net",
         after_step=after_step,
@@ -182,7 +182,7 @@ def test_what_guessing_scores() -> None:
 def test_guessing_is_told_when_the_warm_up_is_over_and_in_the_end(
     epoch: int, accuracy: float | None, loss: float, words: str | None
 ) -> None:
-    labels, spec = np.array([0, 1] * 500), TrainSpec(epochs=10, warmup=0.15)
+    labels, spec = np.array([0, 1] * 500), settled(epochs=10, warmup=0.15)
     entry = {"epoch": epoch, "validation_accuracy": accuracy, "loss": loss}
     found = no_better_than_guessing(entry, labels, spec, first_loss=0.71)
     assert (found is None) == (words is None)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgecompress.errors import ModelError
 from edgecompress.training import evaluate, precision
 from edgecompress.training.evaluate import outputs_of
 from tests.unit.training.training_task import BlobTask
@@ -53,7 +54,7 @@ def test_the_mode_comes_back_and_statistics_do_not_move(training: bool) -> None:
 
 def test_the_mode_comes_back_after_a_failure_too() -> None:
     task, model = BlobTask(), Net().train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match=r"while it was scored\): RuntimeError: mat1 .*evaluate.py:\d+"):
         outputs_of(model, task, np.zeros((3, 5), np.float32), CPU)
     assert model.training
 

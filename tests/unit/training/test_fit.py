@@ -12,15 +12,16 @@ from torch import nn
 
 from edgecompress.context import Context, Event
 from edgecompress.errors import ModelError, ResourceError
-from edgecompress.recipe.schema import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
+from edgecompress.training.defaults import steps_per_epoch
 from edgecompress.training.evaluate import outputs_of
-from edgecompress.training.fit import fit, steps_per_epoch
+from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
 from edgecompress.training.precision import autocast, pick_device, pick_threads
 from edgecompress.training.schedules import make_optimizer, rate_at
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
-from tests.unit.training.training_task import BlobTask
+from tests.unit.training.training_task import BlobTask, settled
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,7 @@ def train(
     model: nn.Module, task: BlobTask, ctx: Context | None = None, lesson: Lesson | None = None, **spec: object
 ) -> list[dict]:
     defaults = {"epochs": 4, "batch_size": 32, "learning_rate": 0.05} | spec
-    return fit(model, TrainSpec(**defaults), task, ctx or context(), lesson=lesson or Lesson(), device=CPU, name="test")
+    return fit(model, settled(**defaults), task, ctx or context(), lesson=lesson or Lesson(), device=CPU, name="test")
 
 
 def accuracy(model: nn.Module, task: BlobTask) -> float:
@@ -74,7 +75,7 @@ def test_the_same_seed_gives_the_same_weights(optimizer: str) -> None:
 def test_spans_cover_all_steps_once() -> None:
     task, model = BlobTask(), net()
     steps: list[float] = []
-    spec = TrainSpec(epochs=3, batch_size=32, learning_rate=0.01)
+    spec = settled(epochs=3, batch_size=32, learning_rate=0.01)
     for span in [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]:
         fit(model, spec, task, context(), lesson=Lesson(), device=CPU, name="s", span=span, at_progress=steps.append)
     total = 3 * steps_per_epoch(256, 32)
@@ -91,7 +92,7 @@ def test_after_step_sees_the_optimizer_and_can_hold_weights() -> None:
 
     fit(
         model,
-        TrainSpec(epochs=1, batch_size=32),
+        settled(epochs=1, batch_size=32),
         BlobTask(),
         context(),
         lesson=Lesson(),
@@ -132,7 +133,7 @@ def test_clipping_limits_the_step() -> None:
 
 @pytest.mark.parametrize(("schedule", "middle"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
 def test_schedules_warm_up_and_fall(schedule: str, middle: float) -> None:
-    spec = TrainSpec(learning_rate=2.0, warmup=0.2, schedule=schedule)
+    spec = settled(learning_rate=2.0, warmup=0.2, schedule=schedule)
     assert rate_at(spec, 0.1) == pytest.approx(1.0)
     assert rate_at(spec, 0.2) == pytest.approx(2.0)
     assert rate_at(spec, 0.6) == pytest.approx(2.0 * middle)
@@ -140,7 +141,7 @@ def test_schedules_warm_up_and_fall(schedule: str, middle: float) -> None:
 
 
 def test_only_matrices_decay() -> None:
-    optimizer = make_optimizer(net(), TrainSpec(weight_decay=0.1))
+    optimizer = make_optimizer(net(), settled(weight_decay=0.1))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
     assert all(p.ndim > 1 for p in optimizer.param_groups[0]["params"])
     assert all(p.ndim == 1 for p in optimizer.param_groups[1]["params"])

@@ -10,10 +10,10 @@ from torch import nn
 
 from edgecompress.context import Context
 from edgecompress.errors import ModelError
-from edgecompress.recipe.schema import Recipe, TrainSpec
+from edgecompress.recipe.schema import Recipe
 from edgecompress.training.gradients import batch_gradients
 from edgecompress.training.loss import Lesson
-from tests.unit.training.training_task import BlobTask
+from tests.unit.training.training_task import BlobTask, settled
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def gradients(
     recipe = Recipe.model_validate({"version": 1, "teacher": {"model": "resnet8"}})
     ctx = Context(recipe.seed, stage="prune")
     found = batch_gradients(
-        model, TrainSpec(batch_size=32, **spec), task, ctx, lesson=lesson or Lesson(), device=CPU, name=name,
+        model, settled(batch_size=32, **spec), task, ctx, lesson=lesson or Lesson(), device=CPU, name=name,
         batches=batches,
     )  # fmt: skip
     return list(found)

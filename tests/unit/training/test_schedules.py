@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgecompress.recipe.schema import TrainSpec
 from edgecompress.training.schedules import make_optimizer, rate_at
+from tests.unit.training.training_task import settled
 
 SCHEDULES = ("cosine", "linear", "constant")
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_edges_with_a_warm_up(schedule: str) -> None:
-    spec = TrainSpec(learning_rate=0.5, warmup=0.25, schedule=schedule)
+    spec = settled(learning_rate=0.5, warmup=0.25, schedule=schedule)
     assert rate_at(spec, 0.0) == pytest.approx(0.005)  # a hundredth, for a rate of zero would waste the step
     assert rate_at(spec, 0.125) == pytest.approx(0.25)
     assert rate_at(spec, 0.25) == pytest.approx(0.5)
@@ -23,7 +23,7 @@ def test_edges_with_a_warm_up(schedule: str) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_edges_without_one(schedule: str) -> None:
-    spec = TrainSpec(learning_rate=0.5, warmup=0.0, schedule=schedule)
+    spec = settled(learning_rate=0.5, warmup=0.0, schedule=schedule)
     assert rate_at(spec, 0.0) == 0.5
     assert rate_at(spec, 1.0) == pytest.approx(0.5 if schedule == "constant" else 0.0, abs=1e-12)
 
@@ -33,14 +33,14 @@ def test_edges_without_one(schedule: str) -> None:
     [("cosine", (0.853553, 0.5, 0.146447)), ("linear", (0.75, 0.5, 0.25)), ("constant", (1, 1, 1))],
 )
 def test_values_in_between(schedule: str, values: tuple[float, ...]) -> None:
-    spec = TrainSpec(learning_rate=1.0, warmup=0.2, schedule=schedule)
+    spec = settled(learning_rate=1.0, warmup=0.2, schedule=schedule)
     assert [rate_at(spec, place) for place in (0.4, 0.6, 0.8)] == pytest.approx(values, abs=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.99])
 def test_it_never_rises_after_the_warm_up_and_is_never_negative(schedule: str, warmup: float) -> None:
-    spec = TrainSpec(learning_rate=1.0, warmup=warmup, schedule=schedule)
+    spec = settled(learning_rate=1.0, warmup=warmup, schedule=schedule)
     rates = [rate_at(spec, step / 200) for step in range(201)]
     after = [rate for step, rate in enumerate(rates) if step / 200 >= warmup]
     assert after == sorted(after, reverse=True)
@@ -56,7 +56,7 @@ def test_it_never_rises_after_the_warm_up_and_is_never_negative(schedule: str, w
 def test_each_optimizer_takes_its_spec(name: str, kind: type[torch.optim.Optimizer]) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
     model[3].weight.requires_grad_(False)
-    optimizer = make_optimizer(model, TrainSpec(optimizer=name, learning_rate=0.3, weight_decay=0.01, momentum=0.8))
+    optimizer = make_optimizer(model, settled(optimizer=name, learning_rate=0.3, weight_decay=0.01, momentum=0.8))
     assert type(optimizer) is kind
     decayed, free = optimizer.param_groups
     assert [id(p) for p in decayed["params"]] == [id(model[0].weight)]  # the frozen matrix is left out
@@ -68,5 +68,5 @@ def test_each_optimizer_takes_its_spec(name: str, kind: type[torch.optim.Optimiz
 
 
 def test_nesterov_needs_a_momentum() -> None:
-    optimizer = make_optimizer(nn.Linear(2, 2), TrainSpec(optimizer="sgd", momentum=0.0))
+    optimizer = make_optimizer(nn.Linear(2, 2), settled(optimizer="sgd", momentum=0.0))
     assert not optimizer.param_groups[0]["nesterov"]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Normalization, Split
+from edgecompress.training.defaults import Settled
 
 
 def blobs(count: int, seed: int) -> Split:
@@ -18,6 +19,13 @@ def blobs(count: int, seed: int) -> Split:
     labels = generator.integers(0, 2, count).astype(np.int64)
     inputs = generator.standard_normal((count, 4)).astype(np.float32) + 1.5 * labels[:, None].astype(np.float32)
     return Split(inputs, labels)
+
+
+def settled(**spec: object) -> Settled:
+    """Returns a training: what is not given is that of a large one, all alike."""
+    rest = {"epochs": 20, "optimizer": "sgd", "learning_rate": 0.1, "batch_size": 256, "weight_decay": 5e-4}
+    more = {"momentum": 0.9, "on_divergence": "stop", "last_batch": "drop"}
+    return Settled.model_validate({**rest, **more, **spec})
 
 
 class BlobTask:

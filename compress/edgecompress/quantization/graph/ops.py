@@ -24,7 +24,7 @@ from edgecompress.quantization.graph.layers import (
     transpose_conv,
 )
 from edgecompress.quantization.graph.moves import COMPARISONS, MOVES
-from edgecompress.training.precision import SAFE_CHANNELS
+from edgecompress.training.layout import SAFE_CHANNELS
 
 Tensors = list[torch.Tensor]
 
@@ -277,10 +277,10 @@ def is_native(node: Node) -> bool:
     return node.op in OPS and not (node.op in FOREIGN_OPTIONS and FOREIGN_OPTIONS[node.op](node))
 
 
-def is_narrow_stride(node: Node) -> bool:
-    """Returns whether a node is a strided 1x1 convolution with fewer input channels than can be trained safely."""
+def narrow_stride(node: Node) -> tuple[int, ...] | None:
+    """Returns channels and strides of a strided 1x1 convolution of few channels; None for other nodes."""
     if node.op != "CONV_2D":
-        return False
-    _, height, width, channels = node.input_shapes[1]
-    strided = max(int(node.options["strideH"]), int(node.options["strideW"])) > 1
-    return height == width == 1 and strided and channels < SAFE_CHANNELS
+        return None
+    filters, height, width, channels = node.input_shapes[1]
+    strides = (int(node.options["strideH"]), int(node.options["strideW"]))
+    return (channels, filters, *strides) if height == width == 1 < max(strides) and channels < SAFE_CHANNELS else None

@@ -24,7 +24,7 @@ from edgecompress.quantization.graph.batches import Way, compute, compute_each, 
 from edgecompress.quantization.graph.exchange import find_biases, find_dynamic, load_constants
 from edgecompress.quantization.graph.foreign import with_foreign
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
-from edgecompress.quantization.graph.ops import is_narrow_stride
+from edgecompress.quantization.graph.ops import narrow_stride
 from edgecompress.quantization.grids.codebooks import codebooks_as_json, restore_codebooks
 from edgecompress.quantization.grids.fake import (
     BEYOND,
@@ -49,6 +49,7 @@ from edgecompress.quantization.grids.weight_grids import WeightGrids
 from edgecompress.quantization.twin.integer_sums import integer_sums, is_in_integers
 from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel
 from edgecompress.quantization.twin.writing import quantized_constants, write_into
+from edgecompress.training.layout import MARK, Layout
 
 
 class Twin(WeightGrids):
@@ -59,7 +60,7 @@ class Twin(WeightGrids):
 
     Attributes:
         dynamic: Indices of nodes that quantize their inputs on the fly -> whether row by row.
-        has_narrow_stride: Whether it must be trained by `safe_kernels`.
+        narrow_strides: Of its convolutions, those with which it may have to be trained by `safe_kernels`.
         last_use: Node's index -> activations that no later node reads.
         spared: Indices of nodes that are float all the same: neither their weights nor their outputs are quantized.
         alone: Number of the range group whose values are quantized in the float model too.
@@ -100,7 +101,8 @@ class Twin(WeightGrids):
         self._margin = MASK_MARGIN if any(node.op in ("EXP", "SOFTMAX") for node in self.graph.nodes) else 0.0
         self.last_use = last_uses(self.graph)
         self.dynamic = find_dynamic(self.graph, self.group_of)
-        self.has_narrow_stride = any(map(is_narrow_stride, self.graph.nodes))
+        self.narrow_strides = tuple(filter(None, map(narrow_stride, self.graph.nodes)))
+        setattr(self, MARK, Layout.CHANNELS_LAST)
         self.portable = find_portable(self.graph, self.groups, self.group_of) if portable else {}
 
     # -- what the fake quantizers do ------------------------------------------------------------------------------

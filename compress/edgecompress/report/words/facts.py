@@ -115,6 +115,8 @@ def training_table(report: Report) -> Table:
     headers = (
         "Training",
         "Epochs",
+        "Batches",
+        "Optimizer",
         "First loss",
         "Last loss",
         "First validation",
@@ -129,10 +131,26 @@ def training_table(report: Report) -> Table:
         best = max if figure.larger_is_better else min
         ends_and_best = (known[0], best(known), known[-1]) if known else (None, None, None)
         epochs = number(max(entry["epoch"] for entry in curve))
-        rows.append(
-            (STAGE_TITLES.get(stage, stage), epochs, *ends, *(figure_text(figure, value) for value in ends_and_best))
-        )
+        how = (_batches(curve), _optimizer(curve))
+        shown = (figure_text(figure, value) for value in ends_and_best)
+        rows.append((STAGE_TITLES.get(stage, stage), epochs, *how, *ends, *shown))
     return Table(headers, tuple(rows), headers[1:])
+
+
+def _batches(curve: Sequence[dict[str, Any]]) -> str:
+    """Returns how many samples a step took."""
+    size = curve[-1].get("batch_size")
+    return "-" if size is None else f"of {number(size)}"
+
+
+def _optimizer(curve: Sequence[dict[str, Any]]) -> str:
+    """Returns the optimizer, its largest learning rate at the end of an epoch, and how often that had to be halved."""
+    last = curve[-1]
+    if last.get("optimizer") is None:
+        return "-"
+    halved = last.get("setbacks") or 0
+    rate = significant(max(entry["learning_rate"] for entry in curve))
+    return f"{last['optimizer']}, {rate}" + (f", halved {counted(halved, 'time')}" if halved else "")
 
 
 def validation_curve(task: str, curve: Sequence[dict[str, Any]]) -> tuple[Figure, list[float]]:

@@ -17,6 +17,7 @@ from edgecompress.stages.before.rehearsal import networks, rehearse
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.tflite.format.convert import check_converter
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
+from edgecompress.training.defaults import require_batches
 from edgecompress.wording import counted
 
 KIB = 1024
@@ -56,15 +57,39 @@ def preflight(bench: Workbench, todo: AbstractSet[str]) -> None:
     if "quantize" in todo and not len(dataset.train) and dataset.calibration is None:
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration folder.")
     if todo & {"teacher", "distill", "prune"}:
-        if recipe.teacher is not None and "teacher" in todo:
-            bench.build(recipe.teacher, "teacher")
-        compressed = bench.build(recipe.compressed)
-        _check_size(bench, compressed)
-        if recipe.prune is not None and "prune" in todo:
-            _check_pruning(bench, compressed, recipe.prune)
+        _check_models(bench, todo, learners)
     if todo & {"quantize", "export"}:
         for network in networks(bench):
             bench.rehearsed[network.stage] = rehearse(bench, network)
+
+
+def _check_models(bench: Workbench, todo: AbstractSet[str], learners: list[str]) -> None:
+    """Builds the models and looks at what the stages to be made will do with them.
+
+    Raises:
+        ResourceError: One cannot be built, trained in such batches, as small as asked, or pruned as far.
+    """
+    recipe = bench.recipe
+    if recipe.teacher is not None and "teacher" in todo:
+        _check_batches(bench, bench.build(recipe.teacher, "teacher"), "teacher")
+    compressed = bench.build(recipe.compressed)
+    for stage in sorted({"distill", "prune"} & set(learners)):
+        _check_batches(bench, compressed, stage)
+    _check_size(bench, compressed)
+    if recipe.prune is not None and "prune" in todo:
+        _check_pruning(bench, compressed, recipe.prune)
+
+
+def _check_batches(bench: Workbench, model: nn.Module, stage: str) -> None:
+    """Refuses batches of one sample for a model with batch norms.
+
+    Raises:
+        ModelError: It has some.
+    """
+    block = bench.recipe.distill if stage == "distill" and bench.recipe.distill else bench.spec_of(stage)
+    spec = bench.recipe.prune.train if stage == "prune" and bench.recipe.prune else block.train
+    if spec is not None:
+        require_batches(model, spec, len(bench.task_of(stage).dataset.train))
 
 
 def _check_tools(bench: Workbench, todo: AbstractSet[str]) -> None:

@@ -12,11 +12,15 @@ from edgecompress.context import Context
 from edgecompress.models.count import count
 from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.recipe.schema import Recipe
+from edgecompress.recipe.trainings import trainings
 from edgecompress.stages.base import FLOAT, Workbench
 from edgecompress.stages.keras_teacher import keras_figures, matrix_weights
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.store.store import Store
+from edgecompress.training.defaults import settle
 
+#: What is told of a training.
+TOLD = ("epochs", "batch_size", "optimizer", "learning_rate")
 #: What a flatbuffer holds beside weights: a fixed part, and some bytes per operator with its tensors.
 FIXED_BYTES = 1_500
 BYTES_PER_LAYER = 330
@@ -42,6 +46,21 @@ def predict_sizes(recipe: Recipe, ctx: Context, store: Store) -> list[dict[str, 
         for step in range(1, recipe.prune.steps + 1):
             pruner.prune_step(step)
         rows.append(_row(bench, model, "pruned", recipe.compressed.model))
+    return rows
+
+
+def settled_trainings(recipe: Recipe, ctx: Context, store: Store) -> list[dict[str, Any]]:
+    """Returns how each stage that trains does it, with nothing left open: what a run would choose.
+
+    Raises:
+        ResourceError: Data or models cannot be used.
+    """
+    bench = Workbench(recipe, ctx, store)
+    rows = []
+    for stage, spec, habits in trainings(recipe):
+        model = bench.build(bench.spec_of(stage), stage)
+        found = settle(spec, model, len(bench.task_of(stage).dataset.train), habits)
+        rows.append({"stage": stage, **{key: getattr(found, key) for key in TOLD}})
     return rows
 
 

@@ -17,7 +17,8 @@ from edgecompress.data.leakage import split_digest
 from edgecompress.data.shift import shifts
 from edgecompress.figures import ACCURACY
 from edgecompress.report.intervals import hits_text
-from edgecompress.stages.base import KERAS, Workbench, reordering_document
+from edgecompress.stages.base import KERAS, Workbench
+from edgecompress.stages.learning import reordering_document
 from edgecompress.tasks.standing import Marks
 from edgecompress.training.evaluate import outputs_of
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgecompress.errors import ExitCode, RecipeError
 from edgecompress.recipe.reading.load import load_recipe
-from edgecompress.recipe.schema import Recipe
+from edgecompress.recipe.schema import Habits, Recipe
 
 SMALL = "version: 1\nteacher: {model: resnet9}\n"
 Write = Callable[[str], Path]
@@ -41,7 +41,8 @@ def test_two_lines_make_a_recipe_with_defaults(write: Write) -> None:
     assert recipe.base_dir == str(path.parent)
     assert recipe.teacher is not None
     assert recipe.teacher.train is not None
-    assert (recipe.teacher.train.epochs, recipe.teacher.train.learning_rate) == (15, 0.1)
+    assert (recipe.teacher.train.epochs, recipe.teacher.train.schedule) == (None, "cosine")
+    assert recipe.teacher.habits == Habits(epochs=15, steps=1000)
     assert (recipe.data.source, recipe.student, recipe.io) == ("digits", None, "float32")
 
 
@@ -335,8 +336,62 @@ def test_the_type_of_quantized_weights_leaves_the_learning_rate_as_it_is(write: 
     """A model's `weights` are a file to start from, at a tenth of the rate; those of `quantize` are a type."""
     recipe = load_recipe(write(f"{SMALL}quantize: {{{weights}mode: qat}}\n"))
     assert recipe.quantize is not None
-    assert recipe.quantize.train.learning_rate == pytest.approx(1e-4)
+    assert recipe.quantize.train.learning_rate is None
+    assert recipe.quantize.habits.rate_share == 0.05
     recipe = load_recipe(write("version: 1\nteacher: {model: resnet9, weights: a.safetensors, train: {epochs: 3}}\n"))
     assert recipe.teacher is not None
     assert recipe.teacher.train is not None
-    assert recipe.teacher.train.learning_rate == pytest.approx(0.01)
+    assert recipe.teacher.train.learning_rate is None
+    assert recipe.teacher.habits.rate_share == 0.1
+
+
+TOP = """\
+version: 1
+train: {epochs: 7, batch_size: 32, learning_rate: 0.05}
+teacher: {model: resnet9, train: {batch_size: 64, label_smoothing: 0.1}}
+student: {model: resnet8}
+distill: {train: {learning_rate: 0.2}}
+prune: {ratio: 0.5}
+quantize: {mode: qat}
+"""
+
+
+def test_train_at_the_top_is_for_all_blocks_and_what_they_say_goes_before(write: Write) -> None:
+    recipe = load_recipe(write(TOP))
+    trains = {name: getattr(recipe, name).train for name in ("teacher", "student", "distill", "prune", "quantize")}
+    assert {name: train.epochs for name, train in trains.items()} == dict.fromkeys(trains, 7)
+    assert {name: train.batch_size for name, train in trains.items()} == {**dict.fromkeys(trains, 32), "teacher": 64}
+    rates = {name: train.learning_rate for name, train in trains.items()}
+    assert rates["prune"] == pytest.approx(0.01)
+    assert {**rates, "prune": 0} == {"teacher": 0.05, "student": 0.05, "distill": 0.2, "prune": 0, "quantize": None}
+    assert trains["teacher"].label_smoothing == 0.1
+    assert (trains["quantize"].optimizer, trains["quantize"].clip_norm) == ("adam", 1.0)
+
+
+def test_a_rate_at_the_top_is_for_qat_too_where_its_optimizer_is_given(write: Write) -> None:
+    recipe = load_recipe(write(TOP.replace("epochs: 7", "optimizer: adamw")))
+    assert recipe.quantize is not None
+    assert recipe.quantize.train.optimizer == "adamw"
+    assert recipe.quantize.train.learning_rate == pytest.approx(0.05 * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("model", "trained"),
+    [("resnet9", True), ("resnet9, weights: a.pt", False), ("hf/a", False), ("resnet9, train: null", False)],
+)
+def test_train_at_the_top_trains_nothing_that_would_not_be(write: Write, model: str, trained: bool) -> None:
+    recipe = load_recipe(write(f"version: 1\ntrain: {{epochs: 2}}\nteacher: {{model: {model}}}\n"))
+    assert recipe.teacher is not None
+    assert (recipe.teacher.train is not None) is trained
+
+
+def test_what_is_wrong_at_the_top_is_told_once_where_it_stands(write: Write) -> None:
+    assert problems(write(TOP.replace("epochs: 7", "epochs: 0, epoch: 1"))) == [
+        "my-run.yaml:2: train.epochs: expected a whole number from 1 to 10,000 (or `null`), found `0`",
+        "my-run.yaml:2: train.epoch: no such key in the block `train` (did you mean `epochs`?)",
+    ]
+
+
+def test_a_resolved_recipe_resolves_to_itself(write: Write) -> None:
+    recipe = load_recipe(write(TOP))
+    assert Recipe.model_validate(recipe.model_dump(mode="json")).model_dump() == recipe.model_dump()

@@ -79,9 +79,10 @@ def test_training_table_and_making() -> None:
     known = [entry["validation_accuracy"] for entry in curve]
     row = next(row for row in training_table(report).rows if row[0] == "Student")
     assert row[1] == "20"
-    assert row[4:] == (f"{known[0]:.2f} %", f"{max(known):.2f} %", f"{known[-1]:.2f} %")
+    assert row[2:4] == ("of 64", "sgd, 0.0952, halved 1 time")
+    assert row[6:] == (f"{known[0]:.2f} %", f"{max(known):.2f} %", f"{known[-1]:.2f} %")
     bare = sample.report(steps=(sample.step("prune", 1.0, curve=({"epoch": 1, "loss": None},)),))
-    assert training_table(bare).rows == (("Pruning, fine-tuning", "1", "-", "-", "-", "-", "-"),)
+    assert training_table(bare).rows == (("Pruning, fine-tuning", "1", *["-"] * 7),)
     blocks = dict(making(report))
     assert ("Parameters removed", "46.90 %") in blocks["Pruning"]
     assert ("Mode", "qat") in blocks["Quantization"]
