@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,7 +108,11 @@ def run_pipeline(
                     ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
                 return _outcome(report, output, plan, started, strict=strict)
         remember(recipe, store, {step.stage: step.parts for step in plan.steps})
-        results = _carry_out(recipe, plan, ctx, store)
+
+        def planned_anew() -> Plan:
+            return make_plan(recipe, store, trust=trust, until=until, fresh=fresh, keep_cache=keep_cache)
+
+        plan, results = _carry_out(recipe, plan, ctx, store, planned_anew)
         if until is not None and "benchmark" not in results:
             return _stopped(recipe, results, output, plan, started, strict=strict)
         report = _write_results(recipe, plan, results, output, ctx)
@@ -132,9 +136,16 @@ def _stopped(
     return Outcome(code, output, None, plan, time.monotonic() - started, messages, doubts)
 
 
-def _carry_out(recipe: Recipe, plan: Plan, ctx: Context, store: Store) -> dict[str, StageResult]:
+def _carry_out(
+    recipe: Recipe, plan: Plan, ctx: Context, store: Store, planned_anew: Callable[[], Plan], bench: Any = None
+) -> tuple[Plan, dict[str, StageResult]]:
+    """Goes through a plan; returns it with what was made.
+
+    Which files a user's code opens is known once it has run: what depends on them is planned anew then.
+    """
     results: dict[str, StageResult] = {}
-    bench = None
+    if bench is not None:
+        bench.results = results
     for step in plan.steps:
         ctx.stage, ctx.warnings = step.stage, []
         if step.result is not None:
@@ -152,13 +163,15 @@ def _carry_out(recipe: Recipe, plan: Plan, ctx: Context, store: Store) -> dict[s
             bench.results = results
             preflight(bench, {other.stage for other in plan.steps if other.result is None})
             _require_same_data(recipe, plan, trust=ctx.trust)
+            if altered(recipe, plan, plan.steps[-1].stage):
+                return _carry_out(recipe, planned_anew(), ctx, store, planned_anew, bench)
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
         results[step.stage] = _make(step, plan, bench, store)
         warn_at_once(step.stage, results[step.stage], ctx)
         ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
     ctx.stage = ""
-    return results
+    return plan, results
 
 
 def _require_same_data(recipe: Recipe, plan: Plan, *, trust: bool) -> None:

@@ -31,11 +31,15 @@ def model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None
                 f"weights {path}: {error.strerror or error}. Give the path of a .safetensors or state_dict file."
             ) from error
     if spec.model.startswith("python:"):
-        from edgecompress.sources.python_code import python_source_file
+        from edgecompress.sources.opened import files_sha256
+        from edgecompress.sources.python_code import code_key, python_source_file
         from edgecompress.sources.python_imports import sources_sha256
 
         folder = Path(recipe.base_dir)
         parts["source"] = sources_sha256(python_source_file(spec.model, folder), folder)
+        opened = files_sha256(code_key(spec.model, folder, spec.args), folder)
+        if opened:
+            parts["files"] = opened
     if spec.model.startswith("keras/"):
         from edgecompress.sources.keras import keras_source
 

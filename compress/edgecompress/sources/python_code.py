@@ -19,6 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from edgecompress.errors import EdgecompressError, ModelError, ResourceError, UsageError
+from edgecompress.sources.opened import noting_files
+from edgecompress.sources.python_imports import sources_sha256
+from edgecompress.store.files import sha256_json
 
 PREFIX = "python:"
 #: Modules that users' code imported from beside a recipe: name -> folder of that recipe.
@@ -37,6 +40,12 @@ def python_source_file(name: str, base_dir: Path, *, error: type[ResourceError] 
         ResourceError: There is no such module, or it is no Python source.
     """
     return _find(_module_and_function(name, error)[0], name, base_dir, error)[0]
+
+
+def code_key(name: str, base_dir: Path, args: Mapping[str, Any]) -> str:
+    """Returns a hash of a user's code and of the arguments it is called with."""
+    folder = Path(base_dir)
+    return sha256_json([name, sources_sha256(python_source_file(name, folder), folder), repr(dict(args))])
 
 
 def load_function(
@@ -98,8 +107,10 @@ def call_function(
         UsageError: It is not trusted.
         ResourceError: It cannot be found or loaded, does not take these arguments, or raises something itself.
     """
-    function = load_function(name, base_dir, trust=trust, what=what, error=error)
     file = python_source_file(name, base_dir, error=error)
+    key = code_key(name, base_dir, args)
+    with noting_files(key):
+        function = load_function(name, base_dir, trust=trust, what=what, error=error)
     offered = offered or {}
     if clash := sorted(args.keys() & offered.keys()):
         raise error(f"{what} `{name}`: argument `{clash[0]}` comes from the data; remove it from `args`")
@@ -116,7 +127,7 @@ def call_function(
         raise error(f"{what} `{name}`: {problem}. Arguments it takes in `args`: {shown} ({file}).") from problem
     except ValueError:  # no signature to check against
         pass
-    with importable(base_dir), _blaming(file, f"{what} `{name}` failed", error):
+    with noting_files(key), importable(base_dir), _blaming(file, f"{what} `{name}` failed", error):
         return function(**keywords)
 
 
