@@ -28,6 +28,10 @@ def plan(
             help="Build the models: parameters, MACs, bytes, and what trainings leave open.",
         ),
     ] = False,
+    convert: Annotated[
+        bool,
+        typer.Option("--convert", help="Convert and quantize the networks as they start: the operators to come."),
+    ] = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
     ] = False,
@@ -55,6 +59,12 @@ def plan(
 
             ctx = Context(parsed.seed, trust=trusted(trust))
             predicted, trains = predict_sizes(parsed, ctx, store), settled_trainings(parsed, ctx, store)
+        operators: list[dict[str, Any]] = []
+        if convert:
+            from edgecompress.context import Context
+            from edgecompress.stages.before.rehearsal import predict_operators
+
+            operators = predict_operators(parsed, Context(parsed.seed, trust=trusted(trust)), store)
     steps = [
         {
             "stage": step.stage,
@@ -75,6 +85,7 @@ def plan(
                 "steps": steps,
                 "sizes": predicted,
                 "trainings": trains,
+                "operators": operators,
             }
         )
         return
@@ -103,6 +114,25 @@ def plan(
             title="Predicted sizes (flatbuffers, before anything is trained)",
             right=["parameters", "MACs", "FP32 KiB", "INT8 KiB"],
         )
+    _show_operators(operators)
+
+
+def _show_operators(operators: list[dict[str, Any]]) -> None:
+    """Prints a table of operators for each network."""
+    for network in operators:
+        slower = network["slower"]
+        rows = [
+            (
+                name,
+                str(found["count"]),
+                ", ".join(f"{kind} {count}" for kind, count in found["dtypes"].items()),
+                f"{slower[name]:.1f} times as long as float32" if name in slower else "",
+            )
+            for name, found in network["ops"].items()
+        ]
+        render.line()
+        title = f"Operators to come: {network['stage']}, {network['model']}"
+        render.table(["operator", "count", "types", "slower in INT8"], rows, title=title, right=["count"])
 
 
 def _rate(rate: float | str) -> str:

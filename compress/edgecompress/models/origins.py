@@ -1,22 +1,22 @@
-"""Where in a user's code an operation comes from: torch.export keeps the stack of every call."""
+"""Where in a user's code an operation comes from."""
 
 from __future__ import annotations
 
 import re
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-
-from edgecompress.quiet import quiet
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in \S+)?\n?\s*(?P<source>[^\n]*)')
-_HERE = Path(__file__).parents[1]
+_BUILT_IN = Path(__file__).parent / "built_in"
+_OURS = (Path(__file__).parents[1], Path(__file__).parents[1].with_name("edgecompress_cli"))
 _LIBRARIES = ("site-packages", "dist-packages")
 
 
@@ -43,19 +43,63 @@ class Origin:
 
 
 def origins(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[Origin]:
-    """Returns a module's operations in the order in which they run, none where it cannot be exported.
+    """Returns a module's operations in the order in which they run, none where it cannot run.
+
+    The stack that torch.export keeps of each has the lines of `forward` alone: so the module is run, and looked at.
 
     Args:
         model: In evaluation mode.
         inputs: One sample of each input.
     """
-    with quiet(), warnings.catch_warnings():
+    watch = _Watch()
+    hooks = []
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            hooks.append(module.register_forward_pre_hook(watch.entering(name)))
+            hooks.append(module.register_forward_hook(watch.leaving, always_call=True))
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(model, inputs, strict=False)
-        except Exception:  # noqa: BLE001 - whatever its layers raise: only the place is not known then
-            return []
-    return [_origin(node) for node in program.graph.nodes if node.op == "call_function"]
+            with torch.no_grad(), watch:
+                model(*(one.clone() for one in inputs))
+        except Exception:  # noqa: BLE001 - whatever its layers raise: the operations up to there are known
+            return watch.found
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return watch.found
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes each operation with the module it runs in and the line it comes from."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[Origin] = []
+        self._within: list[str] = []
+
+    def entering(self, name: str) -> Callable[..., None]:
+        """Returns a hook that tells which module is entered."""
+        return lambda _module, _inputs: self._within.append(name)
+
+    def leaving(self, *_given: Any) -> None:
+        """Tells that a module is left."""
+        self._within.pop()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        frames = list(traceback.extract_stack())
+        here = max(k for k, frame in enumerate(frames) if frame.filename == __file__ and frame.name == "origins")
+        frames = [frame for frame in frames[here:] if frame.filename != __file__]
+        users = [frame for frame in frames if _is_users(frame.filename)]
+        others = [frame for frame in frames if "/torch/" not in frame.filename and not _is_ours(frame.filename)]
+        frame = (users or others or [None])[-1]  # type: ignore[list-item]
+        where = "" if frame is None else f"{frame.filename}:{frame.lineno}"
+        module = self._within[-1] if self._within else ""
+        self.found.append(Origin(str(func), _module_path(module), where, "" if frame is None else frame.line or ""))
+        return func(*args, **(kwargs or {}))
 
 
 def frames_of(error: BaseException) -> str:
@@ -118,24 +162,14 @@ _TORCH_NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _origin(node: Any) -> Origin:
-    stack = node.meta.get("nn_module_stack") or {}
-    path = [str(entry[0]) for entry in stack.values()]
-    frame = _last_frame(node.meta.get("stack_trace") or "", own=True) or ("", "")
-    return Origin(str(node.target), _module_path(path[-1]) if path else "", *frame)
-
-
 def _module_path(name: str) -> str:
     """Returns a module's path as the network itself has it, without what was put around it for conversion."""
-    return re.sub(r"^wrapped\.?", "", re.sub(r"^L\['self'\]\.?|^_nn_module", "", name))
+    return re.sub(r"^wrapped\.?", "", name)
 
 
-def _last_frame(text: str, *, own: bool = False) -> tuple[str, str] | None:
-    """Returns file:line and source of the innermost call of a user's, or with `own` of any that is not torch's."""
-    frames = list(_FRAME.finditer(text))
-    users = [frame for frame in frames if _is_users(frame["file"])]
-    if own and not users:
-        users = [frame for frame in frames if "/torch/" not in frame["file"]]
+def _last_frame(text: str) -> tuple[str, str] | None:
+    """Returns file:line and source of the innermost call of a user's in a text."""
+    users = [frame for frame in _FRAME.finditer(text) if _is_users(frame["file"])]
     return (f"{users[-1]['file']}:{users[-1]['line']}", users[-1]["source"].strip()) if users else None
 
 
@@ -144,6 +178,12 @@ def _is_users(file: str) -> bool:
     return (
         file.endswith(".py")
         and not any(one in parts for one in _LIBRARIES)
-        and not Path(file).is_relative_to(_HERE)
+        and not _is_ours(file)
         and not ("lib" in parts and any(part.startswith("python3") for part in parts))
     )
+
+
+def _is_ours(file: str) -> bool:
+    """Returns whether a file is this program's, its built-in models aside."""
+    path = Path(file)
+    return any(path.is_relative_to(root) for root in _OURS) and not path.is_relative_to(_BUILT_IN)

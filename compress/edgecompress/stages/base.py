@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from edgecompress.store.files import sha256_json
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
+from edgecompress.tasks.reordering import Reordering
 from edgecompress.tflite.format.convert import check_converter, convert
 from edgecompress.training.defaults import Settled, described, settle
 from edgecompress.training.evaluate import outputs_of
@@ -268,6 +270,12 @@ def validation_figures(
         return {}
     figures = task.metrics(outputs_of(model, task, split.inputs, bench.device), split)
     return {f"{prefix}{name}": value for name, value in figures.items()}
+
+
+def reordering_document(found: Reordering, names: Sequence[str]) -> dict[str, Any]:
+    """Returns an order of the classes by their names, plain JSON values."""
+    moved = [[names[number], names[answer]] for number, answer in sorted(found.moved.items())]
+    return {"accuracy": found.accuracy, "reordered": found.reordered, "moved": moved}
 
 
 def model_figures(bench: Workbench, model: nn.Module, stage: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from torch import nn
 from edgecompress.models.weights import same_share, save_weights
 from edgecompress.recipe.schema import Habits, ModelSpec, TrainSpec
 from edgecompress.sources.keras import PREFIX
-from edgecompress.stages.base import CURVE, WEIGHTS, Workbench, model_figures, validation_figures
+from edgecompress.stages.base import CURVE, WEIGHTS, Workbench, model_figures, reordering_document, validation_figures
 from edgecompress.store.files import write_json
-from edgecompress.tasks.reordering import Reordering
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
@@ -40,12 +38,6 @@ def validation_doubts(bench: Workbench, model: nn.Module, stage: str = "") -> di
         "validation_standing": asdict(task.standing(task.marks(outputs, split), split)),
         "reordered": None if found is None else reordering_document(found, task.dataset.class_names),
     }
-
-
-def reordering_document(found: Reordering, names: Sequence[str]) -> dict[str, Any]:
-    """Returns an order of the classes by their names, plain JSON values."""
-    moved = [[names[number], names[answer]] for number, answer in sorted(found.moved.items())]
-    return {"accuracy": found.accuracy, "reordered": found.reordered, "moved": moved}
 
 
 def from_scratch(bench: Workbench, spec: ModelSpec, name: str, model: nn.Module) -> bool:

@@ -30,7 +30,7 @@ APART = (
 )  # fmt: skip
 MEASURING = (
     "stages.pruning.yardstick", "stages.base.Workbench.float_flatbuffer", "tflite.runtime", "tflite.format",
-    "quantization.structure", "models.conversion", "machine",
+    "quantization.structure", "models.conversion", "models.outputs", "models.origins", "machine",
 )  # fmt: skip
 
 

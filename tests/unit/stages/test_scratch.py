@@ -86,16 +86,16 @@ TRAIN = "train: {epochs: 2, batch_size: 40}"
 @pytest.mark.parametrize(
     ("student", "scratch", "steps"),
     [
-        (f'"python:net:Net", {TRAIN}', True, 8),
-        (f'"python:net:Net", args: {{kind: numpy}}, {TRAIN}', True, 8),
-        (f'"python:net:Net", args: {{kind: seeded}}, {TRAIN}', True, 8),
-        (f'"python:net:Net", args: {{kind: backbone}}, {TRAIN}', False, 8),
-        (f'"python:net:Net", args: {{kind: whole}}, {TRAIN}', False, 8),
-        (f'"python:net:Net", weights: good.pt, {TRAIN}', False, 8),
+        (f'"python:net:Net", {TRAIN}', True, 10),
+        (f'"python:net:Net", args: {{kind: numpy}}, {TRAIN}', True, 10),
+        (f'"python:net:Net", args: {{kind: seeded}}, {TRAIN}', True, 10),
+        (f'"python:net:Net", args: {{kind: backbone}}, {TRAIN}', False, 10),
+        (f'"python:net:Net", args: {{kind: whole}}, {TRAIN}', False, 10),
+        (f'"python:net:Net", weights: good.pt, {TRAIN}', False, 10),
         ('"python:net:Net", weights: good.pt', False, 0),
         ('"python:net:Net", args: {kind: whole}, train: null', False, 0),
         ('"python:net:Net", train: null', True, 0),
-        (f"tcn, args: {{width: 4}}, {TRAIN}", True, 8),
+        (f"tcn, args: {{width: 4}}, {TRAIN}", True, 10),
     ],
 )  # fmt: skip
 def test_who_starts_from_random_weights(kitchen: Path, student: str, scratch: bool, steps: int) -> None:

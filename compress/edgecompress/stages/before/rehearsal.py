@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgecompress.context import Context
 from edgecompress.errors import ModelError, VerificationError
 from edgecompress.models.origins import Origin, origin_of, origins
 from edgecompress.quantization.structure.scheme import Scheme
-from edgecompress.recipe.schema import ModelSpec, QuantizeSpec
+from edgecompress.recipe.schema import ModelSpec, QuantizeSpec, Recipe
 from edgecompress.sources.fingerprints import library_version, model_parts
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.base import CONVERTERS, FLOAT, Workbench
@@ -29,8 +30,9 @@ from edgecompress.stages.quantizing.floating import floating_operators, floating
 from edgecompress.stages.verifying.census_reasons import census_reasons
 from edgecompress.store.code import Reach, code_hashes
 from edgecompress.store.files import sha256_json
-from edgecompress.store.store import StageResult
+from edgecompress.store.store import StageResult, Store
 from edgecompress.tflite.facts.census import census
+from edgecompress.tflite.facts.slow import slower_in_int8
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.labels import operator_labels
@@ -57,6 +59,28 @@ class Network:
     spec: ModelSpec
     build: Callable[[], nn.Module]
     quantized: bool
+
+
+def predict_operators(recipe: Recipe, ctx: Context, store: Store) -> list[dict[str, Any]]:
+    """Returns the operators that the recipe's flatbuffers will have, network by network: what `rehearse` finds.
+
+    Returns:
+        stage: Whose network it is.
+        model: Its name in the recipe.
+        ops: Operator -> count and types of its activations, the most frequent first.
+        slower: Operator -> how many times as long its INT8 kernel takes as its float32 one, where that is longer.
+
+    Raises:
+        ResourceError: Data or models cannot be used, or a network cannot be converted.
+        VerificationError: It would not be INT8 as asked.
+    """
+    bench = Workbench(recipe, ctx, store)
+    rows = []
+    for network in networks(bench):
+        ops = rehearse(bench, network).metrics["census"]["ops"]
+        slower = slower_in_int8(ops) if network.quantized and recipe.quantize is not None else {}
+        rows.append({"stage": network.stage, "model": network.spec.model, "ops": ops, "slower": slower})
+    return rows
 
 
 def networks(bench: Workbench) -> list[Network]:
@@ -104,7 +128,11 @@ def rehearse(bench: Workbench, network: Network) -> StageResult:
             bench.ctx.note(f"the {network.stage} network changes its input in place: it gets a copy")
         convert(model, data.input_shape, work / FLOAT, data.input_dtype)
         require_same_function(bench.task_of(network.stage), model, work / FLOAT, samples)
-        found = {} if quantize is None else _quantized(bench, model, (work / FLOAT).read_bytes(), samples, quantize)
+        content = (work / FLOAT).read_bytes()
+        if quantize is None:
+            found = {"census": census(read_model(content), io="float32", activations="float32").as_dict()}
+        else:
+            found = _quantized(bench, model, content, samples, quantize)
         if network.spec.train is not None or network.spec.weights is None:
             (work / FLOAT).unlink()  # its weights are not those that will be shipped
         return found

@@ -15,10 +15,10 @@ from torch import nn
 
 from edgecompress.data.leakage import split_digest
 from edgecompress.data.shift import shifts
+from edgecompress.errors import ModelError
 from edgecompress.figures import ACCURACY
 from edgecompress.report.intervals import hits_text
-from edgecompress.stages.base import KERAS, Workbench
-from edgecompress.stages.learning import reordering_document
+from edgecompress.stages.base import KERAS, Workbench, reordering_document
 from edgecompress.tasks.standing import Marks
 from edgecompress.training.evaluate import outputs_of
 
@@ -108,7 +108,7 @@ def batch_dependence(bench: Workbench, model: nn.Module, stage: str) -> dict[str
     span = max(float(np.ptp(together)), float(np.abs(together).max()) * CONSTANT, 1e-30)
     try:
         alone = outputs_of(model, task, inputs, bench.device, batch_size=1)
-    except (RuntimeError, ValueError):  # a batch norm over the batch: one value has no spread
+    except (ModelError, RuntimeError, ValueError):  # a batch norm over the batch: one value has no spread
         return {"samples": len(inputs), "difference": None, "unsteady": 0.0}
     return {
         "samples": len(inputs),
