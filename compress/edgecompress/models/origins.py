@@ -129,27 +129,33 @@ def find_origin(known: Iterable[Origin], operation: str) -> Origin | None:
 
 
 def origin_of(known: Iterable[Origin], label: str, op: str) -> Origin | None:
-    """Returns the operation that an operator of a flatbuffer most likely comes from.
+    """Returns the operation that an operator of a flatbuffer most likely comes from, None where no line is known.
 
     Args:
         known: The module's operations.
         label: The operator's layer name, a module's path with the operator's own name behind it.
         op: The operator's name in the schema.
     """
+    known = [one for one in known if one.where]
     path = re.sub(r"#\d+$", "", label)
     path = path if path.rpartition(".")[2] != op.lower() else path.rpartition(".")[0]
     path = "" if path == op.lower() else path
     within = [one for one in known if one.module == path] or [one for one in known if one.module.startswith(path)]
     words = {op.lower(), *op.lower().split("_"), *_TORCH_NAMES.get(op, ())}
-    named = [one for one in within if words & {*one.operation.split("."), *one.operation.split(".")[1:2]}]
-    named = named or [one for one in within if any(word in one.operation for word in words if len(word) > 2)]  # noqa: PLR2004
-    return next(iter(named or within), None)
+    for group in (within, known):
+        exact = [one for one in group if words & {*one.operation.split(".")}]
+        similar = [one for one in group if any(word in one.operation for word in words if len(word) > 2)]  # noqa: PLR2004
+        if exact or similar:
+            return (exact or similar)[0]
+    return next(iter(within), None)
 
 
 #: Operator of a flatbuffer -> what torch calls it, where no part of its name is the same.
 _TORCH_NAMES: dict[str, tuple[str, ...]] = {
     "BATCH_MATMUL": ("matmul", "bmm", "scaled_dot_product_attention", "einsum"),
     "CONCATENATION": ("cat", "stack"),
+    "CONV_2D": ("convolution",),
+    "CONV_3D": ("convolution",),
     "GATHER": ("index", "index_select", "embedding"),
     "GATHER_ND": ("index",),
     "LOGISTIC": ("sigmoid", "silu"),

@@ -194,6 +194,7 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
     "REDUCE_MIN": _reduce(torch.amin),
     "RELU": _unary(torch.relu),
     "RELU6": _unary(lambda x: x.clamp(0.0, 6.0)),
+    "RELU_0_TO_1": _unary(lambda x: x.clamp(0.0, 1.0)),
     "RELU_N1_TO_1": _unary(lambda x: x.clamp(-1.0, 1.0)),
     "RESHAPE": _reshape,
     "RESIZE_BILINEAR": _resize_bilinear,
@@ -257,6 +258,8 @@ PASS_THROUGH = frozenset(
         "UNPACK",
     }
 )
+#: Operators that compare values of two scales, and answer with truth values.
+COMPARING = frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"})
 #: Operators whose INT8 output scale the kernels fix.
 FIXED_OUTPUT = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX", "TANH"})
 #: Operators with a weight (input 1) and a bias (input 2) of their own.

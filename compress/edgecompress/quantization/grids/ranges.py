@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import DivergedError, ModelError
 from edgecompress.quantization.graph.graph import Graph, Node
-from edgecompress.quantization.graph.ops import FIXED_OUTPUT, PASS_THROUGH, WEIGHTED
+from edgecompress.quantization.graph.ops import COMPARING, FIXED_OUTPUT, PASS_THROUGH, WEIGHTED
 
 INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
 QMIN, QMAX = -128, 127
@@ -29,6 +29,8 @@ LARGEST_STEPS = 2.0**30
 #: A range whose shorter side is less than this share of the longer one is never made symmetric: half of its steps would
 #: hold next to nothing.
 SKEWED = 0.25
+#: The kernels of comparisons take scales below this one.
+LARGEST_COMPARED = 1.0
 #: Operators that add up products.
 _SUMS = frozenset({"BATCH_MATMUL", *WEIGHTED})
 #: XNNPACK refuses sums of products whose steps are 256 times the output's, or more; training may still double them.
@@ -244,6 +246,22 @@ def cut_logarithms(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int
             least = math.log(groups[source].scale / 2)
             groups[sink].limits = (max(least, groups[sink].limits[0]), groups[sink].limits[1])
             groups[sink].set_range(groups[sink].low, groups[sink].high)
+
+
+def check_comparisons(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, int]) -> None:
+    """Lets scales pass that the kernels of comparisons take: LiteRT ends the process at others.
+
+    Raises:
+        ModelError: One is too large; the layer is named.
+    """
+    for node in graph.nodes if any(node.op in COMPARING for node in graph.nodes) else ():
+        large = [n for n in node.inputs if n in group_of and groups[group_of[n]].scale >= LARGEST_COMPARED]
+        if node.op in COMPARING and large:
+            group = groups[group_of[large[0]]]
+            raise ModelError(
+                f"{node.op} (layer {node.label}) compares values from {group.low:.4g} to {group.high:.4g}; its INT8 "
+                "kernel takes a range of 255 at most. Scale the values down in front of it."
+            )
 
 
 def _least_step(

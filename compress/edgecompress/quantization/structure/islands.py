@@ -14,17 +14,15 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.exchange import replace_values, set_quantization
-from edgecompress.quantization.graph.ops import PASS_THROUGH
+from edgecompress.quantization.graph.ops import COMPARING, PASS_THROUGH
 from edgecompress.quantization.grids.ranges import scale_and_zero_point
 from edgecompress.tflite.format.finish import operator_code
 from edgecompress.tflite.format.views import op_name, text
 
 #: Operators with an INT8 kernel whose output has a scale of its own.
-OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_N1_TO_1"})
+OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
 #: Operators whose INT8 kernel only selects values, so that input and output carry one scale.
 SAME_SCALE = frozenset({"DEPTH_TO_SPACE", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REVERSE_V2", "TILE"})
-#: Operators whose INT8 kernel compares values of two scales; they answer with truth values.
-COMPARING = frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"})
 #: Operators whose INT8 kernel demands one grid for its output -> scale and zero point (Prepare in
 #: tensorflow/lite/kernels/activations.cc refuses any other).
 FIXED_GRID = {"LOG_SOFTMAX": (16.0 / 256.0, 127)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-from edgecompress.quantization.structure.islands import COMPARING, EMBEDDING, FIXED_GRID, OWN_SCALE, SAME_SCALE
+from edgecompress.quantization.graph.ops import COMPARING
+from edgecompress.quantization.structure.islands import EMBEDDING, FIXED_GRID, OWN_SCALE, SAME_SCALE
 from edgecompress.quantization.structure.quantizer import known_operators
 
 

@@ -24,6 +24,8 @@ TIE_MARGIN = 1e-4
 SMALLEST_SLOPE, LARGEST_SLOPE = 2.0**-8, 2.0**7
 #: Bits of the multipliers of XNNPACK's ADD, and ratios of scales that it takes.
 ADD_BITS, SMALLEST_RATIO, LARGEST_RATIO = 20, 2.0**-10, 2.0**8
+#: Of one, in which INT8 comparisons count.
+COMPARED_PARTS = 256.0
 _INT16_MAX = 2**15 - 1
 _INT32_MAX = 2**31 - 1
 
@@ -207,6 +209,14 @@ def multiplier32(real: float) -> tuple[int, int]:
     mantissa, exponent = math.frexp(real)
     fixed = round(mantissa * 2**31)
     return (fixed // 2, exponent + 1) if fixed == 2**31 else (fixed, exponent)
+
+
+def compared(x: torch.Tensor) -> torch.Tensor:
+    """Returns values as INT8 comparisons see them: in 256ths, rounded, ties away from zero.
+
+    Source: left_shift and QuantizeMultiplierSmallerThanOneExp in tensorflow/lite/kernels/comparisons.cc.
+    """
+    return torch.sign(x) * torch.floor(x.abs() * COMPARED_PARTS + 0.5)
 
 
 #: Those whose kernels differ from real numbers, rounded, in so few values that training need not care.

@@ -24,7 +24,8 @@ from edgecompress.quantization.graph.batches import Way, compute, compute_each, 
 from edgecompress.quantization.graph.exchange import find_biases, find_dynamic, load_constants
 from edgecompress.quantization.graph.foreign import with_foreign
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
-from edgecompress.quantization.graph.ops import narrow_stride
+from edgecompress.quantization.graph.ops import COMPARING, narrow_stride
+from edgecompress.quantization.grids import ranges as limits
 from edgecompress.quantization.grids.codebooks import codebooks_as_json, restore_codebooks
 from edgecompress.quantization.grids.fake import (
     BEYOND,
@@ -36,18 +37,11 @@ from edgecompress.quantization.grids.fake import (
 )
 from edgecompress.quantization.grids.learned import LearnedScales
 from edgecompress.quantization.grids.portable import find_portable
-from edgecompress.quantization.grids.ranges import (
-    INT8,
-    RangeGroup,
-    cut_logarithms,
-    floor_scales,
-    ranges_as_json,
-    restore_ranges,
-)
+from edgecompress.quantization.grids.ranges import INT8, RangeGroup, ranges_as_json, restore_ranges
 from edgecompress.quantization.grids.tying import tied_groups
 from edgecompress.quantization.grids.weight_grids import WeightGrids
 from edgecompress.quantization.twin.integer_sums import integer_sums, is_in_integers
-from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel
+from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel, compared
 from edgecompress.quantization.twin.writing import quantized_constants, write_into
 from edgecompress.training.layout import MARK, Layout
 
@@ -152,6 +146,8 @@ class Twin(WeightGrids):
         with self._sparing(node):
             if self._on_grids() and is_in_integers(self, node):
                 return (self.on_grid(node.outputs[0], integer_sums(self, node, arguments, each)),)
+        if self.quantizing and node.op in COMPARING and node.inputs[0] in self.group_of:
+            arguments = [compared(x) if x.is_floating_point() else x for x in arguments]
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         with self._sparing(node):
             if self.quantizing and node.op in KERNELS and (node.op not in RARE or self._pairs(arguments, each)):
@@ -274,9 +270,10 @@ class Twin(WeightGrids):
             self.groups[k].set_range(low, high)
         if input_range is not None and self.graph.input in self.group_of:
             self.groups[self.group_of[self.graph.input]].set_range(*input_range)
-        cut_logarithms(self.graph, self.groups, self.group_of)
+        limits.cut_logarithms(self.graph, self.groups, self.group_of)
+        limits.check_comparisons(self.graph, self.groups, self.group_of)
         with self._remembering():
-            floor_scales(self.graph, self.groups, self.group_of, self._weight_step)
+            limits.floor_scales(self.graph, self.groups, self.group_of, self._weight_step)
 
     def _weight_step(self, n: int) -> float | None:
         return float(self.weight_scale(n).max()) if str(n) in self.weights and n not in self.biases else None

@@ -26,8 +26,9 @@ IN_NORMS = frozenset({"RSQRT", "SQUARED_DIFFERENCE"})
 #: Operators that can be INT8 but not INT16 (`edgecompress.quantization.structure.support` asks the quantizer).
 WITHOUT_INT16 = frozenset(
     {
-        "ABS", "ELU", "EXP", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOG_SOFTMAX", "MINIMUM", "REDUCE_MAX", "RELU6",
-        "RELU_N1_TO_1", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE",
+        "ABS", "DEPTH_TO_SPACE", "ELU", "EXP", "GREATER", "GREATER_EQUAL", "HARD_SWISH", "LEAKY_RELU", "LESS",
+        "LESS_EQUAL", "LOG", "LOG_SOFTMAX", "MINIMUM", "REDUCE_MAX", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1",
+        "REVERSE_V2", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "TILE",
     }
 )  # fmt: skip
 #: Their range is the kernel's: what is clipped there (the 1 of a probability) is clipped by a step.

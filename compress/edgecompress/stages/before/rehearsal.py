@@ -7,6 +7,7 @@ user's code it comes from, and not after hours of training.
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from edgecompress.context import Context
-from edgecompress.errors import ModelError, VerificationError
+from edgecompress.errors import EdgecompressError, ModelError, VerificationError
 from edgecompress.models.origins import Origin, origin_of, origins
 from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.recipe.schema import ModelSpec, QuantizeSpec, Recipe
@@ -36,6 +37,7 @@ from edgecompress.tflite.facts.slow import slower_in_int8
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.labels import operator_labels
+from edgecompress.tflite.format.views import graph_views
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import quantize_input
 
@@ -151,7 +153,51 @@ def _samples(bench: Workbench, stage: str) -> torch.Tensor:
 def _quantized(
     bench: Workbench, model: nn.Module, floating: bytes, samples: torch.Tensor, spec: QuantizeSpec
 ) -> dict[str, Any]:
-    """Builds and runs the quantized file of a network, and returns its operators."""
+    """Builds and runs the quantized file of a network, and returns its operators.
+
+    Raises:
+        ModelError: The bridge to the file fails on it, in whatever way.
+        VerificationError: It would not be INT8 as asked.
+    """
+    _require_one_graph(model, floating, samples)
+    try:
+        return _built(bench, model, floating, samples, spec)
+    except (EdgecompressError, MemoryError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"the INT8 file of {bench.recipe.compressed.model} cannot be built: {type(error).__name__}: {error} "
+            f"({Path(frame.filename).name}:{frame.lineno}). This is a network that was not met before: please report "
+            "it; run.log has the details."
+        ) from error
+
+
+def _require_one_graph(model: nn.Module, floating: bytes, samples: torch.Tensor) -> None:
+    """Refuses a file whose operators have graphs of their own.
+
+    Raises:
+        ModelError: It has some; the first operator is named.
+    """
+    flatbuffer = read_model(floating)
+    if len(flatbuffer.subgraphs) == 1:
+        return
+    labels = operator_labels(flatbuffer, model)
+    found = [op for op in graph_views(flatbuffer)[0].ops if op.op.startswith("STABLEHLO_") or op.op in ("WHILE", "IF")]
+    named = []
+    for op in found[:3]:
+        origin = origin_of(origins(model, (samples[:1],)), labels[op.index], op.op)
+        came = f", which comes from {origin}" if origin is not None else ""
+        named.append(f"{op.op} (layer {labels[op.index]}){came}")
+    raise ModelError(
+        f"the converter writes a graph of its own for {'; '.join(named) or 'a part of the network'}: that has no INT8 "
+        "form. Build that part from other operations."
+    )
+
+
+def _built(
+    bench: Workbench, model: nn.Module, floating: bytes, samples: torch.Tensor, spec: QuantizeSpec
+) -> dict[str, Any]:
     recipe = bench.recipe
     scheme = Scheme(spec.weights, spec.activations, wide_output=recipe.io == "float32")
     float_model = read_model(floating)
