@@ -1,0 +1,2 @@
+SMALLEST: dict[str, str] = {}
+LEFT_OUT: dict[str, str] = {}
