@@ -48,7 +48,7 @@ def answers(entry: Entry, folder: Path, path: Path, normalization: dict[str, Any
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     network.eval()
     with torch.no_grad():
-        expected = torch.cat([network(part) for part in torch.from_numpy(inputs).split(16)])
+        expected = torch.cat([network(part) for part in torch.from_numpy(inputs).split(1)])  # as on a device
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
     taken, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]

@@ -58,7 +58,7 @@ def imported() -> None:
     import litert_torch
 
     import edgecompress.stages.before.preflight
-    import edgecompress.stages.table
+    import edgecompress.stages.table  # noqa: F401
     from edgecompress.sources.torchvision_import import import_torchvision
     from edgecompress.stages import verify
     from edgecompress.stages.verifying import analysis

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.zoo.entry import Entry, Takes
-from benchmarks.zoo.idioms.functions import FUNCTIONS
+from benchmarks.zoo.idioms.functions import FUNCTIONS, expressions
 from benchmarks.zoo.idioms.layers import CALLED, LAYERS
 from benchmarks.zoo.idioms.reports import REPORTS
 
@@ -105,6 +105,8 @@ def idioms() -> list[Entry]:
     """Returns all of them."""
     layers = [entry(name, stem, f"self.layer = {layer}", "self.layer(y)") for stem, layer, name in named(LAYERS)]
     called = [entry(name, stem, f"self.layer = {layer}", call) for name, (stem, layer, call) in CALLED.items()]
-    functions = [entry(name, stem, "", text) for stem, text, name in named(FUNCTIONS)]
+    functions = [
+        entry(name, stem, "", text) for stem, text, name in named({stem: expressions(stem) for stem in FUNCTIONS})
+    ]
     reports = [entry(name, stem, made, given) for name, (stem, made, given) in REPORTS.items()]
     return [*layers, *called, *functions, *reports]
