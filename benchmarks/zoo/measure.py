@@ -48,7 +48,7 @@ def answers(entry: Entry, folder: Path, path: Path, normalization: dict[str, Any
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     network.eval()
     with torch.no_grad():
-        expected = torch.cat([network(part) for part in torch.from_numpy(inputs).split(1)])  # as on a device
+        expected = torch.cat([network(part) for part in torch.split(torch.from_numpy(inputs), 1)])  # as on a device
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
     taken, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -73,7 +73,8 @@ def quantized(values: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
         return values.astype(kind)
     scale, zero = tensor["quantization"]
     limits = np.iinfo(kind)
-    return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(kind)
+    clipped: NDArray[Any] = np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(kind)
+    return clipped
 
 
 def correlation(given: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -87,7 +88,8 @@ def correlation(given: NDArray[Any], expected: NDArray[Any]) -> float:
 
 def centred(values: NDArray[Any]) -> NDArray[Any]:
     """Returns values less each column's mean."""
-    return values - values.mean(0)
+    without: NDArray[Any] = values - values.mean(0)
+    return without
 
 
 def rounded(value: float | None, digits: int) -> float | str:

@@ -24,6 +24,8 @@ MOST_PARAMETERS = 50_000_000
 FIRST_BYTE = 2
 #: A scale below this would leave a layer without effect, as in a network that has not learnt yet.
 ASLEEP = 1e-3
+#: Layers whose weights sum up.
+SUMMING = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class TooLargeError(Exception):
@@ -62,9 +64,7 @@ def make(entry: Entry, folder: Path) -> int:
         samples = random_samples(entry, shape)
         try:
             network = build(entry, shape, folder)
-            count = sum(parameter.numel() for parameter in network.parameters())
-            if count > MOST_PARAMETERS:
-                raise TooLargeError(f"{count / 1e6:.0f} million parameters")
+            count = weighed(network)
             inputs = torch.from_numpy(as_inputs(entry, samples["x_train"], None))
             with torch.no_grad():
                 network.eval()(inputs[:2])
@@ -80,6 +80,18 @@ def make(entry: Entry, folder: Path) -> int:
         (folder / "made.json").write_text(json.dumps({"shape": shape, "params": count}))
         return count
     raise RuntimeError("; ".join(refused))
+
+
+def weighed(network: nn.Module) -> int:
+    """Returns how many parameters a network has.
+
+    Raises:
+        TooLargeError: More than the zoo runs.
+    """
+    count = sum(parameter.numel() for parameter in network.parameters())
+    if count > MOST_PARAMETERS:
+        raise TooLargeError(f"{count / 1e6:.0f} million parameters")
+    return count
 
 
 def random_samples(entry: Entry, shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
@@ -122,13 +134,21 @@ def as_inputs(entry: Entry, x: NDArray[Any], normalization: dict[str, Any] | Non
 
 
 def wake(network: nn.Module) -> None:
-    """Gives layers that begin at zero, as the last of a residual branch often does, what they would have learnt."""
+    """Gives layers that begin at zero or nearly so, as the last of a residual branch often does, what they would learn.
+
+    Weights that are small for what they sum up would leave most of a deep network without effect on its answers.
+    """
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if parameter.ndim >= 2 and bool((parameter == 0).all()):  # noqa: PLR2004 - a matrix
+            if parameter.ndim > 1 and bool((parameter == 0).all()):
                 nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
             elif not name.endswith("bias") and parameter.numel() and float(parameter.abs().max()) < ASLEEP:
                 nn.init.uniform_(parameter, 0.5, 1.5)
+        for layer in network.modules():
+            if isinstance(layer, SUMMING) and layer.weight.numel() > 1:
+                usual, spread = layer.weight[0].numel() ** -0.5, float(layer.weight.std())
+                if spread < usual / 2:
+                    layer.weight.mul_(usual / spread)
 
 
 def run_norms(network: nn.Module, inputs: torch.Tensor) -> None:
@@ -142,7 +162,7 @@ def run_norms(network: nn.Module, inputs: torch.Tensor) -> None:
         norm.train()
     if norms:
         with torch.no_grad():
-            for part in inputs.split(32):
+            for part in torch.split(inputs, 32):
                 network(part)
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum

@@ -68,7 +68,7 @@ def imported() -> None:
     import transformers
 
     del ai_edge_litert, ai_edge_quantizer, litert_torch, timm, transformers
-    verify.analyse_run = partial(analysis.analyse_run, effort=1.0)  # type: ignore[assignment]
+    vars(verify)["analyse_run"] = partial(analysis.analyse_run, effort=1.0)
 
 
 def forked(work: Callable[[], int | None], said: Path, limit_s: float) -> int | str:

@@ -13,7 +13,8 @@ PAGE = ROOT / "docs" / "zoo.md"
 MARK = "<!-- made by python -m benchmarks.zoo.table -->"
 AGREES, TWIN_AGREES = 0.97, 99.8
 HEADS = (
-    "model", "parameters", "outcome", "not INT8", "agreement", "twin", "bytes", "latency against float", "seconds", COMMIT,
+    "model", "parameters", "outcome", "not INT8", "agreement", "twin", "bytes", "latency against float", "seconds",
+    COMMIT,
 )  # fmt: skip
 TITLES = {
     "idioms": "Layers and idioms of PyTorch",
@@ -66,9 +67,14 @@ def summary(rows: Iterable[Row]) -> str:
         refused = [row for row in run if last_exit(row) in ("2", "4")]
         failed = [row for row in run if last_exit(row) == "5"]
         counts = (
-            len(run), len(good), sum(not row["not_int8"] for row in good), sum(bool(row["allowed_exit"]) for row in good),
-            len(refused), len(failed), len(run) - len(good) - len(refused) - len(failed),
-        )  # fmt: skip
+            len(run),
+            len(good),
+            sum(not row["not_int8"] for row in good),
+            sum(bool(row["allowed_exit"]) for row in good),
+            len(refused),
+            len(failed),
+            len(run) - len(good) - len(refused) - len(failed),
+        )
         lines.append(f"| {TITLES[group]} | " + " | ".join(str(count) for count in counts) + " |")
     return "\n".join(lines)
 
@@ -81,10 +87,8 @@ def line(row: Row) -> str:
         said += f": {row['allowed_message']}" if row["allowed_message"] else ""
     name = row["case"].partition("/")[2]
     name = f"`{name}`" if row["group"] == "idioms" else name
-    cells = (
-        name, row["params"], said, row["not_int8"], row["agreement"], row["twin"], row["bytes"], row["latency"], row["seconds"],
-        row[COMMIT],
-    )  # fmt: skip
+    figures = (row[key] for key in ("not_int8", "agreement", "twin", "bytes", "latency", "seconds", COMMIT))
+    cells = (name, row["params"], said, *figures)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 

@@ -1,4 +1,4 @@
-"""What people call beside layers: functions of torch and torch.nn.functional, as expressions of `y` (and the input `x`)."""
+"""What people call beside layers: functions of torch and torch.nn.functional, as expressions of `y`."""
 
 from __future__ import annotations
 
@@ -294,8 +294,3 @@ y.cumsum(1)
 F.layer_norm(y, (4,))
 """,
 }
-
-
-def expressions(stem: str) -> tuple[str, ...]:
-    """Returns those of a stem."""
-    return tuple(FUNCTIONS[stem].strip().replace("\n  ", " ").splitlines())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.zoo.entry import Entry, Takes
-from benchmarks.zoo.idioms.functions import FUNCTIONS, expressions
+from benchmarks.zoo.idioms.functions import FUNCTIONS
 from benchmarks.zoo.idioms.layers import CALLED, LAYERS
 from benchmarks.zoo.idioms.reports import REPORTS
 
@@ -52,33 +52,27 @@ class Stem:
     begun: str
 
 
-#: Name -> what comes before; the layer sees `y`.
+#: Name -> what comes before. The layer sees `y`: pictures of 8 channels, lines of 8 channels and 16 steps, 16 steps of
+#: 8 features, volumes of 4 channels and 4 x 8 x 8, vectors of 16, 16 token numbers of 258, or the input itself.
 STEMS = {
-    # (N, 8, 16, 16)
     "pictures": Stem("pictures", (3, 16, 16), "self.first = nn.Conv2d(3, 8, 3, padding=1)", "y = self.first(x)"),
-    # (N, 8, 16): channels and steps
     "lines": Stem("series", (16, 4), "self.first = nn.Conv1d(4, 8, 3, padding=1)", "y = self.first(x.transpose(1, 2))"),
-    # (N, 16, 8): steps and features
     "steps": Stem("series", (16, 4), "self.first = nn.Linear(4, 8)", "y = self.first(x)"),
-    # (N, 4, 4, 8, 8): channels, depth, height, width
     "volumes": Stem(
         "pictures",
         (3, 8, 8),
         "self.first = nn.Conv2d(3, 16, 3, padding=1)",
         "y = self.first(x).view(x.shape[0], 4, 4, 8, 8)",
     ),
-    # (N, 16)
     "vectors": Stem("series", (8, 4), "self.first = nn.Linear(32, 16)", "y = self.first(x.flatten(1))"),
-    # (N, 16) token numbers, 258 of them
     "tokens": Stem("tokens", (16,), "", "y = x"),
-    # the input itself: (N, 3, 16, 16), (N, 16, 4)
     "raw pictures": Stem("pictures", (3, 16, 16), "", "y = x"),
     "raw steps": Stem("series", (16, 4), "", "y = x"),
 }
 
 
 def entry(name: str, stem: str, made: str, given: str) -> Entry:
-    """Returns an entry of the zoo: `made` are lines of __init__, `given` those of forward; the last one's value counts."""
+    """Returns an entry of the zoo: `made` are lines of __init__, `given` those of forward, the last its value."""
     before = STEMS[stem]
     *lines, last = given.strip().splitlines()
     lines = [*lines, last if last.lstrip().startswith("return ") else f"return {last}"]
@@ -93,10 +87,14 @@ def entry(name: str, stem: str, made: str, given: str) -> Entry:
     return Entry("idioms", name, takes=before.takes, shapes=(before.shape,), program=program)
 
 
-def named(texts: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
-    """Gives what comes before, the text and its name: the text, with what comes before where that alone tells them apart."""
-    counts = Counter(text for every in texts.values() for text in every)
-    for stem, every in texts.items():
+def named(texts: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Gives what comes before, a text, and its name: the text, with what comes before where others have it too.
+
+    A line that is indented belongs to the one above.
+    """
+    lines = {stem: text.strip().replace("\n  ", " ").splitlines() for stem, text in texts.items()}
+    counts = Counter(text for every in lines.values() for text in every)
+    for stem, every in lines.items():
         for text in every:
             yield stem, text, text if counts[text] == 1 else f"{text} of {stem}"
 
@@ -105,8 +103,6 @@ def idioms() -> list[Entry]:
     """Returns all of them."""
     layers = [entry(name, stem, f"self.layer = {layer}", "self.layer(y)") for stem, layer, name in named(LAYERS)]
     called = [entry(name, stem, f"self.layer = {layer}", call) for name, (stem, layer, call) in CALLED.items()]
-    functions = [
-        entry(name, stem, "", text) for stem, text, name in named({stem: expressions(stem) for stem in FUNCTIONS})
-    ]
+    functions = [entry(name, stem, "", text) for stem, text, name in named(FUNCTIONS)]
     reports = [entry(name, stem, made, given) for name, (stem, made, given) in REPORTS.items()]
     return [*layers, *called, *functions, *reports]
