@@ -22,8 +22,8 @@ TRAIN, TEST = 128, 64
 MOST_PARAMETERS = 50_000_000
 #: Of the byte tokenizer: numbers of tokens begin behind padding and unknown ones.
 FIRST_BYTE = 2
-#: A scale below this would leave a layer without effect, as in a network that has not learnt yet.
-ASLEEP = 1e-3
+#: Scales below this, one a channel, would leave a layer without effect, as in a network that has not learnt yet.
+ASLEEP = 0.2
 #: Layers whose weights sum up.
 SUMMING = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -142,7 +142,7 @@ def wake(network: nn.Module) -> None:
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1 and bool((parameter == 0).all()):
                 nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-            elif not name.endswith("bias") and parameter.numel() and float(parameter.abs().max()) < ASLEEP:
+            elif parameter.ndim == 1 and not name.endswith("bias") and float(parameter.abs().max()) < ASLEEP:
                 nn.init.uniform_(parameter, 0.5, 1.5)
         for layer in network.modules():
             if isinstance(layer, SUMMING) and layer.weight.numel() > 1:
