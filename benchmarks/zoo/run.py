@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -44,6 +45,8 @@ OFFER, ALLOW = "float32", ("--set", "quantize.allow=[float32]")
 #: Exit codes with which a flatbuffer may lie in the run's folder.
 RAN = (0, 3, 5)
 LONGEST_MESSAGE = 400
+#: Where packages lie on this machine, which says nothing on others.
+ELSEWHERE = re.compile(r"/\S*/site-packages/")
 TIMEOUT, BROKEN = "timeout", "not built"
 
 
@@ -120,7 +123,7 @@ def message(said: Path) -> str:
     lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
     found = errors[-1].removeprefix("error:") if errors else lines[-1] if lines else ""
-    return found.strip().replace(str(said.parent), ".")[:LONGEST_MESSAGE]
+    return ELSEWHERE.sub("", found.strip().replace(str(said.parent), "."))[:LONGEST_MESSAGE]
 
 
 def outcome(entry: Entry, scratch: Path) -> dict[str, Any]:
