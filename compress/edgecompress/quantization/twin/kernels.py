@@ -91,6 +91,13 @@ def _hard_swish(_node: Node, _y: torch.Tensor, inputs: Inputs, source: RangeGrou
     return torch.from_numpy(table).to(index.device)[index.long()]
 
 
+def _square_root(
+    _node: Node, y: torch.Tensor, _inputs: Inputs, _source: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
+    """Returns the roots, rounded down: LiteRT's kernel cuts off what is left of a step (measured on all inputs)."""
+    return torch.floor(y / target.scale + TIE_MARGIN) * target.scale
+
+
 def _leaky_relu(node: Node, y: torch.Tensor, inputs: Inputs, source: RangeGroup, target: RangeGroup) -> torch.Tensor:
     """Returns the outputs with both slopes rounded to 1/256, as XNNPACK multiplies.
 
@@ -230,6 +237,7 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "LEAKY_RELU": _leaky_relu,
     "MUL": _mul,
     "QUANTIZE": _convert,
+    "SQRT": _square_root,
 }
 
 

@@ -78,6 +78,23 @@ def _convolution(
     return whole + bias.reshape(-1, *[1] * len(stride)) if beyond and bias is not None else whole
 
 
+def _same_convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: list[int] | int = 1,
+    padding: str = "valid",
+    dilation: list[int] | int = 1,
+    groups: int = 1,
+) -> Any:
+    """Pads a series for `padding="same"`: the converter's own way of it fails."""
+    step, apart = (value if isinstance(value, int) else value[0] for value in (stride, dilation))
+    total = apart * (int(weight.shape[2]) - 1) if padding == "same" else 0
+    if total:
+        x = aten.constant_pad_nd.default(x, [total // 2, total - total // 2], 0.0)
+    return aten.convolution.default(x, weight, bias, [step], [0], [apart], False, [0], groups)
+
+
 def _nearest(x: torch.Tensor, output_size: list[int] | None, scale_factors: list[float] | None = None) -> Any:
     """Picks rows and columns where a size is no multiple of the input's: TFLite's operator picks others there."""
     sizes = [int(side) for side in x.shape[2:]]
@@ -166,6 +183,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.avg_pool2d.default: average_pool,
     aten.avg_pool3d.default: average_pool3d,
     aten.celu.default: _celu,
+    aten.conv1d.padding: _same_convolution,
     aten.convolution.default: _convolution,
     aten.elu.default: _elu,
     aten.max_pool2d_with_indices.default: max_pool,
