@@ -19,9 +19,12 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.runtimes import operator_cases, operator_cases_maps
+from benchmarks.runtimes.operator_arithmetic import UNARY
+from benchmarks.runtimes.operator_cases import FIXED, bias, free, q8, weights
 from benchmarks.runtimes.operator_files import Case, Made, make
 from benchmarks.table import RESULTS, Table
 from edgecompress.errors import ModelError
@@ -33,27 +36,37 @@ RUNS, BUDGET_S = 101, 4.0
 #: Operator -> what the variant that is timed contains, where the first one is not what networks have.
 TYPICAL = {
     "AVERAGE_POOL_2D": "2x2, stride 2, VALID",
-    "BATCH_MATMUL": "depth 64, scale",
     "CONV_2D": "3x3, stride 1, dilation 1, SAME",
     "DEPTHWISE_CONV_2D": "multiplier 1, 3x3, stride 1, dilation 1, SAME",
-    "FULLY_CONNECTED": "1500 to 10, a scale",
-    "LOG_SOFTMAX": "1000 values",
     "MAX_POOL_2D": "2x2, stride 2, VALID",
     "PRELU": "two scales, channels, constant",
     "QUANTIZE": "ratio 0.5",
     "RESIZE_BILINEAR": "to 112x112, half",
     "RESIZE_NEAREST_NEIGHBOR": "to 112x112",
-    "SOFTMAX": "1000 values",
     "TRANSPOSE": "channels first",
     "TRANSPOSE_CONV": "2x2, stride 2, SAME",
 }
+
+
+def large() -> Iterator[Case]:
+    """Gives what has no maps, in the sizes of a small transformer: four heads, 128 tokens."""
+    heads, width, hidden = 4, 128, 512
+    scores = q8((1, heads, width, width), 0.1, 5)
+    for op in ("SOFTMAX", "LOG_SOFTMAX"):
+        yield Case(op, "4x128x128", (scores,), (q8(scores.shape, *FIXED[op]),), UNARY[op],
+                   {"beta": 1.0} if op == "SOFTMAX" else {})  # fmt: skip
+    yield Case("BATCH_MATMUL", "4x128x64 by 4x64x128", (q8((1, heads, width, 64)), q8((1, heads, 64, width), 0.03, 9)),
+               (free(scores.shape),), np.matmul, {}, "BatchMatMulOptions")  # fmt: skip
+    table = weights((hidden, hidden), 0)
+    yield Case("FULLY_CONNECTED", "128x512 to 512", (q8((width, hidden)), table, bias(table, 0.05, hidden)),
+               (free((width, hidden)),), lambda x, w, b: x @ w.T + b)  # fmt: skip
 
 
 def timed_cases() -> Iterator[Case]:
     """Gives one allowed case an operator."""
     seen: set[str] = set()
     found = chain(
-        operator_cases.unary(SHAPE), operator_cases.more_unary(), operator_cases.binary(SHAPE),
+        large(), operator_cases.unary(SHAPE), operator_cases.more_unary(), operator_cases.binary(SHAPE),
         operator_cases.reducing(SHAPE), operator_cases_maps.weighted(SHAPE), operator_cases_maps.pools(SHAPE),
         operator_cases_maps.moving(SHAPE), operator_cases_maps.split(SHAPE),
     )  # fmt: skip

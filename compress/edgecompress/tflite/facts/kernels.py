@@ -69,9 +69,10 @@ _RAW = "it works on the integers as they are, whatever their scales and zero poi
 _ZERO = "it fills with the integer 0"
 #: The measured faults. Runtimes that refuse an operator are not named.
 WRONG_KERNELS = (
+    WrongKernel("ADD_N", ("tflite-micro",), 3, "its sums are off by the zero point", _zero_point),
     WrongKernel(
-        "DIV", ("litert", "tensorflow", "tflite-micro"), 148,
-        "quotients of less than about a quarter of a step come out as the least or the largest integer",
+        "DIV", ("litert", "tensorflow", "tflite-micro"), 143,
+        "quotients of less than a quarter of a step, and some below a half, come out as the least or the largest integer",
     ),
     WrongKernel("FLOOR_DIV", ("litert", "tensorflow", "tflite-runtime"), 129, _RAW),
     WrongKernel("FLOOR_MOD", ("litert", "tensorflow", "tflite-runtime"), 226, _RAW),
