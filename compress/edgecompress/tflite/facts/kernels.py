@@ -72,7 +72,7 @@ WRONG_KERNELS = (
     WrongKernel("ADD_N", ("tflite-micro",), 3, "its sums are off by the zero point", _zero_point),
     WrongKernel(
         "DIV", ("litert", "tensorflow", "tflite-micro"), 143,
-        "quotients of less than a quarter of a step, and some below a half, come out as the least or the largest integer",
+        "quotients below half a step, most below a quarter, come out as the least or the largest integer",
     ),
     WrongKernel("FLOOR_DIV", ("litert", "tensorflow", "tflite-runtime"), 129, _RAW),
     WrongKernel("FLOOR_MOD", ("litert", "tensorflow", "tflite-runtime"), 226, _RAW),
