@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from edgecompress.errors import ModelError
 from edgecompress.recipe.steps import model_stages
 from edgecompress.stages.base import MODEL, Workbench
+from edgecompress.stages.quantizing.twins import LABELS
+from edgecompress.stages.verifying.kernels import warn_of_wrong_kernels
+from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.runtime.child import call
 from edgecompress.tflite.runtime.latency import measure
 from edgecompress.tflite.runtime.proof import REFERENCE, SAMPLES, RuntimeProof, prove
@@ -35,6 +39,10 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     paths["quantized"] = exported.path(MODEL)
     latency: dict[str, dict[str, Any]] = {row: {} for row in paths}
     proofs: list[RuntimeProof] = []
+    # Verification has told of LiteRT's kernels: which other runtimes are asked for is no matter of the file.
+    others = [runtime for runtime in spec.runtimes if runtime != REFERENCE]
+    labels = json.loads(exported.path(LABELS).read_text())
+    warn_of_wrong_kernels(bench, read_model(paths["quantized"]), labels, others)
     for runtime in spec.runtimes:
         if runtime != REFERENCE:
             proofs.append(_prove(bench, paths["quantized"], runtime))

@@ -24,12 +24,14 @@ from edgecompress.stages.verifying.analysis import analyse_run
 from edgecompress.stages.verifying.census_reasons import census_reasons
 from edgecompress.stages.verifying.evidence import Evidence
 from edgecompress.stages.verifying.gate import check_twin, score
+from edgecompress.stages.verifying.kernels import warn_of_wrong_kernels
 from edgecompress.stages.verifying.leakage import warn_of_leakage
 from edgecompress.stages.verifying.sample_text import sample_text
 from edgecompress.store.files import write_json
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.facts.weights import most_values, weight_zeros
 from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.runtime.proof import REFERENCE
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.wording import counted, verb
@@ -59,6 +61,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         **ends(path),
     }
     reasons: list[str] = []
+    warn_of_wrong_kernels(bench, model, labels, [REFERENCE])
     if bench.recipe.quantize is not None:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
         metrics |= check_twin(bench, twin, path, outputs, reasons)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
@@ -22,7 +24,9 @@ from edgecompress.quantization.proof.compare import (
 )
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
+from edgecompress.tflite.facts.kernels import wrong_operators
 from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.runtime.child import call
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 from edgecompress.training.evaluate import outputs_of
@@ -40,6 +44,9 @@ NUMBERS, OPEN = ("regression", "anomaly-detection"), ("language-modeling",)
 GATE_SAMPLES = 5000
 #: Test samples on which every layer is compared.
 LAYER_SAMPLES = 16
+#: Runtimes that may give a second opinion, and what theirs is called: the first whose kernels are right is asked.
+SECOND_OPINIONS = {"tensorflow": "TensorFlow's reference kernels", "tflite-micro": "tflite-micro's kernels"}
+TIMEOUT_S = 600
 #: Test samples for the second opinion: the reference kernels are slow.
 SECOND_SAMPLES = 500
 #: The twin may be this many times as far from the flatbuffer as another runtime's own kernels are.
@@ -56,7 +63,10 @@ def outputs_of_flatbuffer(
     bench: Workbench, path: Path, inputs: NDArray[Any], runtime: str = "litert"
 ) -> NDArray[np.float32]:
     """Returns the flatbuffer's outputs for raw inputs, as real numbers: (N, ...)."""
-    session = RUNTIMES[runtime].session(path, threads=max(bench.recipe.benchmark.threads, 1))
+    threads = max(bench.recipe.benchmark.threads, 1)
+    if RUNTIMES[runtime].isolated:
+        return _outputs_isolated(bench, path, inputs, runtime, threads)
+    session = RUNTIMES[runtime].session(path, threads=threads)
     parts = [np.zeros((0, *bench.dataset.outputs), np.float32)]
     for start in range(0, len(inputs), SCORING_BATCH):
         x = bench.task.to_flatbuffer(bench.task.inputs(inputs[start : start + SCORING_BATCH]))
@@ -64,6 +74,44 @@ def outputs_of_flatbuffer(
         parts.append(dequantize_output(raw, session.output))
         bench.ctx.progress(min(start + SCORING_BATCH, len(inputs)), len(inputs), "samples")
     return np.concatenate(parts)
+
+
+def _outputs_isolated(
+    bench: Workbench, path: Path, inputs: NDArray[Any], runtime: str, threads: int
+) -> NDArray[np.float32]:
+    """Returns the same from a runtime that needs a process of its own."""
+    ends = RUNTIMES["litert"].session(path)
+    raw = quantize_input(bench.task.to_flatbuffer(bench.task.inputs(inputs)), ends.input)
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+        given, found = (Path(folder, f"{name}.npy") for name in ("inputs", "outputs"))
+        np.save(given, raw, allow_pickle=False)
+        arguments = {"path": path.absolute(), "inputs": given, "outputs": found}
+        texts = {name: str(value) for name, value in arguments.items()}
+        call("outputs", {**texts, "runtime": runtime, "threads": threads}, timeout_s=TIMEOUT_S, runtime=runtime)
+        return dequantize_output(np.load(found, allow_pickle=False), ends.output)
+
+
+def second_opinion(
+    bench: Workbench, path: Path, model: schema.ModelT, outputs: NDArray[np.float32], step: float
+) -> tuple[str, Agreement] | None:
+    """Returns whose kernels are an independent measure of the flatbuffer, and how far LiteRT's answers are from theirs.
+
+    None where there are none: each that cannot be asked is said. Kernels that compute an operator of the file wrongly
+    would make LiteRT's answers, or the twin's, look as far off as they are themselves.
+    """
+    for runtime, kernels in SECOND_OPINIONS.items():
+        wrong = wrong_operators(model, runtime)
+        if wrong:
+            ops = dict.fromkeys(one.kernel.op for one in wrong)
+            bench.ctx.note(f"no second opinion by {kernels}: they compute {', '.join(ops)} wrongly (docs/kernels.md)")
+            continue
+        try:
+            other = score(bench, path, runtime=runtime, samples=SECOND_SAMPLES)
+        except (ModelError, ResourceError) as error:  # not installed, or no such kernels
+            bench.ctx.note(f"no second opinion by {kernels}: {error}")
+            continue
+        return kernels, compare_answers(outputs[:SECOND_SAMPLES], other, step, chooses=bench.task.chooses)
+    return None
 
 
 def spare_inputs(bench: Workbench) -> NDArray[Any]:
@@ -94,26 +142,22 @@ def check_twin(
     both = [np.concatenate(pair) if len(spare) else pair[0] for pair in pairs]
     answers = compare_answers(both[0], both[1], step, chooses=chooses)
     twin.to("cpu")
-    samples = bench.task.to_flatbuffer(bench.task.inputs(split.inputs[:LAYER_SAMPLES]))
+    samples, model = bench.task.to_flatbuffer(bench.task.inputs(split.inputs[:LAYER_SAMPLES])), read_model(path)
     try:
-        layers = compare_layers(twin, read_model(path), path.read_bytes(), samples)
+        layers = compare_layers(twin, model, path.read_bytes(), samples)
     except ValueError as error:
         reasons.append(f"the flatbuffer is not built as its twin: {error}")
         layers = []
     first = first_difference(layers)
     second = None
     if not fits(answers, bench.task.name) and layers and first is None:
-        try:
-            other = score(bench, path, runtime="tensorflow", samples=SECOND_SAMPLES)
-            second = compare_answers(outputs[:SECOND_SAMPLES], other, step, chooses=chooses)
-        except (ModelError, ResourceError) as error:  # not installed, or no such kernels: LiteRT's answers stand alone
-            bench.ctx.note(f"no second opinion: {error}")
+        second = second_opinion(bench, path, model, outputs, step)
     _judge(bench, answers, second, layers, first, reasons)
     figures = [bench.task.metrics(found, split) for found in (outputs, expected)]
     if bench.task.name in (*NUMBERS, *OPEN) and second is None:
         reasons += figure_reasons(bench, figures[0], figures[1], step)
     return {
-        "second_opinion": None if second is None else asdict(second),
+        "second_opinion": None if second is None else asdict(second[1]),
         "twin": {**asdict(answers), "accuracy": figures[1].get(ACCURACY.key), "metrics": figures[1]},
         "layers": [{**asdict(layer), "differs": layer.differs} for layer in layers],
         "first_differing_layer": first.layer if first is not None else None,
@@ -155,7 +199,7 @@ def figure_reasons(bench: Workbench, ours: dict[str, float], theirs: dict[str, f
 def _judge(
     bench: Workbench,
     answers: Agreement,
-    second: Agreement | None,
+    second: tuple[str, Agreement] | None,
     layers: list[LayerDifference],
     first: LayerDifference | None,
     reasons: list[str],
@@ -174,13 +218,13 @@ def _judge(
         )
     else:
         where = "the layers could not be compared"
-    if second is not None and answers.mean_steps <= NOISE_MARGIN * second.mean_steps:
+    if second is not None and answers.mean_steps <= NOISE_MARGIN * second[1].mean_steps:
         # Every operator computes what the twin computes, and two correct sets of kernels fall apart just as far: the
         # model amplifies the last step of rounding, as deep networks with random weights do.
         bench.ctx.warn(
-            f"The flatbuffer gives its twin's answer on {same} only. No operator is at fault: on TensorFlow's "
-            f"reference kernels the same file gives LiteRT's answer on {second.same:.2f} %. This model amplifies "
-            "rounding so much that its answers depend on the device."
+            f"The flatbuffer gives its twin's answer on {same} only. No operator is at fault: on {second[0]} the same "
+            f"file gives LiteRT's answer on {second[1].same:.2f} %. This model amplifies rounding so much that its "
+            "answers depend on the device."
         )
     elif not fits(answers, bench.task.name):
         needed = f"{TWIN_GATE:g} % ({CLEAR_GATE:g} % of the clear ones)" if chooses else "99.9 %"

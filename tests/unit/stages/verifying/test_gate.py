@@ -40,7 +40,8 @@ def judge(
     )
     reasons: list[str] = []
     first = next((found for found in layers if found.differs), None)
-    _judge(bench, answers, second, list(layers), first, reasons)
+    opinion = None if second is None else ("TensorFlow's reference kernels", second)
+    _judge(bench, answers, opinion, list(layers), first, reasons)
     return reasons, warnings
 
 
@@ -68,7 +69,7 @@ def test_a_model_that_amplifies_rounding_passes_only_as_near_as_other_kernels(st
     reasons, warnings = judge(agreement(80.0, 85.0, steps), layer("a"), second=agreement(78.0, 84.0, mean_steps=2.0))
     assert bool(reasons) == fails
     assert bool(warnings) != fails
-    assert fails or "78.00 %" in warnings[0]
+    assert fails or "on TensorFlow's reference kernels the same file gives LiteRT's answer on 78.00 %" in warnings[0]
 
 
 def test_other_weights_fail_whatever_the_answers() -> None:
@@ -131,6 +132,51 @@ def test_only_ways_out_that_help_this_operator_are_named(
     assert set(re.findall(r"`quantize\.([^`]+)`", found)) == ways
 
 
+def model_of(op: str) -> Any:
+    tensors = [int8(1, 4), int8(1, 4, scale=0.25)]
+    return read_model(make_bytes(tensors, [Op(op, (0,), (1,))]))
+
+
+@pytest.mark.parametrize(
+    ("op", "asked", "noted"),
+    [
+        ("RELU", "tensorflow", []),
+        ("SUM", "tflite-micro", ["TensorFlow's reference kernels: they compute SUM"]),
+        ("DIV", None, ["TensorFlow's reference kernels: they compute DIV", "tflite-micro's kernels: they compute DIV"]),
+    ],
+)
+def test_kernels_that_compute_the_file_wrongly_are_not_asked(
+    monkeypatch: pytest.MonkeyPatch, op: str, asked: str | None, noted: list[str]
+) -> None:
+    runtimes: list[str] = []
+    outputs = np.zeros((4, 2), np.float32)
+    monkeypatch.setattr(gate, "score", lambda *_args, runtime, samples: runtimes.append(runtime) or outputs[:samples])
+    notes: list[str] = []
+    bench: Any = SimpleNamespace(ctx=SimpleNamespace(note=notes.append), task=SimpleNamespace(chooses=True))
+    found = gate.second_opinion(bench, Path("model.tflite"), model_of(op), outputs, 0.5)
+    assert runtimes == ([asked] if asked else [])
+    assert (None if found is None else found[0]) == (gate.SECOND_OPINIONS[asked] if asked else None)
+    assert notes == [f"no second opinion by {one} wrongly (docs/kernels.md)" for one in noted]
+
+
+@pytest.mark.slow
+def test_a_runtime_in_a_process_of_its_own_gives_the_same(tmp_path: Path) -> None:
+    """As it does where a session is opened here: the second opinion of tflite-micro, say."""
+    tensors = [int8(1, 4), int8(1, 4, scale=0.5)]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(make_bytes(tensors, [Op("RELU", (0,), (1,), version=2)]))
+    task = SimpleNamespace(inputs=lambda x: x, to_flatbuffer=lambda x: x)
+    recipe = SimpleNamespace(benchmark=SimpleNamespace(threads=1))
+    bench: Any = SimpleNamespace(
+        task=task, recipe=recipe, dataset=SimpleNamespace(outputs=(4,)), ctx=SimpleNamespace(progress=lambda *_: None)
+    )
+    inputs = np.random.default_rng(0).uniform(-40, 40, (5, 4)).astype(np.float32)
+    expected = gate.outputs_of_flatbuffer(bench, path, inputs)
+    assert expected.max() > 0
+    found = gate._outputs_isolated(bench, path, inputs, "litert", 1)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -141,7 +187,8 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
 
     outputs = np.zeros((4, 2), np.float32)
     for name, value in {
-        "outputs_of": outputs, "outputs_of_flatbuffer": outputs, "spare_inputs": outputs, "read_model": None,
+        "outputs_of": outputs, "outputs_of_flatbuffer": outputs, "spare_inputs": outputs,
+        "read_model": model_of("RELU"),
         "compare_answers": agreement(80.0, 90.0), "compare_layers": [layer("a")],
     }.items():  # fmt: skip
         monkeypatch.setattr(gate, name, lambda *_args, found=value, **_options: found)
@@ -161,7 +208,10 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
     path.write_bytes(b"")
     found = gate.check_twin(bench, twin, path, outputs, reasons)
     assert found["second_opinion"] is None
-    assert notes == ["no second opinion: tensorflow cannot run it"]
+    assert notes == [
+        "no second opinion by TensorFlow's reference kernels: tensorflow cannot run it",
+        "no second opinion by tflite-micro's kernels: tensorflow cannot run it",
+    ]
     assert "80.00 % of 5,000 samples" in reasons[0]
 
 
