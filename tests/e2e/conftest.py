@@ -16,6 +16,7 @@ from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec
 from edgecompress.stages import verify
+from edgecompress.stages.before import preflight
 from edgecompress.stages.verifying import analysis
 from edgecompress.store.store import Store
 
@@ -28,6 +29,14 @@ def _short_analysis() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "analyse_run", partial(analysis.analyse_run, effort=1.0))
         patch.setattr(analysis, "COMMAND_EFFORT", 1.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _networks_known_to_convert() -> Iterator[None]:
+    """Nothing is converted before training: these networks can be, and tests/unit/stages/before has those that cannot."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "networks", lambda _bench: [])
         yield
 
 

@@ -11,11 +11,12 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecompress.quantization.graph.batches import compute
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.ops import WEIGHTED
 from edgecompress.quantization.grids.ranges import RangeGroup
 from edgecompress.quantization.twin.integer_sums import integer_sums
-from edgecompress.quantization.twin.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, hard_swish_table
+from edgecompress.quantization.twin.kernels import KERNELS, SMALLEST_SLOPE, as_the_kernel, compared, hard_swish_table
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
@@ -128,6 +129,33 @@ def test_log_softmax_is_rounded_once_and_clipped_at_the_least_that_its_grid_hold
     assert off.max() <= 1  # the last bit of a float decides a tie
     assert (off > 0).mean() < 0.005
     assert ((found == -128).mean() > 0.3) == (scale == 0.4)
+
+
+@pytest.mark.parametrize("target", [(0.02, -100), (0.013, -128), (0.037, 5)])
+def test_roots_are_rounded_down(target: tuple[float, int]) -> None:
+    before, after = grid(0.05, -128), grid(*target)
+    made = [int8(1, 256, scale=0.05, zero_point=-128), int8(1, 256, scale=target[0], zero_point=target[1])]
+    found = run_kernel(make_bytes(made, [Op("SQRT", (0,), (1,))]), EVERY_VALUE[None])[0]
+    x = torch.from_numpy((EVERY_VALUE.astype(np.float32) + 128) * np.float32(before.scale))
+    y = as_the_kernel(node("SQRT"), x.sqrt(), [x], [before, after]).double().numpy()
+    np.testing.assert_array_equal(np.clip(np.rint(y / after.scale) + after.zero_point, -128, 127), found)
+    assert (rounded_once(x.sqrt().numpy(), after) != found).mean() > 0.1
+
+
+@pytest.mark.parametrize("op", ["EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"])
+@pytest.mark.parametrize("scale", [0.001, 0.02, 0.9])
+def test_comparisons_count_in_256ths(op: str, scale: float) -> None:
+    """All pairs of integers on two grids; scales of 1 and more end the process."""
+    made = [int8(256, 1, scale=scale, zero_point=3), int8(1, 256, scale=scale * 1.1, zero_point=-9)]
+    content = make_bytes([*made, Made((256, 256), "bool")], [Op(op, (0, 1), (2,))], inputs=(0, 1))
+    found = run_kernel(content, EVERY_VALUE[:, None], EVERY_VALUE[None])
+    values = [
+        (EVERY_VALUE.astype(np.float64) - offset) * float(np.float32(one))
+        for one, offset in ((scale, 3), (scale * 1.1, -9))
+    ]
+    x, y = compared(torch.from_numpy(values[0])[:, None]), compared(torch.from_numpy(values[1])[None])
+    expected = compute(node(op), [x, y])[0].numpy()
+    assert (expected != found).mean() < 0.002  # products of 31 bits decide ties
 
 
 @pytest.mark.parametrize("zero_point", [-128, -3, 0, 40])
