@@ -34,7 +34,7 @@ def _short_analysis() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _networks_known_to_convert() -> Iterator[None]:
-    """Nothing is converted before training: these networks can be, and tests/unit/stages/before has those that cannot."""
+    """Nothing is converted before training: these networks can be; tests/unit/stages/before has others."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preflight, "networks", lambda _bench: [])
         yield
