@@ -26,6 +26,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     """Returns a float32 flatbuffer in operators and shapes that the quantizer and INT8 kernels take.
 
     The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
+    A division by a constant becomes a product: the INT8 kernel of DIV is slow, and wrong for the smallest quotients.
     A mask that adds minus infinity chooses instead: no scale holds infinity and the other values as well.
     POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm.
 
@@ -39,6 +40,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
         changed += _flatten_biases(graph, model)
         changed += _spell_out_powers(graph, model)
         changed += _choose_by_masks(graph, model)
+        changed += _multiply_by_reciprocals(graph, model)
     changed += _name_outputs(model, outputs)
     if not changed:
         return content
@@ -119,6 +121,25 @@ def _choose_by_masks(graph: schema.SubGraphT, model: schema.ModelT) -> int:
         fill = steps.constant(float(np.finfo(np.float32).min))
         steps.add(_OPS.SELECT_V2, [steps.tensor(lowest, graph.tensors[mask]), fill, x])
         steps.replace()
+        changed += 1
+    return changed
+
+
+def _multiply_by_reciprocals(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    changed = 0
+    for operator in graph.operators:
+        if op_name(model, operator) != "DIV":
+            continue
+        divisor = graph.tensors[int(operator.inputs[1])]
+        values = _values(model, divisor)
+        if values is None or not values.size or not np.isfinite(values).all() or not values.all():
+            continue
+        fused = operator.builtinOptions.fusedActivationFunction if operator.builtinOptions is not None else 0
+        reciprocals = _Steps(graph, model, operator).tensor(np.float32(1) / values, divisor)
+        operator.inputs = np.array([operator.inputs[0], reciprocals], np.int32)
+        operator.opcodeIndex = operator_code(model, _OPS.MUL)
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+        operator.builtinOptions.fusedActivationFunction = fused
         changed += 1
     return changed
 
