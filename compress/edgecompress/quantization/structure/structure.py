@@ -30,13 +30,28 @@ def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
         ModelError: The quantizer cannot handle the model.
     """
     samples = _one_sample(float_model) if scheme.static else None
-    content = quantize(float_model, scheme.instructions(), samples)
+    content = _with_finite_scales(quantize(float_model, scheme.instructions(), samples))
     model = read_model(content)
     if scheme.static:
         changed = remove_islands(model, kept=frozenset(name for name, wide in scheme.wide.items() if wide == "float32"))
         changed += _center_second_factors(model)
     else:
         changed = _quantize_inputs_asymmetrically(model)
+    return write_model(model) if changed else content
+
+
+def _with_finite_scales(content: bytes) -> bytes:
+    """Returns the flatbuffer with a scale of 1 where the made-up sample gave none that is finite.
+
+    On such a sample a network that was hardly trained may overflow; calibration replaces the scales of activations.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    changed = False
+    for tensor in model.subgraphs[0].tensors:
+        q = tensor.quantization
+        if q is not None and q.scale is not None and len(q.scale) == 1 and not np.isfinite(q.scale).all():
+            set_quantization(tensor, np.ones(1, np.float32), np.zeros(1, np.int64))
+            changed = True
     return write_model(model) if changed else content
 
 
