@@ -87,7 +87,7 @@ EDITS = (
     Edit("comment", "training/fit.py", TOP, f"{TOP}\n# A remark.\n"),
     Edit("comment", "quantization/grids/ranges.py", "SKEWED = 0.25", "SKEWED = 0.25  # found on three networks"),
     Edit("message", "data/normalize.py", "has the same value everywhere", "is the same everywhere"),
-    Edit("message", "stages/base.py", "it was neither trained nor loaded", "nobody trained or loaded it"),
+    Edit("message", "stages/learning.py", "it was neither trained nor loaded", "nobody trained or loaded it"),
     Edit("message", "stages/quantize.py", "calibrating on", "calibration on"),
     Edit("message", "stages/base.py", "has changed while it was used", "changed while it was used"),
     Edit("message", "wording.py", "def counted(", f"{UNUSED}\n\n\ndef counted("),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,17 @@ from edgecompress.store.store import Store
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _short_analysis() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _short_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking at every layer takes half of such a run's time: here it looks at as few samples and layers as it may."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "analyse_run", partial(analysis.analyse_run, effort=1.0))
-        patch.setattr(analysis, "COMMAND_EFFORT", 1.0)
-        yield
+    monkeypatch.setattr(verify, "analyse_run", partial(analysis.analyse_run, effort=1.0))
+    monkeypatch.setattr(analysis, "COMMAND_EFFORT", 1.0)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _networks_known_to_convert() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _networks_known_to_convert(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is converted before training: these networks can be; tests/unit/stages/before has others."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preflight, "networks", lambda _bench: [])
-        yield
+    monkeypatch.setattr(preflight, "networks", lambda _bench: [])
 
 
 def stripes(path: Path, count: int = 360) -> None:

@@ -98,7 +98,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         frame = (users or others or [None])[-1]  # type: ignore[list-item]
         where = "" if frame is None else f"{frame.filename}:{frame.lineno}"
         module = self._within[-1] if self._within else ""
-        self.found.append(Origin(str(func), _module_path(module), where, "" if frame is None else frame.line or ""))
+        name = str(func)
+        if "convolution" in name and args and isinstance(args[0], torch.Tensor):  # over how many axes is all that tells
+            name = f"aten.conv{args[0].ndim - 2}d.default"
+        self.found.append(Origin(name, _module_path(module), where, "" if frame is None else frame.line or ""))
         return func(*args, **(kwargs or {}))
 
 
@@ -154,8 +157,10 @@ def origin_of(known: Iterable[Origin], label: str, op: str) -> Origin | None:
 _TORCH_NAMES: dict[str, tuple[str, ...]] = {
     "BATCH_MATMUL": ("matmul", "bmm", "scaled_dot_product_attention", "einsum"),
     "CONCATENATION": ("cat", "stack"),
-    "CONV_2D": ("convolution",),
-    "CONV_3D": ("convolution",),
+    "CONV_2D": ("conv1d", "conv2d"),
+    "CONV_3D": ("conv3d",),
+    "DEPTHWISE_CONV_2D": ("conv1d", "conv2d"),
+    "TRANSPOSE_CONV": ("conv1d", "conv2d"),
     "GATHER": ("index", "index_select", "embedding"),
     "GATHER_ND": ("index",),
     "LOGISTIC": ("sigmoid", "silu"),

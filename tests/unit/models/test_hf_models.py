@@ -130,7 +130,7 @@ def test_a_teacher_reads_the_same_texts_in_its_own_tokens(encoder: Path) -> None
     )
     assert recipe.teacher is not None
     assert recipe.teacher.train is not None
-    assert (recipe.teacher.train.optimizer, recipe.teacher.train.learning_rate) == ("adamw", 5e-5)
+    assert (recipe.teacher.habits.optimizer, recipe.teacher.habits.rate) == ("adamw", 5e-5)
     read = with_tokens_of(recipe, recipe.teacher, dataset)
     assert read.validation.inputs.tolist() == [[2, 7, 8, 3, 0]]
     assert read.ends == Ends((5,), (2,), "tokens", len(WORDS))

@@ -95,7 +95,7 @@ def test_without_trust_nothing_runs(build: Build, tmp_path: Path, net: Path) -> 
         ("python:net:mke", {}, "has no function `mke`; did you mean `make`"),
         ("python:net:NUMBER", {}, "has no function `NUMBER`"),
         ("python:net:returns_none", {}, "returned a NoneType; it must return a torch.nn.Module"),
-        ("python:net:Tuple", {}, r"answers with a tuple; expected one tensor, \(1, 10\)"),
+        ("python:net:Tuple", {}, r"has several outputs: `0` \[1, 10\], `1` .*as in `output: 0`"),
         ("python:net:Features", {}, r"a tensor of \(1, 4, 30, 30\) for one sample of 3 x 32 x 32; expected \(1, 10\)"),
         ("python:net:Broken", {}, "cannot work on inputs of 3 x 32 x 32 .*RuntimeError.*net.py:[0-9]+"),
         ("python:net:make", {"wide": 3}, r"unexpected keyword argument 'wide'. Arguments it takes in `args`: width=4"),

@@ -185,7 +185,7 @@ class _Graph:
     def _rows_of(self, table: int, output: int) -> int:
         """Returns the number of a new tensor, for rows of a table in place of another output."""
         rows = copy.deepcopy(self._graph.tensors[output])
-        rows.name = bytes(rows.name) + b"_int8"
+        rows.name = f"{text(rows.name)}_int8".encode()
         rows.type = schema.TensorType.INT8
         rows.quantization = copy.deepcopy(self._graph.tensors[table].quantization)
         self._graph.tensors.append(rows)
@@ -206,7 +206,7 @@ class _Graph:
                     self._set_grid(target, *fixed)
                 return
         tensor = copy.deepcopy(graph.tensors[floating])
-        tensor.name = bytes(tensor.name) + b"_int8"
+        tensor.name = f"{text(tensor.name)}_int8".encode()
         tensor.type = schema.TensorType.INT8
         tensor.quantization = copy.deepcopy(graph.tensors[source].quantization)
         graph.tensors.append(tensor)

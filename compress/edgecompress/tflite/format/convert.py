@@ -102,9 +102,10 @@ def convert_inputs(
         try:
             import litert_torch
             from litert_torch import config
+            from litert_torch.fx_infra import decomp
 
             config.show_progress = False
-            lowering.install()
+            lowering.install(decomp)
             _calm_loggers()
             edge = litert_torch.convert(module, inputs)
             content = edge.model_content()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -55,7 +56,11 @@ def _convolution(
     groups: int,
 ) -> Any:
     """Cuts a transposed convolution's output out of the whole one where it is padded unevenly, group by group."""
-    if not transposed or not (any(output_padding) or groups > 1):
+    sizes = list(zip(map(int, x.shape[2:]), map(int, weight.shape[2:]), stride, padding, strict=True))
+    gaps = [max(step - kernel, 0) for _, kernel, step, _ in sizes]
+    # The converter knows no padding, and that which makes the output a multiple of the input.
+    even = all(not edge or kernel - step == 2 * edge for _, kernel, step, edge in sizes)
+    if not transposed or (even and groups == 1 and not any(output_padding) and not any(gaps)):
         return NotImplemented
     if groups > 1:
         parts = zip(x.chunk(groups, 1), weight.chunk(groups, 0), strict=True)
@@ -63,13 +68,15 @@ def _convolution(
         same = (stride, padding, dilation, True, output_padding, 1)
         pairs = zip(parts, biases, strict=True)
         return torch.cat([aten.convolution.default(*pair, one, *same) for pair, one in pairs], 1)
+    if any(gaps):  # kernels smaller than their stride leave places out, which the converter cannot do
+        weight = aten.constant_pad_nd.default(weight, [one for gap in reversed(gaps) for one in (0, gap)], 0.0)
+    reaches = [apart * (kernel - 1) + 1 for apart, (_, kernel, _, _) in zip(dilation, sizes, strict=True)]
     beyond = any(extra > edge for extra, edge in zip(output_padding, padding, strict=True))
     none = [0] * len(stride)
     whole = aten.convolution.default(x, weight, None if beyond else bias, stride, none, dilation, True, none, 1)
     margins: list[int] = []
     for axis in range(len(stride)):
-        reach = dilation[axis] * (int(weight.shape[axis + 2]) - 1) + 1
-        size = (int(x.shape[axis + 2]) - 1) * stride[axis] - 2 * padding[axis] + reach + output_padding[axis]
+        size = (int(x.shape[axis + 2]) - 1) * stride[axis] - 2 * padding[axis] + reaches[axis] + output_padding[axis]
         held = min(size, int(whole.shape[axis + 2]) - padding[axis])
         whole = whole.narrow(axis + 2, padding[axis], held)
         margins = [0, size - held, *margins]
@@ -199,9 +206,11 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
 }
 
 
-def install() -> None:
-    """Tells litert-torch of them, once."""
-    from litert_torch.fx_infra import decomp
+def install(decompositions: ModuleType) -> None:
+    """Tells litert-torch of them, once.
 
+    Args:
+        decompositions: Its module `fx_infra.decomp`.
+    """
     for operator, lowering in LOWERINGS.items():
-        decomp.add_pre_convert_decomp(operator, lowering)
+        decompositions.add_pre_convert_decomp(operator, lowering)

@@ -167,6 +167,7 @@ def elementwise() -> list[Case]:
         "ELU",
         "RELU",
         "RELU6",
+        "RELU_0_TO_1",
         "RELU_N1_TO_1",
     ):
         cases += [one(op, IMAGE, IMAGE)]

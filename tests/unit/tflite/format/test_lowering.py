@@ -14,7 +14,7 @@ from torch import nn
 from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
-from tests.unit.converted_net import run_flatbuffer
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -183,5 +183,7 @@ def check(module: nn.Module, shape: tuple[int, ...], folder: Path) -> list[str]:
     x = torch.from_numpy(np.random.default_rng(3).standard_normal((2, *shape)).astype(np.float32))
     with torch.no_grad():
         expected = torch.cat([module(sample[None]) for sample in x]).numpy()
-    np.testing.assert_allclose(run_flatbuffer(path.read_bytes(), x), expected, atol=2e-5, rtol=1e-4)
+    given = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+    session = RUNTIMES["litert"].session(path)
+    np.testing.assert_allclose(session.run(given.contiguous().numpy()), expected, atol=2e-5, rtol=1e-4)
     return [op.op for graph in graph_views(read_model(path)) for op in graph.ops]
