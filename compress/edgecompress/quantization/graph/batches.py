@@ -34,7 +34,7 @@ class Run(Protocol):
 
 
 #: What torch raises where shapes do not go together.
-_FAILURES = (RuntimeError, IndexError, ValueError)
+FAILURES = (RuntimeError, IndexError, ValueError)
 #: Two ways give the same where they differ by less than this share of the largest output: bfloat16 rounds otherwise.
 _SAME = 2e-2
 
@@ -90,7 +90,7 @@ def find_way(run: Run, pair: torch.Tensor) -> Way:
     for way in (Way.TOGETHER, Way.STACKED):
         try:
             outputs = run_batch(run, pair, way)
-        except _FAILURES:
+        except FAILURES:
             continue
         if outputs.shape == alone.shape and float((outputs - alone).abs().max()) < limit:
             return way

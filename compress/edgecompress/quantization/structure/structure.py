@@ -45,7 +45,7 @@ def _with_finite_scales(content: bytes) -> bytes:
 
     On such a sample a network that was hardly trained may overflow; calibration replaces the scales of activations.
     """
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = read_model(content, finite=False)
     changed = False
     for tensor in model.subgraphs[0].tensors:
         q = tensor.quantization

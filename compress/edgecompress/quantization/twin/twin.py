@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.graph.batches import Way, compute, compute_each, find_way, run_batch
+from edgecompress.quantization.graph.batches import FAILURES, Way, compute, compute_each, find_way, run_batch
 from edgecompress.quantization.graph.exchange import find_biases, find_dynamic, load_constants
 from edgecompress.quantization.graph.foreign import with_foreign
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
@@ -183,13 +183,19 @@ class Twin(WeightGrids):
         """Returns the outputs, (N, classes), for (N, *input_shape)."""
         if x.ndim == 4 and not flatbuffer_layout:  # noqa: PLR2004 - NCHW
             x = x.permute(0, 2, 3, 1)
-        return self._run(x) if len(x) == 1 else run_batch(self._run, x, self.way(x))
+        if len(x) == 1:
+            return self._run(x)
+        try:
+            return run_batch(self._run, x, self.way(x))
+        except FAILURES:  # two samples fit an axis of length two by chance
+            self._way = None
+            return run_batch(self._run, x, self.way(x, len(x)))
 
-    def way(self, x: torch.Tensor) -> Way:
+    def way(self, x: torch.Tensor, tried: int = 2) -> Way:
         """Returns how a batch goes through the graph; `x` holds two samples or more, in the flatbuffer's layout."""
         if self._way is None:
             with torch.no_grad(), self.floating(), self._unobserved():
-                self._way = find_way(self._run, x[:2].detach())
+                self._way = find_way(self._run, x[:tried].detach())
         return self._way
 
     @contextlib.contextmanager
@@ -329,8 +335,6 @@ class Twin(WeightGrids):
             ModelError: `model` is not that flatbuffer.
         """
         write_into(self, model)
-
-    # -- the twin on disk ------------------------------------------------------------------------------------------
 
     def ranges(self) -> list[dict[str, Any]]:
         """Returns activation ranges and codebooks as plain JSON values, one per group or weight, named by tensor."""

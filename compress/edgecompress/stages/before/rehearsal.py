@@ -147,7 +147,8 @@ def _samples(bench: Workbench, stage: str) -> torch.Tensor:
     task = bench.task_of(stage)
     pools = (task.dataset.train.inputs, task.dataset.calibration, task.dataset.validation.inputs)
     found = next((pool for pool in pools if pool is not None and len(pool)), task.dataset.test.inputs)
-    return task.inputs(found[:SAMPLES])
+    # A copy, in the order of its axes: networks that take views are written for that.
+    return task.inputs(found[:SAMPLES]).clone(memory_format=torch.contiguous_format)
 
 
 def _quantized(

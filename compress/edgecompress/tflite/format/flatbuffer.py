@@ -33,13 +33,14 @@ SCHEMA_VERSION = 3
 _PARSE_ERRORS = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
-def read_model(source: Path | bytes) -> schema.ModelT:
+def read_model(source: Path | bytes, *, finite: bool = True) -> schema.ModelT:
     """Returns the unpacked flatbuffer; tensor data are read-only views of the file's bytes.
 
     Every reference in it (operator codes, tensors, buffers) is valid, lists are never None, and texts are bytes.
 
     Args:
         source: A file, or its content.
+        finite: Whether scales have to be finite numbers; those of a file that is still being made need not be.
 
     Raises:
         ResourceError: The file cannot be read, is no TFLite flatbuffer, or is damaged.
@@ -55,7 +56,7 @@ def read_model(source: Path | bytes) -> schema.ModelT:
         _check_counts(content)
         model = schema.ModelT.InitFromPackedBuf(content, 0)
         _complete(model, content)
-        _check_references(model)
+        _check_references(model, finite=finite)
     except _PARSE_ERRORS as error:
         raise ResourceError(
             f"{name} is damaged: {error or type(error).__name__}. It was cut short or changed after it was written; "
@@ -166,7 +167,7 @@ def _integers(values: Any) -> NDArray[np.int32]:
     return np.zeros(0, np.int32) if values is None else np.asarray(values, np.int32)
 
 
-def _check_references(model: schema.ModelT) -> None:
+def _check_references(model: schema.ModelT, *, finite: bool) -> None:
     if not model.subgraphs:
         raise ValueError("it holds no graph")
     for graph in model.subgraphs:
@@ -176,7 +177,7 @@ def _check_references(model: schema.ModelT) -> None:
             if (tensor.shape < 0).any():
                 raise ValueError(f"a tensor has the shape {tensor.shape.tolist()}")
             q = tensor.quantization
-            if q is not None and q.scale is not None and not np.isfinite(q.scale).all():
+            if finite and q is not None and q.scale is not None and not np.isfinite(q.scale).all():
                 raise ValueError("a tensor has a scale that is no finite number")
         for operator in graph.operators:
             _within(operator.opcodeIndex, len(model.operatorCodes), "operator code")

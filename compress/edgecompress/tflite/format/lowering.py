@@ -212,5 +212,9 @@ def install(decompositions: ModuleType) -> None:
     Args:
         decompositions: Its module `fx_infra.decomp`.
     """
+    later = decompositions.pre_lower_decomp()
     for operator, lowering in LOWERINGS.items():
         decompositions.add_pre_convert_decomp(operator, lowering)
+        if operator in later and later[operator] is not lowering:
+            # What is left as it is here is still to be taken apart as before, when it is written.
+            decompositions.add_pre_lower_decomp(operator, later[operator])

@@ -48,6 +48,16 @@ POOLS: list[Function] = [
     lambda x: F.adaptive_avg_pool2d(x, (3, 5)),
     lambda x: F.lp_pool2d(x, 2, 2),
 ]
+RESIZED: list[Function] = [
+    lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
+    lambda x: F.interpolate(x, size=(17, 20), mode="nearest"),
+    lambda x: F.interpolate(x, size=(22, 13), mode="nearest"),
+    lambda x: F.interpolate(x[:, None], scale_factor=2, mode="nearest"),
+    lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    lambda x: F.max_pool2d(x, 3, 1, dilation=2),
+    lambda x: F.max_pool2d(x, 2, 2, padding=1, dilation=(1, 3)),
+    lambda x: F.softplus(x, 2.0, 1.0),
+]
 IN_THREE: list[Function] = [
     lambda x: F.max_pool3d(x[:, None], 2),
     lambda x: F.max_pool3d(x[:, None], (1, 2, 2), padding=(0, 1, 1), ceil_mode=True),
@@ -58,7 +68,9 @@ IN_THREE: list[Function] = [
 ]
 
 
-@pytest.mark.parametrize("functions", [ACTIVATIONS, POOLS, IN_THREE], ids=["activations", "pools", "in three axes"])
+@pytest.mark.parametrize(
+    "functions", [ACTIVATIONS, POOLS, RESIZED, IN_THREE], ids=["activations", "pools", "sizes", "in three axes"]
+)
 def test_functions_come_out_as_torch_computes_them(functions: list[Function], tmp_path: Path) -> None:
     check(Each(functions), (3, 11, 13), tmp_path)
 
