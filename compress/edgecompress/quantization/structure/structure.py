@@ -43,14 +43,15 @@ def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
 def _with_finite_scales(content: bytes) -> bytes:
     """Returns the flatbuffer with a scale of 1 where the made-up sample gave none that is finite.
 
-    On such a sample a network that was hardly trained may overflow; calibration replaces the scales of activations.
+    On such a sample a network that was hardly trained may overflow; calibration replaces the scales of activations
+    and biases.
     """
     model = read_model(content, finite=False)
     changed = False
     for tensor in model.subgraphs[0].tensors:
         q = tensor.quantization
-        if q is not None and q.scale is not None and len(q.scale) == 1 and not np.isfinite(q.scale).all():
-            set_quantization(tensor, np.ones(1, np.float32), np.zeros(1, np.int64))
+        if q is not None and q.scale is not None and not np.isfinite(q.scale).all():
+            set_quantization(tensor, np.ones(len(q.scale), np.float32), np.zeros(len(q.scale), np.int64))
             changed = True
     return write_model(model) if changed else content
 
