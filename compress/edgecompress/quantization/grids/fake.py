@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from edgecompress.quantization.graph.graph import TensorSpec
+from edgecompress.tflite.format.tidy import BEYOND
 
 WEIGHT_QMAX = 127
-#: What is larger stands for infinity; the converter writes minus infinity as the least float32.
-BEYOND = 1e30
 #: How far beyond all others a masked value is put where exponentials are taken: exp(-10) is a hundredth of an INT8
 #: probability's step.
 MASK_MARGIN = 10.0

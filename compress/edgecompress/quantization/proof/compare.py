@@ -12,12 +12,12 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Node, operands, tensor_values
-from edgecompress.quantization.grids.fake import BEYOND
 from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.quantization.twin.writing import float_constants
 from edgecompress.quiet import quiet
 from edgecompress.tflite.format.sparse import densified
+from edgecompress.tflite.format.tidy import BEYOND
 
 #: An operator computes what the twin computes when its outputs are within this many steps ...
 TOLERANCE_STEPS = 1.01

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.structure.scheme import FloatPart
+from edgecompress.tflite.format.tidy import BEYOND
 from edgecompress.tflite.format.views import CONVERSIONS
 
 #: What hands on values as they are.
@@ -23,9 +24,6 @@ _OF_SCORES = frozenset(
 #: Constants of more values, masks of all steps against all, would make the file larger by four times what they take
 #: in INT8: what adds them stays INT8, and so does what lies in front.
 MOST_VALUES = 256
-#: The converter writes a mask's minus infinity as the least float32 there is, whose scores no range holds: LiteRT ends
-#: the process at such a file.
-BEYOND = 1e30
 #: Products of activations; the converter writes those of one head as a linear layer.
 _PRODUCTS = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED"})
 

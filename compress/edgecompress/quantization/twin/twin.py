@@ -28,7 +28,6 @@ from edgecompress.quantization.graph.ops import COMPARING, narrow_stride
 from edgecompress.quantization.grids import ranges as limits
 from edgecompress.quantization.grids.codebooks import codebooks_as_json, restore_codebooks
 from edgecompress.quantization.grids.fake import (
-    BEYOND,
     MASK_MARGIN,
     fake_constant,
     fake_dynamic,
@@ -43,6 +42,7 @@ from edgecompress.quantization.grids.weight_grids import WeightGrids
 from edgecompress.quantization.twin.integer_sums import integer_sums, is_in_integers
 from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel, compared
 from edgecompress.quantization.twin.writing import quantized_constants, write_into
+from edgecompress.tflite.format.tidy import BEYOND
 from edgecompress.training.layout import MARK, Layout
 
 

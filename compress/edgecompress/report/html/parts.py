@@ -21,7 +21,12 @@ def bullets(sentences: Iterable[str]) -> str:
 
 def cell(text: str, *, right: bool, before: str = "") -> str:
     """Returns a table cell; `before` is HTML put before the text."""
-    return f'<td class="right">{before}{esc(text)}</td>' if right else f"<td>{before}{esc(text)}</td>"
+    if not right:
+        return f"<td>{before}{esc(text)}</td>"
+    # What stands in brackets behind a figure goes below it: beside it, it pushed the last columns off the page.
+    figure, bracket, rest = text.partition(" (")
+    beside = f'<span class="below">({esc(rest)}</span>' if bracket else ""
+    return f'<td class="right">{before}{esc(figure)}{beside}</td>'
 
 
 def table(found: Table, body: str | None = None) -> str:

@@ -53,6 +53,7 @@ th:last-child, td:last-child { padding-right: 0; }
 th { font-weight: 600; color: var(--soft); font-size: 12.5px; white-space: nowrap; vertical-align: bottom; }
 tbody tr:last-child td { border-bottom: 0; }
 .right { text-align: right; white-space: nowrap; }
+.below { display: block; color: var(--soft); font-weight: 400; font-size: 12px; }
 .result td { font-weight: 650; }
 .models td:first-child { min-width: 150px; padding-left: 18px; text-indent: -18px; }
 .models th { white-space: normal; min-width: 44px; }

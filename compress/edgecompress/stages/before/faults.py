@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgecompress.errors import EdgecompressError, ModelError
+from edgecompress.errors import ModelError
+from edgecompress.models.blame import blaming
 from edgecompress.models.conversion import converted_form
-from edgecompress.models.origins import frames_of, origin_of, origins
+from edgecompress.models.origins import origin_of, origins
 from edgecompress.quiet import quiet
 from edgecompress.tasks.base import Task
 from edgecompress.tflite.format.flatbuffer import read_model
@@ -23,6 +24,7 @@ from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.format.views import graph_views
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import quantize_input
+from edgecompress.wording import counted
 
 #: Outputs of file and module are the same within this share of the module's largest one: float32 in another order.
 SAME_SHARE = 1e-2
@@ -76,9 +78,9 @@ def require_repeatable(model: nn.Module, samples: torch.Tensor) -> bool:
         ModelError: It raises something, or answers otherwise the second time.
     """
     given = samples.clone()
-    with torch.no_grad():
-        first = called(model, given)
-        second = called(model, samples.clone())
+    with torch.no_grad(), blaming(model, f"on {counted(len(samples), 'sample')} at once, before training"):
+        first = model(given)
+        second = model(samples.clone())
     if not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
         drawn = next((one for one in origins(model, (samples[:1],)) if _DRAWS.search(one.operation)), None)
         raise ModelError(
@@ -87,26 +89,6 @@ def require_repeatable(model: nn.Module, samples: torch.Tensor) -> bool:
             "F.dropout takes training=self.training, nn.Dropout does by itself."
         )
     return torch.equal(torch.nan_to_num(given.float()), torch.nan_to_num(samples.float()))
-
-
-def called(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Returns a module's outputs.
-
-    Raises:
-        ModelError: Its code raises something; the line is named.
-    """
-    try:
-        found: torch.Tensor = model(inputs)
-    except (MemoryError, EdgecompressError):
-        raise
-    except Exception as error:  # whatever the user's layers raise
-        place = frames_of(error)
-        said = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ModelError(
-            f"the network fails on {len(inputs)} samples at once: {type(error).__name__}: {said}"
-            f"{f' ({place})' if place else ''}"
-        ) from error
-    return found
 
 
 def _same(found: NDArray[Any], expected: NDArray[Any], share: float) -> bool:

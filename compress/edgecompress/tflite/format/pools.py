@@ -191,21 +191,25 @@ def _adaptive(reduce: Callable[..., torch.Tensor], x: torch.Tensor, sizes: list[
     return x
 
 
+def _even_windows(x: torch.Tensor, output_size: list[int]) -> list[int] | None:
+    """Returns the windows' size where all are alike and do not overlap, of a pool over two axes; None otherwise."""
+    sizes = [int(side) for side in x.shape[-len(output_size) :]]
+    if len(sizes) != 2 or any(size % wanted for size, wanted in zip(sizes, output_size, strict=True)):  # noqa: PLR2004
+        return None
+    return [size // wanted for size, wanted in zip(sizes, output_size, strict=True)]
+
+
 def adaptive_max_pool(x: torch.Tensor, output_size: list[int]) -> Any:
     """Takes the largest values of windows that may be of unequal sizes."""
-    sizes = [int(side) for side in x.shape[-len(output_size) :]]
-    if len(sizes) == 2 and all(size % wanted == 0 for size, wanted in zip(sizes, output_size, strict=True)):  # noqa: PLR2004
-        kernel = [size // wanted for size, wanted in zip(sizes, output_size, strict=True)]
-        found = aten.max_pool2d_with_indices.default(x, kernel, kernel)[0]
-    else:
+    kernel = _even_windows(x, output_size)
+    if kernel is None:
         found = _adaptive(torch.amax, x, output_size)
-    return found, torch.zeros_like(found, dtype=torch.int64)
+    else:
+        found = aten.max_pool2d_with_indices.default(x, kernel, kernel)[0]
+    return found, torch.zeros_like(found, dtype=torch.int64)  # nothing that is converted reads the places
 
 
 def adaptive_average_pool(x: torch.Tensor, output_size: list[int]) -> Any:
     """Takes the means of windows that may be of unequal sizes."""
-    sizes = [int(side) for side in x.shape[-len(output_size) :]]
-    if len(sizes) == 2 and all(size % wanted == 0 for size, wanted in zip(sizes, output_size, strict=True)):  # noqa: PLR2004
-        kernel = [size // wanted for size, wanted in zip(sizes, output_size, strict=True)]
-        return aten.avg_pool2d.default(x, kernel, kernel)
-    return _adaptive(torch.mean, x, output_size)
+    kernel = _even_windows(x, output_size)
+    return _adaptive(torch.mean, x, output_size) if kernel is None else aten.avg_pool2d.default(x, kernel, kernel)

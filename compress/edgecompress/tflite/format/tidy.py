@@ -104,13 +104,12 @@ def _spell_out_powers(graph: schema.SubGraphT, model: schema.ModelT) -> int:
 def _choose_by_masks(graph: schema.SubGraphT, model: schema.ModelT) -> int:
     changed = 0
     for operator in list(graph.operators):
-        if op_name(model, operator) != "ADD":
+        if op_name(model, operator) != "ADD" or _fused(operator):  # a choice has no activation
             continue
         first, second = (int(n) for n in operator.inputs)
         values = _values(model, graph.tensors[second])
         x, mask = (first, second) if values is not None else (second, first)
         values = _values(model, graph.tensors[mask])
-        # Of a constant as large as the sum: a smaller x would not reach all of it.
         if values is None or values.size == 0 or float(values.min()) > -BEYOND or float(values.max()) >= BEYOND:
             continue
         steps = _Steps(graph, model, operator)
@@ -134,7 +133,7 @@ def _multiply_by_reciprocals(graph: schema.SubGraphT, model: schema.ModelT) -> i
         values = _values(model, divisor)
         if values is None or not values.size or not np.isfinite(values).all() or not values.all():
             continue
-        fused = operator.builtinOptions.fusedActivationFunction if operator.builtinOptions is not None else 0
+        fused = _fused(operator)
         reciprocals = _Steps(graph, model, operator).tensor(np.float32(1) / values, divisor)
         operator.inputs = np.array([operator.inputs[0], reciprocals], np.int32)
         operator.opcodeIndex = operator_code(model, _OPS.MUL)
@@ -142,6 +141,11 @@ def _multiply_by_reciprocals(graph: schema.SubGraphT, model: schema.ModelT) -> i
         operator.builtinOptions.fusedActivationFunction = fused
         changed += 1
     return changed
+
+
+def _fused(operator: schema.OperatorT) -> int:
+    """Returns an operator's fused activation, 0 for none."""
+    return int(operator.builtinOptions.fusedActivationFunction) if operator.builtinOptions is not None else 0
 
 
 def _values(model: schema.ModelT, tensor: schema.TensorT) -> NDArray[np.float32] | None:

@@ -77,6 +77,11 @@ def test_a_mask_chooses(mask: Any, ops: list[str], first: bool) -> None:
     assert check(tensors, Op("ADD", (1, 0) if first else (0, 1), (2,))) == ops
 
 
+def test_a_mask_with_an_activation_stays_a_sum() -> None:
+    tensors = [Made(ROWS), constant(np.where(np.eye(3, 4), LOWEST, 0.0), "float32"), Made(ROWS)]
+    assert check(tensors, Op("ADD", (0, 1), (2,), {"fusedActivationFunction": 1})) == ["ADD"]
+
+
 def test_a_bias_becomes_a_vector_and_what_is_in_order_stays_to_the_byte() -> None:
     rng = np.random.default_rng(0)
     spatial = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
