@@ -25,7 +25,7 @@ def cell(text: str, *, right: bool, before: str = "") -> str:
         return f"<td>{before}{esc(text)}</td>"
     # What stands in brackets behind a figure goes below it: beside it, it pushed the last columns off the page.
     figure, bracket, rest = text.partition(" (")
-    beside = f'<span class="below">({esc(rest)}</span>' if bracket else ""
+    beside = f' <span class="below">({esc(rest)}</span>' if bracket else ""
     return f'<td class="right">{before}{esc(figure)}{beside}</td>'
 
 
