@@ -126,7 +126,7 @@ def message(said: Path) -> str:
     return ELSEWHERE.sub("", found.strip().replace(str(said.parent), "."))[:LONGEST_MESSAGE]
 
 
-def outcome(entry: Entry, scratch: Path) -> dict[str, Any]:
+def outcome(entry: Entry, scratch: Path, limit_s: float) -> dict[str, Any]:
     """Returns a row's columns."""
     from benchmarks.zoo.measure import measure
     from benchmarks.zoo.prepare import TooLargeError, make
@@ -143,15 +143,15 @@ def outcome(entry: Entry, scratch: Path) -> dict[str, Any]:
             return 3
         return 0
 
-    code = forked(made, said, LIMIT_S)
+    code = forked(made, said, limit_s)
     if code:
         return row | {"exit": "left out" if code == 3 else BROKEN, "message": message(said)}
     row["params"] = json.loads((folder / "made.json").read_text())["params"]
-    code = forked(partial(run_product, folder, ()), said, LIMIT_S)
+    code = forked(partial(run_product, folder, ()), said, limit_s)
     row |= {"exit": shown(code), "message": "" if code == 0 else message(said)}
     if code in (4, 5) and OFFER in said.read_text(errors="replace"):
         shutil.rmtree(folder / "out", ignore_errors=True)
-        code = forked(partial(run_product, folder, ALLOW), said, LIMIT_S)
+        code = forked(partial(run_product, folder, ALLOW), said, limit_s)
         row |= {"allowed_exit": shown(code), "allowed_message": "" if code == 0 else message(said)}
     row["seconds"] = round(time.monotonic() - started, 1)
     if code in RAN and (folder / "out" / "report.json").is_file():
@@ -161,7 +161,7 @@ def outcome(entry: Entry, scratch: Path) -> dict[str, Any]:
             figures.write_text(json.dumps(measure(entry, folder)))
 
         figures.unlink(missing_ok=True)
-        if forked(measured, said, LIMIT_S) == 0:
+        if forked(measured, said, limit_s) == 0:
             row |= json.loads(figures.read_text())
         else:
             row["agreement"] = f"not measured: {message(said)}"
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also rows that are there; the table shows the last one")
     parser.add_argument("--list", action="store_true", help="print the names and run nothing")
     parser.add_argument("--table", type=Path, default=PATH)
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds of each part of a row")
     parser.add_argument("--keep", type=Path, help="a folder to work in, where the last row's files stay")
     options = parser.parse_args()
     table = Table(options.table, COLUMNS)
@@ -209,7 +210,7 @@ def main() -> None:
             if table.done(entry.case, 0) and not options.again:
                 continue
             row = {"exit": "left out", "group": entry.group, "message": entry.left_out}
-            table.append(entry.case, 0, **(row if entry.left_out else outcome(entry, scratch.resolve())))
+            table.append(entry.case, 0, **(row if entry.left_out else outcome(entry, scratch.resolve(), options.limit)))
             print({key: value for key, value in table.rows()[-1].items() if value}, flush=True)
 
 
