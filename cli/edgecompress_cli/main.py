@@ -74,7 +74,8 @@ PIPE_CLOSED = 141
 #: Refusals of the file system that are no fault of the program.
 REFUSALS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO,
-    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE,
+    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.EINVAL,
 )  # fmt: skip
 
 
