@@ -122,7 +122,7 @@ def _values_made(func: Any, args: tuple[Any, ...]) -> int:
         return int(args[names.index("steps")])
     if names[0] in ("start", "end") and "arange" in str(func):
         start, end, step = (0, args[0], 1) if len(args) == 1 else (*args[:2], args[2] if len(args) > 2 else 1)  # noqa: PLR2004
-        return max(math.ceil((end - start) / step), 0)
+        return max(int(-((start - end) // step)), 0)
     if names[0] in ("n", "high", "low"):
         sizes = [one for one in args if isinstance(one, (list, tuple))]
         return math.prod(sizes[0]) if sizes else int(args[0]) ** (2 if "eye" in str(func) else 1)

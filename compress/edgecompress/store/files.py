@@ -72,13 +72,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from error
 
 
-def remove_partial(folder: Path) -> None:
-    """Removes what killed processes had begun to write in a folder; nobody else may be writing there."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically; the same value gives the same bytes."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())

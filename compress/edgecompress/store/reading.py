@@ -146,7 +146,7 @@ def _check_opened(path: Path, descriptor: int) -> None:
         raise OSError(errno.EINVAL, "not a file on a disk", str(path))
     if status.st_size > HARMLESS_BYTES and _is_hollow(descriptor, status.st_size):
         reason = f"{status.st_size / MIB:,.0f} MiB, of which next to nothing is written (a file of holes)"
-        raise OSError(errno.EINVAL, reason, str(path))
+        raise OSError(errno.EFBIG, reason, str(path))
 
 
 def _is_made_up(descriptor: int) -> bool:

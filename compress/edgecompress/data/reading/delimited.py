@@ -111,8 +111,8 @@ def parse(text: str, delimiter: str, path: Path | None = None, *, quoted: bool =
             if path is not None and len(row) > MOST_COLUMNS:
                 if not result.rows:
                     raise DataError(
-                        f"{path}:{line}: {len(row):,} columns; at most {MOST_COLUMNS:,} are read. Give so many numbers as "
-                        "arrays (source: npz), or leave columns out."
+                        f"{path}:{line}: {len(row):,} columns; at most {MOST_COLUMNS:,} are read. Give so many "
+                        "numbers as arrays (source: npz), or leave columns out."
                     )
                 result.bad[line] = f"{len(row):,} fields; a table may have {MOST_COLUMNS:,} columns"
                 continue

@@ -251,7 +251,7 @@ def _tell_of_twins(place: Path, folders: Sequence[Path], found: Found) -> None:
 def _listed_classes(root: Path) -> list[str]:
     """Returns the names in classes.txt, empty where there is none."""
     file = root / CLASSES_FILE
-    if not file.is_file():
+    if not os.path.lexists(file):
         return []
     names = [normal(line.strip()) for line in read_text(file).rstrip().splitlines()]
     check_count(len(names), str(file))
