@@ -18,6 +18,7 @@ from edgecompress.data.pictures import GREY, RGB
 from edgecompress.data.reading.broken import Broken
 from edgecompress.data.reading.grey_levels import WHITE_16, Levels, used_levels
 from edgecompress.errors import DataError
+from edgecompress.sources.border import at_border, described
 from edgecompress.store.reading import open_regular, read_into_memory
 
 SUFFIXES = frozenset({
@@ -148,22 +149,23 @@ def read_pictures(
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Opens a picture, and turns everything that goes wrong while it is used into a DataError that names it."""
-    try:
-        with open_regular(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata is no reason to stop
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(stream, formats=FORMATS) as image:
-                yield image
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a picture Pillow can read, or broken. Replace or remove it.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: too many pixels to be safe to decode ({error}). Scale it down.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}). Replace or remove it.") from error
-    except Exception as error:  # decoders of broken files fail in any way
-        raise DataError(f"{path}: broken picture ({type(error).__name__}: {error}). Replace or remove it.") from error
+    with at_border(lambda error: _broken(error, path)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata is no reason to stop
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with open_regular(path) as stream, Image.open(stream, formats=FORMATS) as image:
+            yield image
+
+
+def _broken(error: BaseException, path: Path) -> DataError:
+    """Returns the error for a picture that cannot be used."""
+    match error:
+        case UnidentifiedImageError():
+            return DataError(f"{path}: not a picture Pillow can read, or broken. Replace or remove it.")
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return DataError(f"{path}: too many pixels to be safe to decode ({error}). Scale it down.")
+        case OSError():
+            return DataError(f"{path}: cannot be read ({error.strerror or error}). Replace or remove it.")
+    return DataError(f"{path}: broken picture ({described(error)}). Replace or remove it.")
 
 
 def _upright_8_bit(image: Image.Image, path: Path, levels: Levels, seen: Counter[str]) -> Image.Image:

@@ -16,6 +16,7 @@ from edgecompress.data.raw import RawData, data_path, hash_files, listing
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources.border import at_border, described
 from edgecompress.store.reading import MIB, read_bounded
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -108,15 +109,13 @@ def _from_binary(content: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray
 
 
 def _from_pickle(content: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    try:
+    with at_border(lambda error: DataError(f"{path}: not a CIFAR-10 batch ({described(error)}). {ADVICE}")):
         _check_steps(content)
         batch = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
         rows, labels = batch["data"], batch["labels"]
         # As an array only where it is flat: lists of one list over and over would become an array without end.
         if not isinstance(labels, np.ndarray):
             labels = np.array(labels) if all(isinstance(one, int) for one in labels) else np.array(None)
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise DataError(f"{path}: not a CIFAR-10 batch ({type(error).__name__}: {error}). {ADVICE}") from error
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (PIXELS,):
         raise DataError(f"{path}: `data` is not an (N, {PIXELS}) uint8 array. {ADVICE}")
     if labels.dtype.kind not in "iu" or labels.shape != rows.shape[:1]:

@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,19 @@ from edgecompress.data.base import Ends
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.models.built_in.sequence import Unpadded
 from edgecompress.models.construction import explaining
+from edgecompress.models.nested import states_in
+from edgecompress.models.tensors import cast, refusal, shortened
+from edgecompress.models.weight_files import read_content, safetensors_types
 from edgecompress.quiet import quiet
-from edgecompress.sources.hugging_face import CONFIG, hf_document, hf_folder, weight_files
+from edgecompress.sources.border import at_border, described
+from edgecompress.sources.hugging_face import CONFIG, EXPECTED, hf_document, hf_folder, shards
 from edgecompress.sources.torchvision_import import import_torchvision
+from edgecompress.wording import counted, verb
 
 #: What is added to the scores of padding: it weighs exp(-30) = 1e-13.
 HIDDEN = -30.0
+#: How many tensors a message names.
+SHOWN = 4
 #: Ends of the names of architectures.
 CLASSIFIER, CAUSAL = "ForSequenceClassification", ("ForCausalLM", "LMHeadModel")
 
@@ -138,7 +145,7 @@ def build_hf(name: str, args: Mapping[str, Any], ends: Ends, base_dir: Path) -> 
     ready = architecture.endswith(CLASSIFIER) and _labels(config) == math.prod(ends.outputs)
     kind = "AutoModelForCausalLM" if each else "AutoModelForSequenceClassification" if ready else "AutoModel"
     with explaining(name, args, ends.input_shape, ends.outputs[-1], lambda: "length"):
-        body = _loaded(kind, folder)
+        body = _loaded(kind, folder, name)
         if each:
             return HfLanguageModel(body, ends)
         padding = config.get("pad_token_id") or 0
@@ -155,24 +162,63 @@ def _width(config: Mapping[str, Any]) -> int:
     return int(next(config[key] for key in ("hidden_size", "dim", "d_model", "n_embd") if key in config))
 
 
-def _loaded(kind: str, folder: Path) -> nn.Module:
+def _loaded(kind: str, folder: Path, name: str) -> nn.Module:
+    files = shards(name, folder)
+    _check_tensors(name, files)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    with quiet(), warnings.catch_warnings():
+
+    def explain(error: BaseException) -> ModelError:
+        return ModelError(f"model {name}: transformers cannot load {folder} ({described(error)}). {EXPECTED}")
+
+    with at_border(explain), quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(ResourceError):  # transformers imports it where it is there, and fails as it does
             import_torchvision()
         import transformers
 
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        model: nn.Module = getattr(transformers, kind).from_pretrained(
+        model, info = getattr(transformers, kind).from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
-            use_safetensors=weight_files(folder)[0].suffix == ".safetensors",
+            use_safetensors=files[0].suffix == ".safetensors",
             attn_implementation="eager",
             dtype=torch.float32,
+            output_loading_info=True,
+        )
+    # What a file lacks the library draws at random, and says so where nobody looks.
+    lacking = sorted(one for one in info["missing_keys"] if "pooler" not in one.split("."))
+    if lacking:
+        raise ModelError(
+            f"model {name}: {folder}: {counted(len(lacking), 'tensor')} of the model {verb(len(lacking), 'is', 'are')} "
+            f"not in the weights ({shortened(lacking, SHOWN)}). Save the whole model: model.save_pretrained(FOLDER)."
         )
     # Of no use here, and gradients never reach it.
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # type: ignore[assignment]
-    return model
+        model.pooler = None
+    learned = {one for one, _ in model.named_parameters(remove_duplicate=False)}
+    for one, tensor in model.state_dict().items():
+        _, problem = cast(tensor, tensor, learned=one in learned)
+        if problem:
+            raise ModelError(f"model {name}: {folder}: {one} {problem}.")
+    return model  # type: ignore[no-any-return]
+
+
+def _check_tensors(name: str, files: Sequence[Path]) -> None:
+    """Raises ModelError where weights are no plain numbers, by name, or lie in two files; of damaged files too."""
+    seen: dict[str, Path] = {}
+    for path in files:
+        if path.suffix == ".safetensors":
+            found = safetensors_types(path)
+        else:
+            states = states_in(read_content(path), path)
+            found = {one: refusal(tensor) for state in states.values() for one, tensor in state.items()}
+        for one, problem in found.items():
+            if problem:
+                raise ModelError(f"model {name}: {path}: {one} is {problem}, and give that folder.")
+            if one in seen:
+                raise ModelError(
+                    f"model {name}: {one} lies in two files ({seen[one].name} and {path.name}): nobody can tell which "
+                    "one is meant. Save the model again: model.save_pretrained(FOLDER)."
+                )
+            seen[one] = path
