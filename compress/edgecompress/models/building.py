@@ -16,7 +16,6 @@ from torch import nn
 from edgecompress.context import Context
 from edgecompress.data.base import Ends, Normalization
 from edgecompress.errors import ModelError
-from edgecompress.models.allowance import Building
 from edgecompress.models.built_in.dense import fc_autoencoder, mlp
 from edgecompress.models.built_in.ds_cnn import ds_cnn
 from edgecompress.models.built_in.mobilenet_v1 import mobilenet_v1
@@ -50,6 +49,7 @@ from edgecompress.models.libraries.torchvision_models import (
 from edgecompress.models.weight_files import State
 from edgecompress.models.weights import load_foreign_weights
 from edgecompress.recipe.schema import ModelSpec
+from edgecompress.sources.allowance import Building
 
 __all__ = ["BUILT_IN", "build_model", "published_normalization"]
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from edgecompress.data.base import Ends
 from edgecompress.errors import EdgecompressError, ModelError
-from edgecompress.models.allowance import Running
 from edgecompress.models.blame import place_of
 from edgecompress.models.outputs import pick_output
+from edgecompress.sources.allowance import Running
 
 Shape = tuple[int, ...]
 #: What the sides of a sample are, by the kind of the data.

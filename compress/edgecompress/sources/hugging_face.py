@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ModelError
+from edgecompress.sources.hf_sizes import check_sizes
 from edgecompress.store.files import require_file, sha256_file, sha256_json
 from edgecompress.store.reading import MIB, read_document
 
@@ -101,6 +102,18 @@ def hf_document(name: str, folder: Path, file: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ModelError(f"model {name}: {folder / file} is no JSON object. {EXPECTED}")
     return document
+
+
+def hf_config(name: str, folder: Path) -> dict[str, Any]:
+    """Returns a model's configuration, whose sizes are those of a model.
+
+    Raises:
+        ModelError: It cannot be read, or no model has such sizes.
+    """
+    config = hf_document(name, folder, CONFIG)
+    if wrong := check_sizes(config):
+        raise ModelError(f"model {name}: {folder / CONFIG}: {wrong}")
+    return config
 
 
 def hf_sha256(name: str, base_dir: Path) -> str:

@@ -16,7 +16,7 @@ from edgecompress.data.tokens.subwords import BATCH, head
 from edgecompress.errors import ModelError
 from edgecompress.quiet import quiet
 from edgecompress.sources.border import at_border, described
-from edgecompress.sources.hugging_face import CONFIG, TOKENIZER, hf_document, hf_folder
+from edgecompress.sources.hugging_face import CONFIG, TOKENIZER, hf_config, hf_document, hf_folder
 
 FAILS = "fails on a text of the data"
 
@@ -94,7 +94,13 @@ def hf_tokens(name: str, base_dir: Path) -> HfTokens:
         ModelError: Its folder cannot be used.
     """
     folder = hf_folder(name, base_dir)
-    padding = hf_document(name, folder, CONFIG).get("pad_token_id")
+    padding = hf_config(name, folder).get("pad_token_id")
     document = hf_document(name, folder, TOKENIZER)
     origin = f"model {name}: {folder / TOKENIZER}"
-    return HfTokens(document, padding if isinstance(padding, int) else 0, origin)
+    tokens = HfTokens(document, padding if isinstance(padding, int) else 0, origin)
+    if not 0 <= tokens.padding < max(tokens.size, 1):
+        raise ModelError(
+            f"model {name}: {folder / CONFIG}: `pad_token_id` is {tokens.padding}, but {TOKENIZER} has the tokens 0 to "
+            f"{tokens.size - 1}."
+        )
+    return tokens

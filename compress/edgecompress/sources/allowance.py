@@ -59,7 +59,7 @@ class Building(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if self.made > self.most:
                 raise ModelError(
                     f"model {self.name} is too large: its layers come to more than {self.most / MIB:,.0f} MiB "
-                    f"({self.why}). Choose smaller sizes for it."
+                    f"({self.why}). Choose smaller sizes for it, or smaller samples."
                 )
             if self.tensors > MOST_TENSORS:
                 raise ModelError(
