@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from edgecompress.context import Context, Listener
 from edgecompress.errors import ModelError, RecipeError, ResourceError
 from edgecompress.figures import ACCURACY, answer_noun, figure_text, main_figure, main_value
 from edgecompress.pipeline.run import LOCK, MODEL, REJECTED, REPORT
-from edgecompress.recipe.reading.source import parse
+from edgecompress.recipe.reading.source import MAX_BYTES, parse
 from edgecompress.recipe.schema import Recipe
 from edgecompress.report.verdict import assess
 from edgecompress.store.files import is_whole, sha256_file
+from edgecompress.store.reading import is_regular, read_bounded, read_document
 from edgecompress.store.store import StageResult, Store
 from edgecompress.wording import counted
 
@@ -54,13 +55,13 @@ def recheck(folder: Path, store: Store, *, trust: bool = False, listeners: tuple
     if not is_whole(report):
         checks.append(Check(REPORT, False, "its content is not what the run wrote"))
     model = folder / MODEL
-    if not model.is_file():
+    if not is_regular(model):
         detail = (
             "the run's flatbuffer had failed its verification" if (folder / REJECTED).is_file() else "it is missing"
         )
         checks.append(Check(MODEL, False, detail))
         return _found(checks, None, verdict)
-    if sha256_file(model) != lock["model_sha256"] and all(check.passed for check in checks):
+    if all(check.passed for check in checks) and sha256_file(model) != lock["model_sha256"]:
         checks.append(Check(f"{MODEL} against {LOCK}", False, "the lock file names another flatbuffer"))
     if not all(check.passed for check in checks):
         return _found(checks, None, verdict)  # a file that is not the run's must not be opened as if it were
@@ -85,8 +86,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ResourceError: The folder holds none, or they are damaged.
     """
     try:
-        report = json.loads((folder / REPORT).read_bytes())
-        lock = parse((folder / LOCK).read_text(encoding="utf-8"), LOCK).data
+        report = read_document(folder / REPORT, "a report")
+        lock = parse(read_bounded(folder / LOCK, MAX_BYTES, "a lock file").decode(), LOCK).data
     except FileNotFoundError as error:
         raise ResourceError(
             f"{folder} holds no finished run: {Path(str(error.filename)).name} is missing. "
@@ -131,9 +132,12 @@ def recipe_of(folder: Path, lock: dict[str, Any]) -> Recipe:
 
 def _hash_check(folder: Path, name: str, digest: str) -> Check:
     path = folder / name
-    if not path.is_file():
-        return Check(name, False, "it is missing")
-    same = sha256_file(path) == digest
+    if not is_regular(path):
+        return Check(name, False, "it is no file" if os.path.lexists(path) else "it is missing")
+    try:
+        same = sha256_file(path) == digest
+    except OSError as error:
+        return Check(name, False, f"it cannot be read: {error.strerror or error}")
     return Check(name, same, "unchanged since the run" if same else "its SHA-256 is not the one in report.json")
 
 

@@ -5,9 +5,7 @@ The order of the stages is the literal table STAGES; the loop knows nothing abou
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.context import Context, Listener
-from edgecompress.errors import DataError, ExitCode, ModelError
+from edgecompress.errors import DataError, ExitCode, ModelError, ResourceError
 from edgecompress.pipeline.doubts import early_doubts, warn_at_once
 from edgecompress.pipeline.folder import alone, prepare, recorder
 from edgecompress.pipeline.history import remember
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.schema import HTML, MARKDOWN, PICTURE
 from edgecompress.report.verdict import DOUBTS
 from edgecompress.store.file_lock import exclusive
 from edgecompress.store.files import is_whole, sha256_file, sha256_json, write_bytes
+from edgecompress.store.reading import read_document
 from edgecompress.store.store import StageResult, Store
 from edgecompress.version import __version__
 
@@ -44,6 +44,8 @@ BESIDE = {
     "vocabulary.json": ("export", "vocabulary.json"),
     STEP: ("export", STEP),
 }
+#: All that a run may leave in its folder, its logs aside.
+NAMES = (MODEL, REJECTED, *BESIDE, LOCK, PICTURE, MARKDOWN, HTML, REPORT)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def run_pipeline(
     fresh: bool = False,
     keep_cache: bool = False,
     strict: bool = False,
+    force: bool = False,
+    recipe_file: Path | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
@@ -89,14 +93,19 @@ def run_pipeline(
     started = time.monotonic()
     plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh, keep_cache=keep_cache)
     changed = differences(recipe.locked, plan) if recipe.locked is not None else []
+    changed = [f"Not as in the lock file, so the bytes may differ: {difference}." for difference in changed]
     prepare(output)
-    with alone(output), recorder(output) as record:
+    repeated = recipe.locked is not None  # the lock file lies in the folder of the recipe's run
+    with (
+        alone(output, NAMES, None if repeated else recipe_file, force=force) as claim,
+        recorder(output) as record,
+    ):
         ctx = Context(recipe.seed, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
         )
-        for difference in changed:
-            ctx.warn(f"Not as in the lock file, so the bytes may differ: {difference}.")
+        for doubt in (*claim.doubts, *changed):
+            ctx.warn(doubt)
         for step in plan.steps:
             if step.kept:
                 ctx.note(f"{step.stage}: a result of other code is kept ({', '.join(step.kept)})")
@@ -115,7 +124,9 @@ def run_pipeline(
         plan, results = _carry_out(recipe, plan, ctx, store, planned_anew)
         if until is not None and "benchmark" not in results:
             return _stopped(recipe, results, output, plan, started, strict=strict)
+        claim.before_writing()
         report = _write_results(recipe, plan, results, output, ctx)
+        claim.written({*report["files"], *report["pages"], REPORT})
         if recipe.locked is not None:
             _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
         return _outcome(report, output, plan, started, strict=strict)
@@ -245,8 +256,7 @@ def _write_results(
     passed = bool(results["verify"].metrics["passed"])
     exported = results["export"].artifacts[MODEL]
     kept, dropped = (MODEL, REJECTED) if passed else (REJECTED, MODEL)
-    with contextlib.suppress(FileNotFoundError):
-        (output / dropped).unlink()
+    _remove(output / dropped)
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         write_bytes(output / kept, exported.path.read_bytes())
     files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
@@ -271,14 +281,21 @@ def _write_beside(results: dict[str, StageResult], output: Path, *, passed: bool
             write_bytes(output / name, artifact.path.read_bytes())
             files[name] = artifact.sha256
         elif name in former:
-            (output / name).unlink(missing_ok=True)
+            _remove(output / name)
     return files
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot remove {path}: {error.strerror or error}. It is of an earlier run.") from error
 
 
 def _former_files(output: Path) -> set[str]:
     """Returns the files that the report in a folder lists, none where there is no report."""
     try:
-        return set(json.loads((output / REPORT).read_bytes())["files"])
+        return set(read_document(output / REPORT, "a report")["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
@@ -308,7 +325,7 @@ def _run_key(recipe: Recipe, plan: Plan) -> str:
 def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
     """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
     try:
-        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
+        report: dict[str, Any] = read_document(output / REPORT, "a report")
         if report["run_key"] != _run_key(recipe, plan) or not is_whole(report) or "verdict" not in report:
             return None
         hashes = {**report["files"], **report["pages"]}

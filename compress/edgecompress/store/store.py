@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from edgecompress.errors import ResourceError
 from edgecompress.store.file_lock import exclusive
 from edgecompress.store.files import is_whole, sealed, sha256_file, write_json
+from edgecompress.store.reading import read_document
 
 #: Why a step has to be made that never was.
 MISSING = "not made yet"
@@ -94,11 +94,30 @@ class Store:
 
     def checkpoints(self, stage: str, fingerprint: str) -> Path:
         """Returns where a step's trainings save how far they are, until it is finished."""
-        return self.root / "checkpoints" / self.folder(stage, fingerprint).name
+        return self._within("checkpoints", self.folder(stage, fingerprint).name)
 
     def lock(self, stage: str, fingerprint: str) -> Path:
         """Returns the file that whoever makes a step holds locked."""
-        return self.root / "locks" / self.folder(stage, fingerprint).name
+        return self._within("locks") / self.folder(stage, fingerprint).name
+
+    def notes(self) -> Path:
+        """Returns the folder of what is remembered about runs."""
+        return self._within("last")
+
+    def _within(self, *parts: str) -> Path:
+        """Returns a folder of the store that is, or will be, one: a link there would lead what is written elsewhere.
+
+        Raises:
+            ResourceError: Something else lies there.
+        """
+        path = self.root
+        for part in parts:
+            path /= part
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+                raise ResourceError(
+                    f"{path} is a {'link' if path.is_symlink() else 'file'}, not a folder of the store: remove it"
+                )
+        return path
 
     def once(
         self, stage: str, fingerprint: str, make: Callable[[Path], dict[str, Any]], note: Callable[[str], None]
@@ -133,7 +152,7 @@ class Store:
         """Returns a finished step, or None and why it has to be made (again)."""
         folder = self.folder(stage, fingerprint)
         try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
+            manifest = read_document(folder / MANIFEST, "a manifest")
             if manifest["fingerprint"] != fingerprint:
                 return None, "made from other inputs"
             if not is_whole(manifest):
@@ -168,14 +187,14 @@ class Store:
         found: list[tuple[float, str, dict[str, Any]]] = []
         for path in self.root.glob(f"{stage}-*/{MANIFEST}"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                manifest = json.loads(path.read_bytes())
+                manifest = read_document(path, "a manifest")
                 found.append((path.stat().st_mtime, str(manifest["fingerprint"]), dict(manifest["parts"])))
         return [(fingerprint, parts) for _, fingerprint, parts in sorted(found, key=lambda entry: -entry[0])]
 
     @contextlib.contextmanager
     def workspace(self, stage: str, fingerprint: str) -> Iterator[Path]:
         """Gives a fresh folder to work in; it is removed unless `finish` moved it to its place."""
-        folder = self.folder(stage, fingerprint)
+        folder = self._within(self.folder(stage, fingerprint).name)
         work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         for left in folder.parent.glob(f".{folder.name}.*.partial"):
             if not _is_alive(left.name.split(".")[-2]):  # of a process that was killed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
@@ -17,6 +16,7 @@ from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick
 from edgecompress.store.files import write_json
+from edgecompress.store.reading import read_document
 
 #: Coarser widths that are tried, in multiples of `round_to`: kernels work on whole blocks of channels.
 COARSER = (1, 2, 4)
@@ -45,7 +45,7 @@ def settle(
     """
     path = None if bench.ctx.checkpoints is None else bench.ctx.checkpoints / SETTLED
     if path is not None and path.is_file():
-        found = json.loads(path.read_bytes())
+        found = read_document(path, "a file of widths")
         bench.ctx.note("the widths were settled before")
         for warning in found["warnings"]:
             bench.ctx.warn(warning)
