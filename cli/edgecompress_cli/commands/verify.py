@@ -27,8 +27,7 @@ def verify(
     """
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.recheck import recheck
-    from edgecompress.pipeline.settings import default_store, trusted
-    from edgecompress.store.store import Store
+    from edgecompress.pipeline.settings import open_store, trusted
     from edgecompress_cli.display import make_display
     from edgecompress_cli.report_view import COLOURS
 
@@ -36,7 +35,7 @@ def verify(
         render.nothing_else_on_stdout(as_json),
         make_display(render.stderr_console(), quiet=not render.stderr_console().is_terminal) as display,
     ):
-        verdict = recheck(folder, Store(default_store()), trust=trusted(trust), listeners=(display,))
+        verdict = recheck(folder, open_store(), trust=trusted(trust), listeners=(display,))
     if as_json:
         render.emit_json({"ok": verdict["passed"], "folder": str(folder), **verdict})
     else:

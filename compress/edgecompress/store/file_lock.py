@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgecompress.errors import ResourceError
+from edgecompress.store.sharing import make_folder, share
 
 
 class BusyError(ResourceError):
@@ -42,7 +43,7 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
 
 def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     told = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -58,6 +59,7 @@ def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
                     told = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_in_place(descriptor, path):
+                share(path)  # a killed run leaves it, and another user's may have to take it up
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 return descriptor
