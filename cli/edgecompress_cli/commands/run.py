@@ -37,6 +37,9 @@ def run(
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite files in the run's folder that no run has written.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> None:
@@ -72,6 +75,8 @@ def run(
                 fresh=fresh,
                 keep_cache=keep_cache,
                 strict=strict,
+                force=force,
+                recipe_file=recipe,
                 listeners=[display],
             )
     except KeyboardInterrupt as event:

@@ -44,6 +44,7 @@ def verify(
             [(check["name"], MARKS[check["passed"]], check["detail"]) for check in verdict["checks"]],
         )
         render.line(f"{folder}: " + ("verified" if verdict["passed"] else "NOT as the run left it"))
+        render.line(f"Taken from the report on trust: {', '.join(verdict['not_recomputed'])}.")
         judged = verdict["verdict"]
         render.line(f"The run's own verdict: {judged['status']}", style=COLOURS[judged["status"]])
         render.items((reason["text"] for reason in judged["reasons"]), style=COLOURS[judged["status"]])

@@ -17,7 +17,9 @@ from numpy._core.multiarray import scalar
 from safetensors.torch import load
 
 from edgecompress.errors import ModelError
+from edgecompress.machine import memory_bytes
 from edgecompress.sources.archives import check_unpacked
+from edgecompress.store.reading import open_bounded
 
 State = dict[str, torch.Tensor]
 
@@ -84,7 +86,7 @@ def no_state(path: Path, content: Any) -> ModelError:
 
 def _bytes(path: Path, count: int = -1) -> bytes:
     try:
-        with path.open("rb") as handle:
+        with open_bounded(path, memory_bytes(), "what is read into the memory here") as handle:
             return handle.read(count)
     except FileNotFoundError as error:
         raise ModelError(f"weights {path}: there is no such file. Paths start from the recipe's folder.") from error

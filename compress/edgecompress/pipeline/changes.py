@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.files import is_whole, sealed, sha256_json, write_json
+from edgecompress.store.reading import read_document
 from edgecompress.store.store import Store
 
 #: Changes named before the rest is counted.
@@ -105,9 +105,9 @@ def last_parts(recipe: Recipe, store: Store) -> dict[str, Mapping[str, Any]]:
     A recipe is the same while its file is: overrides on the command line do not make it another.
     """
     try:
-        found = json.loads(_file(recipe, store).read_bytes())
+        found = read_document(_file(recipe, store), "what the last run was made of")
         return {str(stage): dict(parts) for stage, parts in found["stages"].items()} if is_whole(found) else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -122,4 +122,4 @@ def remember(recipe: Recipe, store: Store, parts: Mapping[str, Mapping[str, Any]
 
 def _file(recipe: Recipe, store: Store) -> Path:
     name = sha256_json([recipe.base_dir, recipe.name])[:DIGITS]
-    return store.root / "last" / f"{name}.json"
+    return store.notes() / f"{name}.json"

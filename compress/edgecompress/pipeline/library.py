@@ -25,6 +25,7 @@ def run(
     fresh: bool = False,
     keep_cache: bool = False,
     strict: bool = False,
+    force: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in the folder `output`.
@@ -46,6 +47,7 @@ def run(
         fresh: Make every stage again.
         keep_cache: Reuse finished stages that an edgecompress with other code made.
         strict: Let a doubtful result end with exit code 3, as a missed budget does.
+        force: Overwrite files in the run's folder that no run has written.
         listeners: Called with every `edgecompress.context.Event`: stages, epochs, progress, warnings.
 
     Raises:
@@ -54,6 +56,7 @@ def run(
         ResourceError: Data (DataError), a model (ModelError) or the file system could not be used. Stages finished
             before stay in the store: the same call goes on from there.
     """
+    file = Path(recipe) if isinstance(recipe, str | Path) else None
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     elif overrides:
@@ -67,5 +70,7 @@ def run(
         fresh=fresh,
         keep_cache=keep_cache,
         strict=strict,
+        force=force,
+        recipe_file=file,
         listeners=listeners,
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +19,10 @@ from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.making import Asked, carry_out
 from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.schema import HTML, MARKDOWN, PICTURE
 from edgecompress.report.verdict import DOUBTS
 from edgecompress.store.files import are_hashes, is_whole, sha256_file, sha256_json, write_bytes
+from edgecompress.store.reading import read_document, read_into_memory
 from edgecompress.store.store import Artifact, StageResult, Store
 from edgecompress.version import __version__
 
@@ -40,6 +40,8 @@ BESIDE = {
     "vocabulary.json": ("export", "vocabulary.json"),
     STEP: ("export", STEP),
 }
+#: All that a run may leave in its folder, its logs aside.
+NAMES = (MODEL, REJECTED, *BESIDE, LOCK, PICTURE, MARKDOWN, HTML, REPORT)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def run_pipeline(
     fresh: bool = False,
     keep_cache: bool = False,
     strict: bool = False,
+    force: bool = False,
+    recipe_file: Path | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
@@ -87,14 +91,19 @@ def run_pipeline(
     plan = asked.plan()
     changed = differences(recipe.locked, plan) if recipe.locked is not None else []
     store.require_writable({step.stage: step.reason for step in plan.steps if step.result is None})
+    changed = [f"Not as in the lock file, so the bytes may differ: {difference}." for difference in changed]
     prepare(output)
-    with alone(output), recorder(output) as record:
+    repeated = recipe.locked is not None  # the lock file lies in the folder of the recipe's run
+    with (
+        alone(output, NAMES, None if repeated else recipe_file, force=force) as claim,
+        recorder(output) as record,
+    ):
         ctx = Context(recipe.seed, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
         )
-        for difference in changed:
-            ctx.warn(f"Not as in the lock file, so the bytes may differ: {difference}.")
+        for doubt in (*claim.doubts, *changed):
+            ctx.warn(doubt)
         for step in plan.steps:
             if step.kept:
                 ctx.note(f"{step.stage}: a result of other code is kept ({', '.join(step.kept)})")
@@ -110,7 +119,9 @@ def run_pipeline(
         plan, results = carry_out(asked, plan, ctx)
         if until is not None and "benchmark" not in results:
             return _stopped(recipe, results, output, plan, started, strict=strict)
+        claim.before_writing()
         report = _write_results(recipe, plan, results, output, ctx)
+        claim.written({*report["files"], *report["pages"], REPORT})
         if recipe.locked is not None:
             _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
         return _outcome(report, output, plan, started, strict=strict)
@@ -141,8 +152,7 @@ def _write_results(
     passed = bool(results["verify"].metrics["passed"])
     exported = results["export"].artifacts[MODEL]
     kept, dropped = (MODEL, REJECTED) if passed else (REJECTED, MODEL)
-    with contextlib.suppress(FileNotFoundError):
-        (output / dropped).unlink()
+    _remove(output / dropped)
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         _copy(exported, output / kept)
     files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
@@ -167,7 +177,7 @@ def _write_beside(results: dict[str, StageResult], output: Path, *, passed: bool
             _copy(artifact, output / name)
             files[name] = artifact.sha256
         elif name in former:
-            (output / name).unlink(missing_ok=True)
+            _remove(output / name)
     return files
 
 
@@ -178,7 +188,7 @@ def _copy(artifact: Artifact, path: Path) -> None:
         ResourceError: It is not the one any more, cannot be read, or the file system refused.
     """
     try:
-        content = artifact.path.read_bytes()
+        content = read_into_memory(artifact.path)
     except OSError as error:
         raise ResourceError(f"cannot read {artifact.path}: {error.strerror or error}. Run again.") from error
     if hashlib.sha256(content).hexdigest() != artifact.sha256:
@@ -186,10 +196,17 @@ def _copy(artifact: Artifact, path: Path) -> None:
     write_bytes(path, content)
 
 
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot remove {path}: {error.strerror or error}. It is of an earlier run.") from error
+
+
 def _former_files(output: Path) -> set[str]:
     """Returns the files that the report in a folder lists, none where there is no report."""
     try:
-        return set(json.loads((output / REPORT).read_bytes())["files"])
+        return set(read_document(output / REPORT, "a report")["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
@@ -222,7 +239,7 @@ def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]
     """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
     try:
         results = {step.stage: step.result for step in plan.steps if step.result is not None}
-        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
+        report: dict[str, Any] = read_document(output / REPORT, "a report")
         if report["run_key"] != _run_key(recipe, plan, results) or not is_whole(report) or "verdict" not in report:
             return None
         hashes = {**report["files"], **report["pages"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecompress.errors import ResourceError
 from edgecompress.machine import memory_bytes
-from edgecompress.store.files import require_file
+from edgecompress.store.reading import open_bounded, open_regular
 
 #: Below this nothing is a bomb.
 HARMLESS_BYTES = 256 * 1024**2
@@ -33,8 +33,7 @@ def read_unpacked(path: Path, error: type[ResourceError] = ResourceError) -> byt
         ResourceError: It cannot be read, is damaged, is a bomb, or is an archive of another kind.
     """
     try:
-        require_file(path)
-        with path.open("rb") as handle:
+        with open_bounded(path, memory_bytes(), "what is read into the memory here") as handle:
             start = handle.read(8)
             if not start.startswith(GZIP):
                 other = next((one for mark, one in OTHERS.items() if start.startswith(mark)), None)
@@ -54,8 +53,7 @@ def is_gzip(path: Path) -> bool:
     Raises:
         OSError: It cannot be read.
     """
-    require_file(path)
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return handle.read(len(GZIP)) == GZIP
 
 
@@ -64,7 +62,7 @@ def _gunzipped(path: Path, error: type[ResourceError]) -> bytes:
     most = min(max(HARMLESS_BYTES, LARGEST_RATIO * packed), memory_bytes())
     parts, size = [], 0
     try:
-        with gzip.open(path) as stream:
+        with open_regular(path) as packed_file, gzip.open(packed_file) as stream:
             while size <= most and (part := stream.read(MIB)):
                 parts.append(part)
                 size += len(part)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ModelError
-from edgecompress.store.files import sha256_file, sha256_json
+from edgecompress.store.files import require_file, sha256_file, sha256_json
+from edgecompress.store.reading import MIB, read_document
 
 PREFIX = "hf/"
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+#: Tokenizers of 256,000 pieces have 30 MiB.
+LARGEST_DOCUMENT = 256 * MIB
 EXPECTED = (
     "Expected the folder of a Hugging Face model: config.json, tokenizer.json and weights as *.safetensors or "
     "pytorch_model.bin."
@@ -27,6 +29,13 @@ def hf_folder(name: str, base_dir: Path) -> Path:
     for needed in (CONFIG, TOKENIZER):
         if not (folder / needed).is_file():
             raise ModelError(f"model {name}: {folder / needed} is missing. {EXPECTED}")
+    for file in folder.iterdir():  # the library opens what it finds
+        try:
+            require_file(file)
+        except FileNotFoundError:  # a link that leads nowhere
+            continue
+        except OSError as error:
+            raise ModelError(f"model {name}: {file}: {error.strerror or error}. {EXPECTED}") from error
     if not weight_files(folder):
         raise ModelError(f"model {name}: {folder} holds no weights. {EXPECTED}")
     return folder
@@ -44,9 +53,10 @@ def hf_document(name: str, folder: Path, file: str) -> dict[str, Any]:
         ModelError: It cannot be read.
     """
     try:
-        document = json.loads((folder / file).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"model {name}: {folder / file} cannot be read: {error}. {EXPECTED}") from error
+        document = read_document(folder / file, "a document of a model", LARGEST_DOCUMENT)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"model {name}: {folder / file} cannot be read: {why}. {EXPECTED}") from error
     if not isinstance(document, dict):
         raise ModelError(f"model {name}: {folder / file} is no JSON object. {EXPECTED}")
     return document

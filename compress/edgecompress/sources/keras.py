@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.store.files import require_file, sha256_file, sha256_json
+from edgecompress.store.files import sha256_file, sha256_json
+from edgecompress.store.reading import open_regular
 
 PREFIX = "keras/"
 #: Layers that hold code or a program of their own, by class.
@@ -119,8 +120,7 @@ def keras_source(name: str, base_dir: Path) -> KerasSource:
             return KerasSource(name, path, "saved-model")
         raise ModelError(f"model {name}: the folder {path} is no SavedModel: {_PROGRAM[0]} is missing. {EXPECTED}")
     try:
-        require_file(path)
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             start = handle.read(len(_HDF5))
     except FileNotFoundError as error:
         raise ModelError(

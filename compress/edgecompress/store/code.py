@@ -20,6 +20,7 @@ from typing import Any
 from edgecompress.errors import ResourceError
 from edgecompress.store import syntax
 from edgecompress.store.files import sha256_json, write_bytes
+from edgecompress.store.reading import DOCUMENT_BYTES, read_bounded
 from edgecompress.store.syntax import DIGITS, EFFECTS, definitions
 
 PACKAGE = "edgecompress"
@@ -261,9 +262,9 @@ def _seal(text: bytes) -> bytes:
 def _remembered() -> dict[str, dict[str, Any]]:
     """Returns hash of a module's source -> what it defines, as far as that is known."""
     try:
-        seal, _, text = _memory().read_bytes().partition(b"\n")
+        seal, _, text = read_bounded(_memory(), DOCUMENT_BYTES, "what is remembered").partition(b"\n")
         return dict(json.loads(text)) if seal == _seal(text) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

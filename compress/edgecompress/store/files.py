@@ -7,12 +7,12 @@ import errno
 import hashlib
 import json
 import os
-import stat
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ResourceError
+from edgecompress.store.reading import kind_of, open_regular
 from edgecompress.store.sharing import make_folder, share
 
 #: How files end that are not whole yet.
@@ -27,10 +27,9 @@ def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of a file's content, in hex.
 
     Raises:
-        OSError: It cannot be read, or is no file: a pipe may never end, nor does what a device gives.
+        OSError: It cannot be read, is no file (pipes and devices may never end), or is made of holes.
     """
-    require_file(path)
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -40,9 +39,8 @@ def require_file(path: Path) -> None:
     Raises:
         OSError: It is a pipe, a device or a socket, or cannot be looked at.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if kind := kind_of(path.stat().st_mode):
+        raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
 
 
 def sha256_json(value: Any) -> str:
@@ -105,13 +103,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise ResourceError(
             f"cannot write {path}: {error.strerror or error}. Free space or choose another folder."
         ) from error
-
-
-def remove_partial(folder: Path) -> None:
-    """Removes what killed processes had begun to write in a folder; nobody else may be writing there."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,10 +6,7 @@ the stages it read, and of the steps beside them (conversions, soft targets).
 
 from __future__ import annotations
 
-import errno
-import json
 import math
-import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.store.files import are_hashes, is_plain_name, is_sha256, sha256_file
+from edgecompress.store.reading import read_document
 from edgecompress.store.seals import Seal
 
 MANIFEST = "manifest.json"
-#: What a manifest may have: those of the largest networks have some MiB.
-MOST_BYTES = 64 * 1024**2
 #: Digits of a fingerprint in a step's name.
 DIGITS = 20
 #: File -> SHA-256, and name of a step -> its files.
@@ -95,10 +91,12 @@ def read_manifest(folder: Path, seal: Seal) -> Manifest:
     try:
         if folder.is_symlink():
             raise DamagedError("its folder is a link, which no run makes")
-        document = json.loads(_content(folder / MANIFEST))
+        if (folder / MANIFEST).is_symlink():
+            raise DamagedError(f"{MANIFEST} is damaged (it is a link)")
+        document = read_document(folder / MANIFEST, "a manifest")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DamagedError(f"its manifest cannot be read ({error})") from error
     if not isinstance(document, dict):
         raise DamagedError("its manifest cannot be read (it is no manifest)")
@@ -107,6 +105,8 @@ def read_manifest(folder: Path, seal: Seal) -> Manifest:
         raise DamagedError("made from other inputs")
     if doubt := seal.doubt(place_of(stage, fingerprint), document):
         raise DamagedError(f"{MANIFEST} {doubt}")
+    if "made_from" not in document:
+        raise DamagedError("made by an earlier version, which did not keep from which files")
     if strange := _strange(document):
         raise DamagedError(f"{MANIFEST} is damaged ({strange})")
     return Manifest(
@@ -139,19 +139,6 @@ def check_files(folder: Path, files: Files) -> None:
             raise DamagedError(f"{name} is missing") from None
         except OSError as error:
             raise DamagedError(f"{name} cannot be read ({error.strerror or error})") from error
-
-
-def _content(path: Path) -> bytes:
-    """Returns a regular file's content; a link is none, and neither is what may never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = stream.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise OSError(errno.EFBIG, "too large for a manifest", str(path))
-    return content
 
 
 def _strange(document: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ import os
 import stat
 from pathlib import Path
 
+from edgecompress.errors import ResourceError
+
 #: What marks a shared folder.
 SHARED = stat.S_ISGID | stat.S_IWGRP
 #: What the group gets in one.
@@ -32,6 +34,30 @@ def make_folder(path: Path) -> None:
             raise
         return
     share(path)
+
+
+def folder_in(root: Path, *parts: str) -> Path:
+    """Returns a folder of a store that is, or will be, one: a link there would lead what is written elsewhere.
+
+    Raises:
+        ResourceError: Something else lies there, or it cannot be looked at.
+    """
+    path = root
+    for part in parts:
+        path /= part
+        if kind := _kind(path):
+            raise ResourceError(f"{path} is a {kind}, not a folder of the store: remove it")
+    return path
+
+
+def _kind(path: Path) -> str:
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise ResourceError(f"cannot look into the store: {path}: {error.strerror or error}") from error
+    return "" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
 
 
 def share(path: Path) -> None:

@@ -28,7 +28,7 @@ from edgecompress.store.manifests import (
     step_name,
 )
 from edgecompress.store.seals import Seal
-from edgecompress.store.sharing import make_folder, may_replace, share
+from edgecompress.store.sharing import folder_in, make_folder, may_replace, share
 
 #: Why a step has to be made that never was.
 MISSING = "not made yet"
@@ -147,17 +147,21 @@ class Store:
 
         A training that began from other bytes of its inputs is another one, and has another folder.
         """
-        digest = sha256_json(inputs or {})[:DIGITS]
-        return self.root / "checkpoints" / f"{self.folder(stage, fingerprint).name}-{digest}"
+        name = self.folder(stage, fingerprint).name + ("" if not inputs else f"-{sha256_json(inputs)[:DIGITS]}")
+        return folder_in(self.root, "checkpoints", name)
 
     def drop_checkpoints(self, stage: str, fingerprint: str) -> None:
         """Removes what a step's trainings have saved, whatever they began from."""
-        for folder in (self.root / "checkpoints").glob(f"{self.folder(stage, fingerprint).name}-*"):
+        for folder in folder_in(self.root, "checkpoints").glob(f"{self.folder(stage, fingerprint).name}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def lock(self, stage: str, fingerprint: str) -> Path:
         """Returns the file that whoever makes a step holds locked."""
-        return self.root / "locks" / self.folder(stage, fingerprint).name
+        return folder_in(self.root, "locks") / self.folder(stage, fingerprint).name
+
+    def notes(self) -> Path:
+        """Returns the folder of what is remembered about runs."""
+        return folder_in(self.root, "last")
 
     def once(
         self, stage: str, fingerprint: str, make: Callable[[Path], dict[str, Any]], note: Callable[[str], None]
@@ -268,7 +272,7 @@ class Store:
             ResourceError: It cannot be made, or what is in its place cannot be replaced.
         """
         self.require_writable({stage: MISSING})
-        folder = self.folder(stage, fingerprint)
+        folder = folder_in(self.root, self.folder(stage, fingerprint).name)
         work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         for left in folder.parent.glob(f".{folder.name}.*.partial"):
             if not _is_alive(left.name.split(".")[-2]):  # of a process that was killed
@@ -325,8 +329,6 @@ class Store:
         write_json(work / MANIFEST, self.seal.sealed(place_of(stage, fingerprint), manifest.document()))
         folder = self.folder(stage, fingerprint)
         try:
-            if folder.is_symlink():
-                folder.unlink()
             shutil.rmtree(folder, ignore_errors=True)
             work.rename(folder)
         except OSError as error:

@@ -23,6 +23,7 @@ from edgecompress.context import Context
 from edgecompress.errors import ModelError
 from edgecompress.store.files import write_bytes
 from edgecompress.store.manifests import is_made
+from edgecompress.store.reading import is_regular, read_into_memory
 from edgecompress.training.random_state import random_state, restore_random_state
 
 #: A checkpoint is written when this much time has passed since the last one.
@@ -74,10 +75,10 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """Returns what was saved, None where nothing was, or nothing that can be read: a note then says so."""
-        if self.path is None or not self.path.is_file():
+        if self.path is None or not is_regular(self.path):
             return None
         try:
-            content = self.path.read_bytes()
+            content = read_into_memory(self.path)
             payload = content[DIGEST:]
             if not hmac.compare_digest(self._seal(payload), content[:DIGEST]):
                 raise ValueError("its hash differs, or it was not sealed here")

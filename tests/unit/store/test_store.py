@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecompress.errors import ResourceError
-from edgecompress.store.files import remove_partial, sha256_file, sha256_json, write_bytes, write_json
+from edgecompress.store.files import sha256_file, sha256_json, write_bytes, write_json
 from edgecompress.store.store import MANIFEST, StageResult, Store
 from tests.shared.processes import HUNG_S, wait_for
 
@@ -166,11 +166,3 @@ def test_shared_steps_that_are_damaged_are_named_and_made_again(tmp_path: Path) 
     assert store.once("flatbuffer", PRINT, make, notes.append).path("file").read_text() == "content"
     (note,) = notes
     assert "file is damaged (its hash differs). It is made again" in note
-
-
-def test_what_killed_processes_had_begun_to_write_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".model.tflite.abc.partial").write_bytes(b"half")
-    (tmp_path / "model.tflite").write_bytes(b"whole")
-    (tmp_path / ".lock").write_bytes(b"1")
-    remove_partial(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model.tflite"]

@@ -18,7 +18,7 @@ from edgecompress.data.pictures import GREY, RGB
 from edgecompress.data.reading.broken import Broken
 from edgecompress.data.reading.grey_levels import WHITE_16, Levels, used_levels
 from edgecompress.errors import DataError
-from edgecompress.store.files import require_file
+from edgecompress.store.reading import open_regular
 
 SUFFIXES = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".bmp", ".dib", ".gif", ".webp", ".tif",
@@ -145,11 +145,10 @@ def read_pictures(
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Opens a picture, and turns everything that goes wrong while it is used into a DataError that names it."""
     try:
-        require_file(path)  # a pipe may never end
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata is no reason to stop
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with open_regular(path) as stream, Image.open(stream, formats=FORMATS) as image:
                 yield image
     except DataError:
         raise

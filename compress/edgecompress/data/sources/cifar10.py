@@ -15,6 +15,7 @@ from edgecompress.data.raw import RawData, data_path, hash_files, listing
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.reading import MIB, read_bounded
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "data"
@@ -25,6 +26,8 @@ VERSIONS = {"cifar-10-batches-py": "", "cifar-10-batches-bin": ".bin"}
 SIDE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIDE * SIDE
 ADVICE = "Fetch it again."
+#: A batch has 30 MB.
+LARGEST_BYTES = 256 * MIB
 
 
 def load(recipe: Recipe, _trust: bool) -> RawData:
@@ -75,7 +78,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def _batch(path: Path) -> Split:
     """Returns one batch file's samples."""
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, LARGEST_BYTES, "a batch")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     rows, labels = _from_binary(content, path) if path.suffix == ".bin" else _from_pickle(content, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from edgecompress.data.labels import check_spellings
 from edgecompress.data.raw import listing
 from edgecompress.data.reading.folders import Walk, count_files, ending, is_hidden, normal, walk
 from edgecompress.errors import DataError
+from edgecompress.store.reading import DOCUMENT_BYTES, read_bounded
 from edgecompress.wording import counted, verb
 
 PARTS = ("train", "test")
@@ -226,10 +228,18 @@ def _tell_of_twins(place: Path, folders: Sequence[Path], found: Found) -> None:
 def _listed_classes(root: Path) -> list[str]:
     """Returns the names in classes.txt, empty where there is none."""
     file = root / CLASSES_FILE
-    if not file.is_file():
+    if not os.path.lexists(file):
         return []
     try:
-        names = [normal(line.strip()) for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+        names = [
+            normal(line.strip())
+            for line in read_bounded(file, DOCUMENT_BYTES, "a list of classes")
+            .decode("utf-8-sig")
+            .rstrip()
+            .splitlines()
+        ]
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text ({error})") from error
     for number, name in enumerate(names, 1):

@@ -16,6 +16,7 @@ from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.sources.archives import is_gzip
+from edgecompress.store.reading import open_regular
 from edgecompress.wording import counted
 
 #: Where it is looked for without a `path`: Debian's package, torchvision's layout in ./data, a plain folder.
@@ -55,7 +56,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """
     header = 4 * (1 + dimensions)
     try:
-        with gzip.open(path) if is_gzip(path) else path.open("rb") as stream:
+        with open_regular(path) as held, gzip.open(held) if is_gzip(path) else held as stream:
             start = stream.read(header)
             if start[:4] != bytes((0, 0, UBYTE, dimensions)) or len(start) < header:
                 raise DataError(f"{path}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")

@@ -16,6 +16,7 @@ from edgecompress.data.reading.named_arrays import expected, keys_of, raw_data
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.sources.archives import check_unpacked, is_gzip, read_unpacked
+from edgecompress.store.reading import open_regular
 
 #: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method;
 #: OverflowError: a shape beyond 64 bits; TokenError: a header that is no Python text).
@@ -61,7 +62,7 @@ def _read(path: Path, recipe: Recipe) -> dict[str, Any]:
     keys, what = keys_of(recipe), _what(recipe)
     try:
         # Opened here, because NumPy leaves the file open where it turns out to be no archive.
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             # Pickles could run code, so arrays of Python objects are refused.
             archive = np.load(
                 io.BytesIO(read_unpacked(path, DataError)) if is_gzip(path) else handle, allow_pickle=False

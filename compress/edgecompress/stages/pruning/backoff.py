@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim,
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick
 from edgecompress.store.files import write_json
 from edgecompress.store.manifests import is_made
+from edgecompress.store.reading import read_document
 
 #: Coarser widths that are tried, in multiples of `round_to`: kernels work on whole blocks of channels.
 COARSER = (1, 2, 4)
@@ -65,7 +65,7 @@ def settle(
 def _settled_before(bench: Workbench, path: Path) -> dict[str, Any] | None:
     """Returns what an interrupted run had settled, None where there is nothing that can be believed: a note says so."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_document(path, "a file of widths")
         doubt = bench.store.seal.doubt(_place(path), found)
         if not doubt and not is_made(found["used"]):
             doubt = "does not say what it was made from"
