@@ -7,9 +7,10 @@ from pathlib import Path
 
 from edgecompress.errors import ResourceError, UsageError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.seals import KEY
 from edgecompress.store.store import Store
 
-STORE, READONLY, KEY = "EDGECOMPRESS_STORE", "EDGECOMPRESS_STORE_READONLY", "EDGECOMPRESS_STORE_KEY"
+STORE, READONLY = "EDGECOMPRESS_STORE", "EDGECOMPRESS_STORE_READONLY"
 #: What somebody writes who means yes or no, but not `1`.
 SWITCHES = frozenset({"0", "true", "false", "yes", "no", "on", "off"})
 

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgecompress.store.files import KEYED, canonical, is_whole, rest_of, sealed
+
+#: Where the key is: in the environment of whoever owns the store.
+KEY = "EDGECOMPRESS_STORE_KEY"
+
+
+def without_key(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns an environment for processes that open files of strangers: what they do not have they cannot give on."""
+    return {name: value for name, value in environment.items() if name != KEY}
 
 
 @dataclass(frozen=True)
@@ -53,4 +62,4 @@ class Seal:
         mine = self.digest(place, canonical(rest_of(document)))
         if isinstance(theirs, str) and theirs.isascii() and hmac.compare_digest(theirs, mine):
             return ""
-        return "is not sealed with the key in EDGECOMPRESS_STORE_KEY"
+        return f"is not sealed with the key in {KEY}"

@@ -56,7 +56,10 @@ def _kind(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        raise ResourceError(f"cannot look into the store: {path}: {error.strerror or error}") from error
+        raise ResourceError(
+            f"cannot look at {path}: {error.strerror or error}. Let this user into the store, or choose another with "
+            "EDGECOMPRESS_STORE."
+        ) from error
     return "" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "file"
 
 
