@@ -134,7 +134,7 @@ def places(world: Path) -> list[str]:
 
 
 def try_cases(
-    recipe: Path, store: Path | None, wanted: Sequence[tuple[str, str]], limit_s: int = 300
+    recipe: Path, store: Path | None, wanted: Sequence[tuple[str, str]], *, limit_s: int = 300, thin: int = 1
 ) -> Iterator[Outcome]:
     """Gives the outcome in every place, for each of some commands and kinds.
 
@@ -143,8 +143,9 @@ def try_cases(
         store: Where all of its stages are finished; None: nothing is run before.
         wanted: Pairs of a command, of those that `commands` has, and what is put there, of KINDS.
         limit_s: How long a command may take.
+        thin: Only every so many-th kind is tried in a place, another one in the next place.
     """
-    request = json.dumps([str(recipe), None if store is None else str(store), list(wanted), limit_s])
+    request = json.dumps([str(recipe), None if store is None else str(store), list(wanted), limit_s, thin])
     command = [sys.executable, "-m", "tests.shared.special_files", request]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     environment.pop("COVERAGE_PROCESS_CONFIG", None)  # it would be written at the end of every fork
@@ -201,7 +202,7 @@ def prints(folder: Path, others: Sequence[str] = ()) -> dict[str, str]:
     return found
 
 
-def main(recipe: str, store: str | None, wanted: Sequence[tuple[str, str]], limit_s: int) -> None:
+def main(recipe: str, store: str | None, wanted: Sequence[tuple[str, str]], limit_s: int, thin: int) -> None:
     """Answers one line per case."""
     stages = {} if store is None else stub_stages(Path(store), Path(recipe))
     every = commands(Path(recipe).name)
@@ -218,8 +219,8 @@ def main(recipe: str, store: str | None, wanted: Sequence[tuple[str, str]], limi
         world.rename(kept)
         usual: dict[str, float] = {}
         for command, kind in wanted:
-            for place in places(kept):
-                if not _concerns(command, place):
+            for number, place in enumerate(places(kept)):
+                if (number + KINDS.index(kind)) % thin or not _concerns(command, place):
                     continue
                 if command not in usual:
                     shutil.copytree(kept, world)
