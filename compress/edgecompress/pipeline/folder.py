@@ -14,7 +14,7 @@ from edgecompress.context import Event, Listener
 from edgecompress.errors import ResourceError
 from edgecompress.store.claims import EVENTS, LOG, Claim
 from edgecompress.store.file_lock import BusyError, exclusive
-from edgecompress.store.own_files import own_log
+from edgecompress.store.own_files import NOT_OURS, own_log
 from edgecompress.wording import one_line
 
 
@@ -60,14 +60,14 @@ def recorder(output: Path) -> Iterator[Listener]:
     """Gives a listener that writes events.jsonl (all events) and run.log (all but progress)."""
     began = time.monotonic()
     refused = f"cannot write in {output}: {{}}. Free space, or choose another folder with --output."
-    names = f"{EVENTS} and {LOG}"
     try:
         # Without a buffer: what could not be written must not come up again when the file is closed.
         events = os.fdopen(own_log(output / EVENTS, keep=False), "wb", buffering=0)
         log = os.fdopen(own_log(output / LOG, keep=True), "ab", buffering=0)
     except OSError as error:
-        name = Path(str(error.filename or names)).name
-        raise ResourceError(refused.format(f"{name}: {error.strerror or error}")) from error
+        if NOT_OURS in str(error):
+            raise ResourceError(f"cannot write {error.filename}: {error.strerror}.") from error
+        raise ResourceError(refused.format(error.strerror or error)) from error
     with events, log:
 
         def record(event: Event) -> None:

@@ -36,9 +36,8 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
     try:
         descriptor = _hold(path, waiting)
     except OSError as error:
-        raise ResourceError(
-            f"cannot lock {path}: {error.strerror or error}. Choose a writable folder on a local disk."
-        ) from error
+        way_out = "" if NOT_OURS in str(error) else " Choose a writable folder on a local disk."
+        raise ResourceError(f"cannot lock {path}: {error.strerror or error}.{way_out}") from error
     try:
         yield
     finally:

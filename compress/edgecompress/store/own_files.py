@@ -15,7 +15,7 @@ from pathlib import Path
 from edgecompress.store.files import write_bytes
 from edgecompress.store.reading import kind_of, read_into_memory
 
-#: In front of whom a name that is no file of ours stands.
+#: What is said of all that lies in the place of a file of ours and is none.
 NOT_OURS = "not a file that edgecompress has made. Remove it"
 
 
