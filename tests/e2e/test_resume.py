@@ -22,6 +22,7 @@ from edgecompress.store.files import sha256_file
 from edgecompress.store.store import Store
 from edgecompress.training import checkpoint
 from tests.e2e.conftest import stripes
+from tests.shared import special_files
 from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 from tests.shared.processes import HUNG_S, unmeasured
 
@@ -184,6 +185,20 @@ def test_any_write_that_is_refused_ends_in_exit_4_and_the_next_run_is_fine(
         assert case.lasting or not outcome.broken, (case, outcome)
         assert outcome.again == ExitCode.DONE, (case, outcome)
         assert outcome.same, (case, outcome)
+
+
+@pytest.mark.parametrize("command", ["run", "run --fresh"])
+def test_nothing_special_is_followed_waited_for_or_taken_for_a_file(
+    cook: Callable[..., Outcome], kitchen: Path, shared_store: Store, command: str
+) -> None:
+    """One kind in each place; benchmarks/robustness/special_files.py tries all of them, with every command."""
+    assert cook().exit_code == ExitCode.DONE  # what the stages of the runs below hand over
+    wanted = [(command, kind) for kind in special_files.KINDS]
+    tried = 0
+    for outcome in special_files.try_cases(kitchen / "small.yaml", shared_store.root, wanted, thin=len(wanted)):
+        tried += 1
+        assert outcome.holds, outcome
+    assert tried > 20
 
 
 @pytest.mark.parametrize(("harm", "message"), [("change", "changed while it was read"), ("remove", "No such file")])
