@@ -163,17 +163,22 @@ def _score(
     from edgecompress.stages.base import Workbench
     from edgecompress.stages.quantizing.twins import load_twin
     from edgecompress.stages.verifying.gate import check_twin, score
-    from edgecompress.tflite.facts.inspection import RUN_TIMEOUT_S
-    from edgecompress.tflite.runtime.child import call
+    from edgecompress.tflite.format.flatbuffer import read_model
 
-    try:  # native code, and a file whose hashes may be forged: first in a process of its own
-        call("invoke", {"path": str((folder / MODEL).absolute()), "runtime": "litert"}, timeout_s=RUN_TIMEOUT_S)
-    except ModelError as error:
-        checks.append(Check(f"{MODEL} in LiteRT", False, str(error)))
-        return None
     ctx = Context(recipe.seed, trust=trust, listeners=list(listeners), stage="verify")
-    bench = Workbench(recipe, ctx, store, results)
-    outputs = score(bench, folder / MODEL)
+    # Native code, and a file whose hashes may be forged: it runs in processes of its own.
+    bench = Workbench(recipe, ctx, store, results, apart=True)
+    try:
+        read_model(folder / MODEL)
+    except ResourceError as error:
+        checks.append(Check(MODEL, False, str(error)))
+        return None
+    try:
+        outputs = score(bench, folder / MODEL)
+    except ModelError as error:
+        detail = str(error).removeprefix(f"{(folder / MODEL).absolute()}: ")
+        checks.append(Check(f"{MODEL} in LiteRT", False, detail))
+        return None
     metrics, figure = bench.task.metrics(outputs, bench.dataset.test), bench.task.figure
     value, expected = metrics[figure.key], main_value(report["models"][-1], figure)
     same, tested = (
@@ -186,13 +191,14 @@ def _score(
         if "quantize" in bench.results and final_stage(recipe) in bench.results:
             reasons: list[str] = []
             twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
-            found = check_twin(bench, twin, folder / MODEL, outputs, reasons)
-            same, samples = found["twin"]["same"], found["twin"]["samples"]
-            detail = (
-                reasons[0]
-                if reasons
-                else f"the same answer on {same:.2f} % of {counted(samples, answer_noun(recipe.task))}"
-            )
+            try:
+                found = check_twin(bench, twin, folder / MODEL, outputs, reasons)
+                same, samples = found["twin"]["same"], found["twin"]["samples"]
+                detail = f"the same answer on {same:.2f} % of {counted(samples, answer_noun(recipe.task))}"
+            except ModelError as error:  # it runs no more, on other samples or by other kernels
+                reasons.append(str(error))
+            if reasons:
+                detail = reasons[0]
             checks.append(Check("agreement with the twin", not reasons, detail))
         else:
             checks.append(Check("agreement with the twin", None, "the twin is not in the store any more"))
