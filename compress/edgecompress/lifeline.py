@@ -30,7 +30,8 @@ def end_with(parent: int) -> bool:
         ends = bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
     except (AttributeError, OSError, TypeError):  # another system
         ends = False
-    if hasattr(os, "getppid") and os.getppid() != parent:  # it was gone before we asked
+    # Where it was gone before we asked. (On Windows a virtual environment's Python starts another one.)
+    if os.name == "posix" and os.getppid() != parent:
         os._exit(ABANDONED)
     return ends
 

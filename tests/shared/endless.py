@@ -10,8 +10,14 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.tflite.format.packing import pack
 
 
-def endless() -> bytes:
-    """Returns a sound flatbuffer of four numbers that LiteRT loads, and never gets done with."""
+def endless(shape: tuple[int, ...] = (1, 4), dtype: str = "float32", answers: int = 4) -> bytes:
+    """Returns a sound flatbuffer that LiteRT loads, and never gets done with.
+
+    Args:
+        shape: Of its input.
+        dtype: Of its input, which is not quantized.
+        answers: How many numbers its output would have.
+    """
     model = schema.ModelT()
     model.version, model.description = 3, b"endless"
     codes = []
@@ -21,32 +27,26 @@ def endless() -> bytes:
         code.version = 1
         codes.append(code)
     model.operatorCodes = codes
-    zero = schema.BufferT()
-    zero.data = np.zeros(4, np.uint8)
-    model.buffers = [schema.BufferT(), zero]
+    model.buffers = [schema.BufferT(), *(_buffer(values) for values in ([0.0], [1.0], [0.0] * answers))]
     options = schema.WhileOptionsT()
     options.condSubgraphIndex, options.bodySubgraphIndex = 1, 2
     number, truth = schema.TensorType.FLOAT32, schema.TensorType.BOOL
-    # x < x + 0 never holds, 0 < 1 always does: the condition compares a constant with the constant one above it.
-    one = schema.BufferT()
-    one.data = np.frombuffer(np.float32(1.0).tobytes(), np.uint8)
-    model.buffers.append(one)
+    start, state = _tensor(number, (1, answers), 3), _tensor(number, (1, answers))
+    zero, one = _tensor(number, (1,), 1), _tensor(number, (1,), 2)
+    given = _tensor(getattr(schema.TensorType, dtype.upper()), shape)
+    # The condition, 0 < 1, does not look at the state; the body adds nothing to it.
     model.subgraphs = [
-        _graph([_tensor(number, (1, 4)), _tensor(number, (1, 4))], [_operator(0, (0,), (1,), options)], (0,), (1,)),
-        _graph(
-            [_tensor(number, (1, 4)), _tensor(number, (1,), 1), _tensor(number, (1,), 2), _tensor(truth, (1,))],
-            [_operator(1, (1, 2), (3,))],
-            (0,),
-            (3,),
-        ),
-        _graph(
-            [_tensor(number, (1, 4)), _tensor(number, (1,), 1), _tensor(number, (1, 4))],
-            [_operator(2, (0, 1), (2,))],
-            (0,),
-            (2,),
-        ),
+        _graph([given, start, state], [_operator(0, (1,), (2,), options)], (0,), (2,)),
+        _graph([state, zero, one, _tensor(truth, (1,))], [_operator(1, (1, 2), (3,))], (0,), (3,)),
+        _graph([state, zero, _tensor(number, (1, answers))], [_operator(2, (0, 1), (2,))], (0,), (2,)),
     ]
     return pack(model)
+
+
+def _buffer(values: list[float]) -> schema.BufferT:
+    made = schema.BufferT()
+    made.data = np.frombuffer(np.array(values, np.float32).tobytes(), np.uint8)
+    return made
 
 
 def _tensor(kind: int, shape: tuple[int, ...], buffer: int = 0) -> schema.TensorT:
