@@ -110,6 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--points", type=int, default=20, help="moments in each command")
     options = parser.parse_args()
+    # A shell that starts this in the background has it ignore SIGINT; the commands are not to inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     table = Table(RESULTS / "orphans.csv", COLUMNS)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

@@ -30,8 +30,8 @@ TABLE_BYTES = 8
 #: Vectors and texts may be shared within a file, so that what they come to once unpacked grows with its square. Of a
 #: file as converters write them this comes to less than the file; equal vectors of it may be stored once.
 TEXT_SHARE, VECTOR_SHARE, FREE_BYTES = 2, 4, 64 * 1024
-#: Tables take a kilobyte each in memory; a network of a thousand unrolled steps has 70,000 of them.
-MOST_TABLES = 300_000
+#: Tables take some kilobytes each in memory; a network of a thousand unrolled steps has 70,000 of them.
+MOST_TABLES = 100_000
 #: No runtime has tensors of so many axes.
 MOST_AXES = 64
 #: The one schema version there is.

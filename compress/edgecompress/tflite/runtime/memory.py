@@ -102,6 +102,14 @@ def ran_out() -> str:
     )
 
 
+def without_reason(error: BaseException) -> str:
+    """Returns what is said where an interpreter failed and did not say why."""
+    told = f"it gave no reason ({type(error).__name__})"
+    if _allowed is None:
+        return told
+    return f"{told}; it may take {in_words(_allowed)} of memory, and {VARIABLE} may allow it more"
+
+
 def _data_bytes() -> int | None:
     """Returns what the system counts under this limit now."""
     try:

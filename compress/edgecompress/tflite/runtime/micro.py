@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.machine import is_built
 from edgecompress.quiet import quiet
+from edgecompress.tflite.runtime import memory
 from edgecompress.tflite.runtime.session import OneEnded, Progress, TensorDetails, random_values
 
 #: What an interpreter may take; only what it needs is used, the rest is never touched.
@@ -150,4 +151,6 @@ def _details(entry: dict[str, Any]) -> TensorDetails:
 
 def _failure(path: Path, error: BaseException) -> ModelError:
     # What the kernels print goes to the terminal, not into the exception.
-    return ModelError(f"{path}: tflite-micro cannot run it: {' '.join(str(error).split()) or type(error).__name__}")
+    return ModelError(
+        f"{path}: tflite-micro cannot run it: {' '.join(str(error).split()) or memory.without_reason(error)}"
+    )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.quiet import quiet
-from edgecompress.tflite.runtime import private_env
+from edgecompress.tflite.runtime import memory, private_env
 from edgecompress.tflite.runtime.micro import MicroRuntime
 from edgecompress.tflite.runtime.session import OneEnded, Progress, Runtime, TensorDetails, random_values
 
@@ -201,4 +201,4 @@ def _details(entry: dict[str, Any]) -> TensorDetails:
 def _failure(path: Path, runtime: str, error: BaseException) -> ModelError:
     # The message names the operator ("Node number 3 (CONV_2D) failed to prepare."), after the reason in the kernel.
     cause = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return ModelError(f"{path}: {runtime} cannot run it: {cause or type(error).__name__}")
+    return ModelError(f"{path}: {runtime} cannot run it: {cause or memory.without_reason(error)}")

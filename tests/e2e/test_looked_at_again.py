@@ -1,4 +1,4 @@
-"""A finished run whose flatbuffer somebody has exchanged, and whose hashes they have forged to fit."""
+"""Finished runs, looked at again: which layer loses what, and whether somebody has exchanged the flatbuffer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from edgecompress.context import Event
+from edgecompress.errors import ResourceError
 from edgecompress.pipeline.recheck import recheck
+from edgecompress.pipeline.recheck_layers import analyse_layers
+from edgecompress.pipeline.run import Outcome
 from edgecompress.store.files import sealed
 from edgecompress.store.store import Store
 from edgecompress.tflite.format.flatbuffer import read_model
@@ -20,6 +25,34 @@ from edgecompress.tflite.runtime import patience
 from tests.shared import bombs
 from tests.shared.endless import endless
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
+
+
+def test_a_run_s_layers_are_in_its_report_and_found_again(
+    cook: Callable[..., Outcome], kitchen: Path, shared_store: Store
+) -> None:
+    outcome = cook()
+    assert outcome.report is not None
+    told: list[Event] = []
+    found = analyse_layers(kitchen / "run", shared_store, listeners=(told.append,))
+    assert found["split"] == "validation"
+    assert found["samples"] == 16  # the fewest, of the tenth of the training samples that is held out
+    assert found["tried"] > 5
+    assert {"CONV_2D", "FULLY_CONNECTED"} <= {layer["op"] for layer in found["layers"]}
+    assert json.dumps(found, allow_nan=False)
+    assert {event.stage for event in told if event.kind == "progress"} == {"analyze"}
+    # The report's samples are the same ones here: there are fewer than it would take.
+    reported = outcome.report["analysis"]
+    assert reported["conclusion"] == found["conclusion"]
+    assert [layer["layer"] for layer in reported["layers"]] == [layer["layer"] for layer in found["layers"]]
+    assert [layer["snr_db"] for layer in reported["layers"]] == pytest.approx(
+        [layer["snr_db"] for layer in found["layers"]], abs=0.2
+    )
+    assert len(analyse_layers(kitchen / "run", shared_store, samples=5)["layers"]) == len(found["layers"])
+
+    stripes = dict(np.load(kitchen / "stripes.npz"))
+    np.savez(kitchen / "stripes.npz", **{**stripes, "x_test": stripes["x_test"][::-1]})
+    with pytest.raises(ResourceError, match="the data has changed since the run"):
+        analyse_layers(kitchen / "run", shared_store)
 
 
 def exchanged(run: Path, content: bytes) -> None:
@@ -69,12 +102,17 @@ def test_none_of_them_is_believed_or_waited_for(
     assert detail.startswith("the interpreter said nothing for 2 s after 0 of ")
 
 
-def test_one_with_an_operator_more_is_no_twin(cook: Callable[..., Any], kitchen: Path, shared_store: Store) -> None:
-    """Its answers are the run's; it is run by the plain kernels in a process of its own too."""
+def test_the_layers_of_one_with_other_weights_are_told(
+    cook: Callable[..., Any], kitchen: Path, shared_store: Store
+) -> None:
+    """Also where its answers would do: its layers are run by themselves, in a process of their own too."""
     cook()
     run = kitchen / "run"
     model = read_model(run / "model.tflite")
-    model.subgraphs[0].operators[-1].outputs = model.subgraphs[0].operators[-1].outputs.copy()
-    model.description = b"touched"
+    largest = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    largest.data = largest.data.copy()
+    largest.data[0] ^= 1
     exchanged(run, pack(model))
-    assert failures(recheck(run, Store(shared_store.root))) == []
+    ((name, detail),) = failures(recheck(run, Store(shared_store.root)))
+    assert name == "agreement with the twin"
+    assert "other weights or scales than its twin: the first layer that differs is" in detail
