@@ -21,6 +21,7 @@ from edgecompress.quantization.proof.compare import (
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.runtime.plain import kept_tensors
 from tests.unit.converted_net import Converted, images, shipped
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -221,4 +222,4 @@ def test_a_flatbuffer_that_only_optimised_kernels_run_is_not_built_as_its_twin(m
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", refuse)
     with pytest.raises(ValueError, match=r"LiteRT's plain kernels cannot run it: conv.cc:425"):
-        compare._interpreter(b"")
+        next(kept_tensors(b"", np.zeros((1, 4), np.float32), [0]))
