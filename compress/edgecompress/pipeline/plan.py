@@ -18,6 +18,7 @@ from edgecompress.pipeline.changes import CODE, changed, changed_rooms, listed
 from edgecompress.pipeline.history import last_parts
 from edgecompress.recipe.schema import DistillSpec, Recipe
 from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, step_inputs
+from edgecompress.recipe.techniques import FLOAT_PARTS
 from edgecompress.sources.fingerprints import library_version, model_parts
 from edgecompress.store.code import Program, read_program
 from edgecompress.store.files import sha256_json
@@ -225,7 +226,7 @@ def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
     if spec is None:
         return {}
     trains = "qat" in (spec.mode, spec.escalate)
-    unused = {"cells", "norms", "softmax"} | ({"train", "learn_from_teacher", "ranges"} if not trains else set())
+    unused = {*FLOAT_PARTS} | ({"train", "learn_from_teacher", "ranges"} if not trains else set())
     unused |= {key for key in ("max_drop_points", "escalate", "clusters") if getattr(spec, key) is None}
     unused |= set() if spec.portable else {"portable"}
     parts: dict[str, Any] = {"quantize": spec.model_dump(mode="json", exclude=unused)}

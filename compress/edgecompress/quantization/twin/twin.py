@@ -151,7 +151,7 @@ class Twin(WeightGrids):
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         with self._sparing(node):
             if self.quantizing and node.op in KERNELS and (node.op not in RARE or self._pairs(arguments, each)):
-                ranges = [self.groups[self.group_of[n]] for n in ends(node) if n in self.group_of]
+                ranges = list(filter(None, map(self.range_of, ends(node))))
                 if len(ranges) == len(ends(node)) and all(group.dtype == INT8 for group in ranges):
                     outputs = (as_the_kernel(node, outputs[0], arguments, ranges),)
             return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
