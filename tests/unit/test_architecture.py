@@ -43,7 +43,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("models.built_in",),
     ("models.libraries",),
     ("models.building",),
-    ("tasks",),
+    ("tasks", "tflite.lowering"),
     ("training", "tflite.format", "pruning"),
     ("tflite.runtime", "pruning.coupling", "pruning.unstructured"),
     ("tflite.facts", "pruning.structured"),
