@@ -60,9 +60,7 @@ def by_matrices(kernel: Kernel = triangle, *, sides: int, antialias: bool = Fals
     return lowered
 
 
-def _shares(
-    kernel: Kernel, size: int, wanted: int, step: float, *, shifted: bool, antialias: bool
-) -> torch.Tensor:
+def _shares(kernel: Kernel, size: int, wanted: int, step: float, *, shifted: bool, antialias: bool) -> torch.Tensor:
     """Returns what each place of the input, row by row, gives to each of the output.
 
     Args:

@@ -64,7 +64,7 @@ def fold(
         for (size, _, _, edge, step), count, reach in zip(sizes, counts, reaches, strict=True)
     ]
     planes = x.reshape(math.prod(front) * channels, places, *counts)
-    whole = aten.convolution.default(planes, weight, None, stride, padding, dilation, True, behind, 1)
+    whole: torch.Tensor = aten.convolution.default(planes, weight, None, stride, padding, dilation, True, behind, 1)
     return whole.reshape(*front, channels, *output_size)
 
 

@@ -228,11 +228,7 @@ def test_squared_differences_are_rounded_as_the_kernel_does(
 def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:
-<<<<<<< HEAD
-        x = torch.linspace(-1, 1, 9, requires_grad=True)
-=======
         x = torch.linspace(-1, 1, 9).reshape((1, 3, 3, 1) if op == "RESIZE_BILINEAR" else 9).requires_grad_()
->>>>>>> g-idioms
         inputs = [x, 2 * x] if op in ("ADD", "MUL", "BATCH_MATMUL", "SQUARED_DIFFERENCE") else [x]
         made = node(op, alpha=0.1, fusedActivationFunction=0)
         as_the_kernel(made, 3 * x, inputs, [group] * (len(inputs) + 1)).sum().backward()
