@@ -52,9 +52,8 @@ def run(
     Example: edgecompress run recipes/digits.yaml --set prune.ratio=0.6
     """
     from edgecompress.pipeline.run import run_pipeline
-    from edgecompress.pipeline.settings import default_output, default_store, trusted
+    from edgecompress.pipeline.settings import default_output, open_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
-    from edgecompress.store.store import Store
     from edgecompress_cli.crash import log_crashes_to
     from edgecompress_cli.display import make_display
 
@@ -70,7 +69,7 @@ def run(
             outcome = run_pipeline(
                 parsed,
                 output=folder,
-                store=Store(default_store()),
+                store=open_store(),
                 trust=trusted(trust),
                 until=until,
                 fresh=fresh,

@@ -24,6 +24,8 @@ TIE_MARGIN = 1e-4
 SMALLEST_SLOPE, LARGEST_SLOPE = 2.0**-8, 2.0**7
 #: Bits of the multipliers of XNNPACK's ADD, and ratios of scales that it takes.
 ADD_BITS, SMALLEST_RATIO, LARGEST_RATIO = 20, 2.0**-10, 2.0**8
+#: Bits behind the point to which SQUARED_DIFFERENCE takes its inputs.
+SQUARED_BITS = 7
 #: Of one, in which INT8 comparisons count.
 COMPARED_PARTS = 256.0
 _INT16_MAX = 2**15 - 1
@@ -200,15 +202,41 @@ def _batch_matmul(
         scale = float(product / np.float32(target.scale))
         steps = torch.round(torch.round(y.double() / (first.scale * second.scale)).float() * scale)
         return (steps.double() * target.scale).to(y.dtype)
-    factor, shift = multiplier32(float(product) / target.scale)
-    sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64) << max(shift, 0)
-    doubled = sums * factor
+    sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64)
+    return (fixed_point(sums, float(product) / target.scale) * target.scale).to(y.dtype)
+
+
+def _squared_difference(
+    _node: Node, y: torch.Tensor, inputs: Inputs, first: RangeGroup, second: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
+    """Returns the squares as LiteRT's kernel gives them: of inputs rounded to 1/128 of twice the larger step.
+
+    Source: tensorflow/lite/kernels/squared_difference.cc.
+    """
+    largest = 2.0 * max(float(np.float32(group.scale)) for group in (first, second))
+    one, other = (
+        fixed_point(
+            torch.round(x.double() / group.scale).to(torch.int64) << SQUARED_BITS,
+            float(np.float32(group.scale)) / largest,
+        )
+        for x, group in zip(inputs, (first, second), strict=True)
+    )
+    real = largest**2 / (2.0 ** (2 * SQUARED_BITS) * float(np.float32(target.scale)))
+    return (fixed_point((one - other) ** 2, real) * target.scale).to(y.dtype)
+
+
+def fixed_point(values: torch.Tensor, real: float) -> torch.Tensor:
+    """Returns integers times a positive factor, rounded twice, as LiteRT's plain kernels do.
+
+    Source: MultiplyByQuantizedMultiplier in tensorflow/lite/kernels/internal/common.cc.
+    """
+    factor, shift = multiplier32(real)
+    doubled = (values << max(shift, 0)) * factor
     nudge = torch.where(doubled >= 0, 1 << 30, 1 - (1 << 30))
     high = torch.div(doubled + nudge, 1 << 31, rounding_mode="trunc")
     right = max(-shift, 0)
     mask = (1 << right) - 1
-    steps = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0).to(torch.int64)).to(torch.int64)
-    return (steps * target.scale).to(y.dtype)
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0).to(torch.int64)).to(torch.int64)
 
 
 def multiplier32(real: float) -> tuple[int, int]:
@@ -227,7 +255,7 @@ def compared(x: torch.Tensor) -> torch.Tensor:
 
 
 #: Those whose kernels differ from real numbers, rounded, in so few values that training need not care.
-RARE = frozenset({"ADD", "MUL"})
+RARE = frozenset({"ADD", "MUL", "SQUARED_DIFFERENCE"})
 #: Operator -> its output on its grid, from the real output, the inputs, and the ranges of inputs and output.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "ADD": _add,
@@ -238,6 +266,7 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "MUL": _mul,
     "QUANTIZE": _convert,
     "SQRT": _square_root,
+    "SQUARED_DIFFERENCE": _squared_difference,
 }
 
 

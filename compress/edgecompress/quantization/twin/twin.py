@@ -152,7 +152,7 @@ class Twin(WeightGrids):
         with self._sparing(node):
             if self.quantizing and node.op in KERNELS and (node.op not in RARE or self._pairs(arguments, each)):
                 ends = (*node.inputs, node.outputs[0])
-                ranges = [self.groups[self.group_of[n]] for n in ends if n in self.group_of]
+                ranges = list(filter(None, map(self.range_of, ends)))
                 if len(ranges) == len(ends) and all(group.dtype == INT8 for group in ranges):
                     outputs = (as_the_kernel(node, outputs[0], arguments, ranges),)
             return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))

@@ -25,6 +25,8 @@ from edgecompress.tflite.format.pools import (
 aten = torch.ops.aten
 #: From here on softplus is the identity but for 1/20,000.
 LARGE_THRESHOLD = 10.0
+#: Up to so many copies are joined rather than broadcast.
+FEW_COPIES = 16
 
 
 def _batch_norm(
@@ -155,6 +157,24 @@ def _mish(x: torch.Tensor) -> torch.Tensor:
     return x * torch.tanh(_softplus(x))
 
 
+def _repeat(x: torch.Tensor, repeats: list[int]) -> torch.Tensor:
+    """Joins copies: what the converter makes of a repetition has them in another order, or not transposed."""
+    x = x.reshape(*[1] * (len(repeats) - x.ndim), *x.shape)
+    for axis, times in enumerate(repeats):
+        if times != 1:
+            x = torch.cat([x] * times, axis) if times else x.narrow(axis, 0, 0)
+    return x
+
+
+def _expand(x: torch.Tensor, size: list[int], *, implicit: bool = False) -> Any:
+    """Joins copies of whole matrices, as heads of an attention share keys; the rest is left to be broadcast."""
+    del implicit
+    sides = [1] * (len(size) - x.ndim) + [int(side) for side in x.shape]
+    times = [int(new) if old == 1 and new != -1 else 1 for old, new in zip(sides, size, strict=True)]
+    matrices = max(times[-2:]) == 1 < min(sides[-2:]) if len(sides) > 2 else False  # noqa: PLR2004
+    return _repeat(x, times) if matrices and 1 < max(times) <= FEW_COPIES else NotImplemented
+
+
 def _leaky(x: torch.Tensor, slope: float) -> torch.Tensor:
     found: torch.Tensor = aten.leaky_relu.default(x, slope)
     return found
@@ -193,9 +213,11 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.conv1d.padding: _same_convolution,
     aten.convolution.default: _convolution,
     aten.elu.default: _elu,
+    aten.expand.default: _expand,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.max_pool3d_with_indices.default: max_pool3d,
     aten.mish.default: _mish,
+    aten.repeat.default: _repeat,
     aten.rrelu.default: _rrelu,
     aten.rrelu_with_noise_functional.default: _rrelu_with_noise,
     aten.selu.default: _selu,

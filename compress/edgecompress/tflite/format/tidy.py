@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecompress.tflite.format.finish import drop_unused, operator_code
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.folding import fold_constants
 from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name
 
 _OPS = schema.BuiltinOperator
@@ -28,6 +29,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
     A division by a constant becomes a product: the INT8 kernel of DIV is slow, and wrong for the smallest quotients.
     A mask that adds minus infinity chooses instead: no scale holds infinity and the other values as well.
+    What is computed from constants alone becomes a constant.
     POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm.
 
     Args:
@@ -37,6 +39,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     model = read_model(content)
     changed = 0
     for graph in model.subgraphs:
+        changed += fold_constants(graph, model)
         changed += _flatten_biases(graph, model)
         changed += _spell_out_powers(graph, model)
         changed += _choose_by_masks(graph, model)

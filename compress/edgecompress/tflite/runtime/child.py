@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgecompress.errors import EdgecompressError, ModelError, ResourceError, UsageError
+from edgecompress.store.seals import without_key
 from edgecompress.tflite.runtime import private_env
 
 Progress = Callable[[int, int], None]
@@ -62,7 +63,7 @@ def call(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+            env={**without_key(os.environ), "PYTHONPATH": os.pathsep.join(search)},
         )
         expired = threading.Event()
         limits = [threading.Timer(limit, _expire, (child, expired)) for limit in (timeout_s, start_s) if limit]

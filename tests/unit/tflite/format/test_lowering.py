@@ -68,11 +68,44 @@ IN_THREE: list[Function] = [
 ]
 
 
+COPIES: list[Function] = [
+    lambda x: x.repeat(1, 2, 1, 3),
+    lambda x: torch.tile(x, (1, 1, 2)),
+    lambda x: x.repeat_interleave(3, 2),
+    lambda x: x[:, :1].expand(-1, 2, -1, -1).transpose(2, 3),
+    lambda x: x[:, :1, None].expand(-1, 1, 4, -1, -1).reshape(1, 4, *x.shape[2:]) @ x[:, :1].transpose(2, 3),
+    lambda x: x * x.mean((2, 3), keepdim=True).expand_as(x),
+]
+
+
 @pytest.mark.parametrize(
-    "functions", [ACTIVATIONS, POOLS, RESIZED, IN_THREE], ids=["activations", "pools", "sizes", "in three axes"]
+    "functions",
+    [ACTIVATIONS, POOLS, RESIZED, IN_THREE, COPIES],
+    ids=["activations", "pools", "sizes", "in three axes", "copies"],
 )
 def test_functions_come_out_as_torch_computes_them(functions: list[Function], tmp_path: Path) -> None:
     check(Each(functions), (3, 11, 13), tmp_path)
+
+
+class SharedKeys(nn.Module):
+    """Attention whose heads share one head's keys, as many language models have it."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.width = width
+        self.q, self.k = nn.Linear(6, 2 * width, bias=False), nn.Linear(6, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = x.shape[1]
+        q = self.q(x).view(-1, steps, 2, self.width).transpose(1, 2)
+        k = self.k(x).view(-1, steps, 1, self.width).transpose(1, 2)
+        shared = k[:, :, None].expand(-1, 1, 2, steps, self.width).reshape(-1, 2, steps, self.width)
+        return (q @ shared.transpose(-1, -2)).flatten(1)
+
+
+@pytest.mark.parametrize("steps", [8, 5])
+def test_heads_that_share_keys_see_them_transposed(steps: int, tmp_path: Path) -> None:
+    check(SharedKeys(), (steps, 6), tmp_path)
 
 
 class Up(nn.Module):
