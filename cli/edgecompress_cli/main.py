@@ -76,7 +76,8 @@ PIPE_CLOSED = 141
 #: Refusals of the file system that are no fault of the program.
 REFUSALS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO,
-    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE,
+    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.EINVAL,
 )  # fmt: skip
 
 
@@ -135,7 +136,7 @@ def edgecompress(
     `edgecompress COMMAND --help` says more about a command, with an example.
     """
     if context.invoked_subcommand is None:
-        render.line(context.get_help())
+        render.document(context.get_help())
         raise typer.Exit(ExitCode.RECIPE)
 
 
@@ -147,8 +148,8 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, EdgecompressError) and error.exit_code != ExitCode.INTERNAL:
         kind = next(name for known, name in KINDS if isinstance(error, known))
         problems = error.problems if isinstance(error, RecipeError) else []
-        message = f"{counted(len(problems), 'problem')} in the recipe" if problems else str(error)
-        return _answer(error.exit_code, kind, message, as_json=as_json, problems=problems)
+        message = f"{counted(len(problems), 'problem')} in the recipe" if problems else error.message
+        return _answer(error.exit_code, kind, message, as_json=as_json, problems=problems, details=error.details)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         more = f" See: {context.command_path} --help" if context is not None else ""
@@ -171,14 +172,23 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
     )
 
 
-def _answer(code: int, kind: str, message: str, *, as_json: bool, problems: Sequence[Problem] = ()) -> int:
+def _answer(
+    code: int,
+    kind: str,
+    message: str,
+    *,
+    as_json: bool,
+    problems: Sequence[Problem] = (),
+    details: Sequence[str] = (),
+) -> int:
     if as_json:
         found = [vars(problem) for problem in problems]
+        whole = "\n".join([message, *details])
         render.emit_json(
-            {"ok": False, "error": {"exit_code": int(code), "kind": kind, "message": message, "problems": found}}
+            {"ok": False, "error": {"exit_code": int(code), "kind": kind, "message": whole, "problems": found}}
         )
     else:
-        render.error(message, problems)
+        render.error(message, problems, details)
     return int(code)
 
 

@@ -18,8 +18,10 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.errors import ResourceError
-from edgecompress.store.files import require_file
+from edgecompress.store.reading import read_bounded
 
+#: Offsets in a flatbuffer have 31 bits.
+LARGEST_BYTES = 2**31
 #: The strongest of zstd's ordinary levels; those above it ask more memory of whoever unpacks the file.
 ZSTD_LEVEL = 19
 #: Bytes 4 to 8 of every TFLite flatbuffer.
@@ -82,8 +84,7 @@ def read_content(path: Path) -> bytes:
         ResourceError: It cannot be read.
     """
     try:
-        require_file(path)
-        return path.read_bytes()
+        return read_bounded(path, LARGEST_BYTES, "a flatbuffer")
     except OSError as error:
         raise ResourceError(f"cannot read {path}: {error.strerror or error}. Expected a .tflite file.") from error
 

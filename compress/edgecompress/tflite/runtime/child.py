@@ -23,6 +23,7 @@ from typing import IO, Any
 from edgecompress.errors import EdgecompressError, ModelError, ResourceError, UsageError
 from edgecompress.lifeline import end_when_closed, end_with
 from edgecompress.machine import cores
+from edgecompress.store.seals import without_key
 from edgecompress.tflite.runtime import memory, patience, private_env, tasks
 
 Progress = Callable[[int, int], None]
@@ -70,7 +71,7 @@ def call(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+            env={**without_key(os.environ), "PYTHONPATH": os.pathsep.join(search)},
         )
         done = threading.Event()
         why: list[str] = []
