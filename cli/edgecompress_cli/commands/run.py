@@ -53,7 +53,7 @@ def run(
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.store.store import Store
     from edgecompress_cli.crash import log_crashes_to
-    from edgecompress_cli.display import make_display
+    from edgecompress_cli.display import make_display, told_parent
 
     parsed = load_recipe(recipe, overrides or ())
     folder = output or default_output(parsed)
@@ -73,7 +73,7 @@ def run(
                 fresh=fresh,
                 keep_cache=keep_cache,
                 strict=strict,
-                listeners=[display],
+                listeners=[display, told_parent],
             )
     except KeyboardInterrupt as event:
         raise KeyboardInterrupt(GO_ON) from event

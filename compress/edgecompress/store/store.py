@@ -14,11 +14,20 @@ from typing import Any
 
 from edgecompress.errors import ResourceError
 from edgecompress.store.file_lock import exclusive
-from edgecompress.store.files import is_whole, sealed, sha256_file, write_json
+from edgecompress.store.files import finite, is_whole, sealed, sha256_file, write_json
 
 #: Why a step has to be made that never was.
 MISSING = "not made yet"
 MANIFEST = "manifest.json"
+
+
+def no_figure(keys: list[str]) -> str:
+    """Returns what a warning says of figures that are no numbers."""
+    told = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")  # noqa: PLR2004
+    return (
+        f"left out, because infinite or undefined: {told}. Somewhere the network divides by zero, or computes what "
+        "float32 does not hold."
+    )
 
 
 def _is_alive(process: str) -> bool:
@@ -204,8 +213,12 @@ class Store:
     ) -> StageResult:
         """Hashes the files in `work`, writes the manifest last and moves the folder to its place.
 
-        `parts` is what the fingerprint is made of; see `finished`.
+        `parts` is what the fingerprint is made of; see `finished`. Figures that are infinite or undefined are left out,
+        and a warning says so.
         """
+        metrics, missing = finite(metrics)
+        if missing:
+            warnings = (*warnings, no_figure(missing))
         files = {path.name: sha256_file(path) for path in sorted(work.iterdir()) if path.is_file()}
         manifest = {
             "stage": stage,

@@ -177,3 +177,15 @@ def test_what_killed_processes_had_begun_to_write_is_removed(tmp_path: Path) -> 
     (tmp_path / ".lock").write_bytes(b"1")
     remove_partial(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model.tflite"]
+
+
+def test_figures_that_are_no_numbers_are_left_out_and_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    figures = {"loss": float("nan"), "layers": [{"steps": float("inf")}, {"steps": 2.0}], "sizes": (1, -float("inf"))}
+    with store.workspace("verify", PRINT) as work:
+        result = store.finish(work, "verify", PRINT, figures, 1.0, ("careful",))
+    assert result.metrics == {"loss": None, "layers": [{"steps": None}, {"steps": 2.0}], "sizes": [1, None]}
+    assert result.warnings[0] == "careful"
+    assert "infinite or undefined: loss, layers.steps, sizes." in result.warnings[1]
+    write_json(tmp_path / "plot.json", {"values": [1.0, float("nan")]})
+    assert json.loads((tmp_path / "plot.json").read_text()) == {"values": [1.0, None]}
