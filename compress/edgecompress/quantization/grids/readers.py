@@ -24,6 +24,8 @@ CELL = 6.0
 LARGEST_SHARE = 255.0 / 256.0
 #: Share of a softmax's sum that raising the least outputs may add: an INT8 probability's step.
 ADDED_SHARE = 1.0 / 256.0
+#: Of INT8, and by how many of them an output may be raised, whatever its chance.
+STEPS, SLIGHT_STEPS = 255, 4
 #: Up to so many classes nothing but the answer counts.
 FEW_CLASSES = 100
 #: Between outputs and those raised, on average: a fiftieth of what INT8 itself takes off the cosine of a large network.
@@ -154,22 +156,26 @@ def output_floor(outputs: NDArray[np.floating]) -> float:
     """Returns how far outputs among which the largest counts may be raised from below, so that a range ends there.
 
     What is far below the largest output has no chance, and the steps spent on it are missing where two classes are
-    close. No sample's softmax sum grows by more than ADDED_SHARE. Of many classes the next best answers count too, and
-    outputs as vectors: those raised must have a mean cosine of LEAST_COSINE or more to those that were.
+    close. No sample's softmax sum grows by more than ADDED_SHARE. What is raised by more than SLIGHT_STEPS has no more
+    of the sum than that either: outputs that all but agree, as of a head behind a normalisation, all have a chance. Of
+    many classes the next best answers count too, and outputs as vectors: those raised must have a mean cosine of
+    LEAST_COSINE or more to those that were.
 
     Args:
         outputs: (..., classes).
     """
     values = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
     most = values.max(1, keepdims=True)
-    low = float(values.min())
+    low, top = float(values.min()), float(values.max())
     sums = np.exp(values - most).sum(1)
     norms = np.linalg.norm(values, axis=1)
 
     def harmless(floor: float) -> bool:
         raised = np.maximum(values, floor)
         added = np.exp(raised - most).sum(1) - sums
-        fits = bool((added <= ADDED_SHARE * sums).all())
+        far = (raised - values > SLIGHT_STEPS * (top - floor) / STEPS).any(1)
+        share = np.where(far, np.exp(np.minimum(floor - most[:, 0], 0.0)), 0.0)
+        fits = bool((np.maximum(added, share) <= ADDED_SHARE * sums).all())
         if not fits or values.shape[1] <= FEW_CLASSES:
             return fits
         lengths = norms * np.linalg.norm(raised, axis=1)

@@ -5,7 +5,8 @@ where a divisor has been rounded to zero (measured; tensorflow/lite/kernels/div.
 by then (see `tflite.format.tidy`).
 
 What a divisor is computed from behind the last product of weights is float32 too: a sum's small values and the epsilon
-that keeps it from zero are below a step of INT8, and a divisor of zero gives infinity.
+that keeps it from zero are below a step of INT8, and a divisor of zero gives infinity. So is what the numerator is
+computed from out of these values.
 """
 
 from __future__ import annotations
@@ -33,32 +34,13 @@ _MOVING = frozenset(
         *CONVERSIONS,
     }
 )
-#: What a divisor may be computed by: value by value, and sums, means and the like of values.
+#: What a divisor may be computed by: value by value, and by sums, means and the like of values.
 _COMPUTING = frozenset(
     {
-        "ABS",
-        "ADD",
-        "DIV",
-        "ELU",
-        "EXP",
-        "LOG",
-        "MAXIMUM",
-        "MEAN",
-        "MINIMUM",
-        "MUL",
-        "NEG",
-        "POW",
-        "REDUCE_MAX",
-        "REDUCE_MIN",
-        "RELU",
-        "RSQRT",
-        "SELECT",
-        "SELECT_V2",
-        "SQRT",
-        "SQUARE",
-        "SQUARED_DIFFERENCE",
-        "SUB",
-        "SUM",
+        *("ABS", "ADD", "AVERAGE_POOL_2D", "CUMSUM", "DIV", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG"),
+        *("LOGISTIC", "LOG_SOFTMAX", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "POW", "PRELU"),
+        *("REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "RSQRT", "SELECT"),
+        *("SELECT_V2", "SOFTMAX", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH"),
     }
 )
 _PRODUCTS = frozenset({*WEIGHTED, "BATCH_MATMUL"})
@@ -74,6 +56,9 @@ def find_divisions(graph: Graph) -> FloatPart:
     found = {node.index for node in divisions}
     for node in divisions:
         search.collect(node.inputs[1], found)
+    known: dict[int, bool] = {}
+    for node in divisions:
+        search.collect_shared(node.inputs[0], found, known)
     found = {k for k in found if graph.nodes[k].op not in CONVERSIONS}
     names = tuple(graph.tensors[n].name for k in sorted(found) for n in graph.nodes[k].outputs)
     return FloatPart(frozenset(found), names, tuple(node.label for node in divisions))
@@ -109,6 +94,23 @@ class _Search:
         for one in node.inputs:
             self.collect(one, found)
         return True
+
+    def collect_shared(self, n: int, found: set[int], known: dict[int, bool]) -> bool:
+        """Adds what a numerator is computed by out of what is float32 already, as both parts of a fraction x P / Q are.
+
+        Returns whether that is how the activation is made; `known` are answers for others.
+        """
+        node = self.maker.get(n)
+        if node is None or node.index in found:
+            return node is not None
+        if n not in known:
+            known[n] = False
+            if n not in self._weighed and node.op in _COMPUTING | _MOVING and not self._reads_much(node):
+                parts = [self.collect_shared(one, found, known) for one in dict.fromkeys(node.inputs)]
+                known[n] = any(parts)
+        if known[n]:
+            found.add(node.index)
+        return known[n]
 
     def _reads_much(self, node: Node) -> bool:
         """Returns whether a constant would make the file larger in float32 by what it takes in INT8, three times."""

@@ -16,6 +16,7 @@ from edgecompress.quantization.grids.readers import (
     FEW_CLASSES,
     LEAST_COSINE,
     SATURATED_AT,
+    SLIGHT_STEPS,
     cut_outputs,
     mark_readers,
     output_floor,
@@ -153,6 +154,13 @@ def test_of_many_classes_outputs_stay_what_they_are_as_vectors() -> None:
     assert outputs.min() < many < few
     assert cosine(few) < 0.9
     assert np.isfinite(output_floor(np.zeros((3, 1000), np.float32)))
+
+
+def test_outputs_that_all_but_agree_are_not_cut_off() -> None:
+    """As of a head behind a normalisation: the sum under the softmax hardly knows them apart, but all have a chance."""
+    outputs = np.random.default_rng(0).normal(0.0, 0.01, (60, 10)).astype(np.float32)
+    floor = output_floor(outputs)
+    assert 0.0 <= floor - outputs.min() <= (SLIGHT_STEPS + 0.1) * (outputs.max() - floor) / 255
 
 
 def test_an_output_that_is_read_on_or_on_a_fixed_grid_is_not() -> None:

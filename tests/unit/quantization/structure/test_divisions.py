@@ -46,6 +46,21 @@ def test_what_another_product_reads_stays_integer() -> None:
     assert found.nodes == {2, 3, 4, 5}
 
 
+def test_both_parts_of_a_fraction_are_float() -> None:
+    """As of x P(x^2) / Q(x^2); what a numerator is made of else stays integer."""
+    tensors = [Made(FULL), WEIGHTS, EPSILON, *[Made(FULL)] * 7]
+    ops = [
+        Op("FULLY_CONNECTED", (0, 1, -1), (3,)),
+        Op("MUL", (3, 3), (4,)),
+        Op("ADD", (4, 2), (5,)),
+        Op("TANH", (3,), (6,)),
+        Op("MUL", (4, 2), (7,)),
+        Op("MUL", (6, 7), (8,)),
+        Op("DIV", (8, 5), (9,)),
+    ]
+    assert find_divisions(graph_of(tensors, ops)).nodes == {1, 2, 4, 5, 6}
+
+
 def test_moves_alone_are_no_part_of_it() -> None:
     tensors = [Made(FULL), WEIGHTS, Made(FULL), Made(FULL), Made(FULL)]
     ops = [Op("FULLY_CONNECTED", (0, 1, -1), (2,)), Op("RESHAPE", (2,), (3,)), Op("DIV", (0, 3), (4,))]
