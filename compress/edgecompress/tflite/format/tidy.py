@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgecompress.tflite.format.affine import join_scales_and_shifts
 from edgecompress.tflite.format.finish import drop_unused, operator_code
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.folding import fold_constants
@@ -31,7 +32,8 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
     A division by a constant becomes a product: the INT8 kernel of DIV is slow, and wrong for the smallest quotients.
     A mask that adds minus infinity chooses instead: no scale holds infinity and the other values as well.
-    What is computed from constants alone becomes a constant.
+    What is computed from constants alone becomes a constant. A batch norm that nothing could be folded into becomes one
+    operator.
     POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm,
     a known base the exponential of a product.
     Truth values become numbers by a choice between one and zero: CAST has no INT8 kernel.
@@ -49,6 +51,7 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
         changed += _choose_by_truth(graph, model)
         changed += _choose_by_masks(graph, model)
         changed += _multiply_by_reciprocals(graph, model)
+        changed += join_scales_and_shifts(graph, model)
     changed += _name_outputs(model, outputs)
     if not changed:
         return content

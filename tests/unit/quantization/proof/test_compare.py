@@ -22,6 +22,7 @@ from edgecompress.quantization.proof.compare import (
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.runtime.plain import kept_tensors
 from tests.unit.converted_net import Converted, images, shipped
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
@@ -223,7 +224,7 @@ def test_a_flatbuffer_that_only_optimised_kernels_run_is_not_built_as_its_twin(m
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", refuse)
     with pytest.raises(ValueError, match=r"LiteRT's plain kernels cannot run it: conv.cc:425"):
-        compare._interpreter(b"")
+        next(kept_tensors(b"", np.zeros((1, 4), np.float32), [0]))
 
 
 def test_infinity_is_told_from_a_number_and_not_from_itself() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import torch
+from torch import nn
 
 from edgecompress.quantization.graph.graph import Graph, read_graph
 from edgecompress.quantization.structure.divisions import find_divisions
+from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
@@ -71,3 +76,22 @@ def test_large_constants_stay_integers() -> None:
     large = (1, 1000)
     tensors = [Made(large), constant(np.ones(large), "float32"), Made(large), Made(large)]
     assert find_divisions(graph_of(tensors, [Op("ADD", (0, 1), (2,)), Op("DIV", (0, 2), (3,))])).nodes == {1}
+
+
+class Shares(nn.Module):
+    """Values as shares of their sum."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / (x.abs().sum(1, keepdim=True) + 1e-6) / 3
+
+
+def test_only_divisions_by_activations_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "float.tflite"
+    convert(Shares().eval(), (6,), path)
+    model = read_model(path)
+    graph = read_graph(model, [f"op{k}" for k in range(len(model.subgraphs[0].operators))])
+    found = find_divisions(graph)
+    divisions = [node for node in graph.nodes if node.op == "DIV"]
+    assert len(divisions) == 1
+    assert found.layers == (divisions[0].label,)
+    assert {graph.nodes[k].op for k in found.nodes} == {"ABS", "SUM", "ADD", "DIV"}
