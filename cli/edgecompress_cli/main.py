@@ -11,9 +11,10 @@ import functools
 import inspect
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +44,9 @@ from edgecompress_cli.commands.schema import schema
 from edgecompress_cli.commands.validate import validate
 from edgecompress_cli.commands.verify import verify
 
+if TYPE_CHECKING:
+    from edgecompress_cli.supervise import ChildDied
+
 COMMANDS: tuple[Callable[..., Any], ...] = (
     run,
     plan,
@@ -57,7 +61,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     doctor,
 )
 #: Commands that may be deep in native code for long; they run in a child process, so that Ctrl-C is answered at once.
-SUPERVISED = ("run", "analyze", "verify", "inspect", "bench", "doctor")
+SUPERVISED = ("run", "plan", "analyze", "verify", "inspect", "bench", "doctor")
 #: Those of them that go on where they were ended.
 KEEPING = ("run", "analyze", "verify")
 
@@ -250,7 +254,16 @@ def _supervised(arguments: Sequence[str]) -> int:
         message = f"{event}{kept}: run the same command again to go on." if keeps else str(event)
         return _answer(event.exit_code, "interrupted", message, as_json=as_json)
     except ChildDied as death:
-        return report_failure(ResourceError(f"{death}{kept}."), as_json=as_json)
+        return report_failure(ResourceError(f"{death}{kept}.{_found_by(death)}"), as_json=as_json)
+
+
+def _found_by(death: ChildDied) -> str:
+    """Returns how a layer is found that native code crashes at; "" where nothing speaks for one."""
+    if death.number == signal.SIGKILL or "network" not in str(death):
+        return ""
+    return (
+        " Leave parts of the network out to find the layer that it does not take, and build that from other operations."
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ child after a moment of grace. Everything a run keeps is written atomically, so 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ from edgecompress.lifeline import end_when_closed, end_with
 Handler = Callable[[int, FrameType | None], Any] | int | None
 GRACE_S = 1.0
 POLL_S = 0.02
+#: Bytes in which the child says what it is at, for the parent that outlives it.
+_ROOM, _ENDED_BY = 4096, b"\0"
+_at: mmap.mmap | None = None
 
 
 class ChildDied(Exception):  # noqa: N818 - it is an event, not a mistake
@@ -29,8 +33,26 @@ class ChildDied(Exception):  # noqa: N818 - it is an event, not a mistake
     def __init__(self, number: int) -> None:
         """Takes the signal's number."""
         cause = "most often the system ran out of memory" if number == signal.SIGKILL else "native code crashed"
-        super().__init__(f"the run was ended by {signal.Signals(number).name}: {cause}")
+        at = last_told()
+        while_at = f" while {at}" if at else ""
+        super().__init__(f"the run was ended by {signal.Signals(number).name}{while_at}: {cause}")
         self.number = number
+
+
+def tell(at: str) -> None:
+    """Lets the parent know what this process is at, for it to say should native code end the process there.
+
+    Args:
+        at: As it stands behind `while`.
+    """
+    if _at is not None:
+        words = at.encode("utf-8", "replace").replace(_ENDED_BY, b" ")[: _ROOM - 1]
+        _at[: len(words) + 1] = words + _ENDED_BY
+
+
+def last_told() -> str:
+    """Returns what a child told last; "" where it told nothing."""
+    return "" if _at is None else bytes(_at[:]).partition(_ENDED_BY)[0].decode("utf-8", "replace")
 
 
 class Terminated(Exception):  # noqa: N818 - it is an event, not a mistake
@@ -52,8 +74,10 @@ def supervise(work: Callable[[], int]) -> int:
     """
     if not hasattr(os, "fork"):
         return work()
+    global _at  # noqa: PLW0603 - the process has one parent, and what it tells it has one place
     sys.stdout.flush()
     sys.stderr.flush()
+    _at = mmap.mmap(-1, _ROOM)  # anonymous memory that a fork shares
     child = 0
     terminated = 0
 

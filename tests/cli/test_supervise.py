@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from edgecompress.context import Event
 from edgecompress_cli import main, supervise
+from edgecompress_cli.display import told_parent
 from tests.shared.processes import HUNG_S, is_alive, signal_self, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -181,6 +183,43 @@ def test_a_child_that_dies(number: signal.Signals, cause: str) -> None:
     with pytest.raises(supervise.ChildDied, match=f"{number.name}.*{cause}") as caught:
         supervise.supervise(work)
     assert caught.value.number == number
+
+
+def test_what_a_child_was_at_when_it_died_is_said() -> None:
+    tests = os.getpid()
+
+    def work() -> int:
+        faulthandler.disable()
+        told_parent(Event("stage-start", "quantize", {}))
+        told_parent(Event("doing", "", {"message": "running the INT8 file of the network in LiteRT"}))
+        told_parent(Event("note", "", {"message": "something else"}))
+        signal_self(signal.SIGABRT, tests=tests)
+        return 0
+
+    said = "ended by SIGABRT while running the INT8 file of the network in LiteRT: native code crashed"
+    with pytest.raises(supervise.ChildDied, match=said):
+        supervise.supervise(work)
+    assert supervise.supervise(lambda: 0) == 0
+    assert supervise.last_told() == ""  # of another work
+
+
+def test_a_crash_at_the_network_comes_with_a_way_to_find_the_layer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = os.getpid()
+
+    def work(_arguments: object) -> int:
+        faulthandler.disable()
+        supervise.tell("converting the distill network to a flatbuffer")
+        signal_self(signal.SIGSEGV, tests=tests)
+        return 0
+
+    monkeypatch.setattr(main, "invoke", work)
+    monkeypatch.setattr(sys, "argv", ["edgecompress", "plan", "recipe.yaml", "--convert"])
+    assert main.main() == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "SIGSEGV while converting the distill network to a flatbuffer" in said
+    assert "Leave parts of the network out" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -22,6 +22,8 @@ from edgecompress.tflite.runtime.plain import Keeper, kept_tensors
 TOLERANCE_STEPS = 1.01
 #: ... for all but this share of them. Fixed-point kernels round otherwise than floating point in rare ties.
 OUTLIER_SHARE = 0.01
+#: Differences are told up to here: between infinity and a number there is no telling.
+MOST_STEPS = 1e6
 #: An answer is clear where the reference's two largest outputs differ by more than one step (and what float32 blurs).
 CLEAR_STEPS = 1.01
 #: Numbers are the same answer within this many steps (and what float32 blurs).
@@ -160,9 +162,10 @@ def _activations(twin: Twin, numbers: dict[int, int]) -> list[int]:
 def _judge(twin: Twin, node: Node, values: dict[int, torch.Tensor], total: list[float]) -> None:
     outputs = twin.run_node(node, twin.arguments(node, values, torch.device("cpu")))
     for n, expected in zip(node.outputs, outputs, strict=True):
-        one, other = (x.float().clamp(-BEYOND, BEYOND) for x in (expected, values[n]))  # masks may be infinite
+        # Masks may be infinite, and what divides zero by zero is undefined in both.
+        one, other = (x.double().clamp(-BEYOND, BEYOND).nan_to_num(2 * BEYOND) for x in (expected, values[n]))
         step = _step(twin, node, n, one[one.abs() < BEYOND])
-        steps = (one - other).abs() / step
+        steps = ((one - other).abs() / step).clamp(max=MOST_STEPS)
         total[0] = max(total[0], float(steps.max()))
         total[1] += float(steps.sum())
         total[2] += int((steps > TOLERANCE_STEPS).sum())

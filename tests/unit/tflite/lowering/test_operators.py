@@ -57,6 +57,8 @@ RESIZED: list[Function] = [
     lambda x: F.max_pool2d(x, 3, 1, dilation=2),
     lambda x: F.max_pool2d(x, 2, 2, padding=1, dilation=(1, 3)),
     lambda x: F.softplus(x, 2.0, 1.0),
+    lambda x: torch.logsumexp(x, (2, 3)),
+    lambda x: torch.logsumexp(x, 1, keepdim=True),
 ]
 IN_THREE: list[Function] = [
     lambda x: F.max_pool3d(x[:, None], 2),
