@@ -92,6 +92,10 @@ class DivergedError(ModelError):
     """A training's loss, gradients or weights are no finite numbers any more."""
 
 
+class StaleInputError(ModelError):
+    """What a finished stage was made from came out with other bytes when it had to be made again."""
+
+
 class VerificationError(EdgecompressError):
     """The flatbuffer does not compute what it should, or holds what it should not."""
 

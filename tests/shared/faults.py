@@ -77,7 +77,8 @@ def run_cases(shim: Path, recipe: Path, store: Path, cases: Sequence[Case]) -> I
     """
     request = json.dumps([vars(case) for case in cases])
     command = [sys.executable, "-m", "tests.shared.faults", str(shim), str(recipe), str(store), request]
-    environment = {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    sources = os.pathsep.join(str(ROOT / part) for part in ("compress", "cli", ""))  # these, whatever is installed
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": sources, "OMP_NUM_THREADS": "1"}
     environment.pop("COVERAGE_PROCESS_CONFIG", None)  # it would be written at the end of every fork
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT, text=True) as server:
         assert server.stdout is not None

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
+from tests.shared.faults import stub_stages
+
 ROOT = Path(__file__).parents[2]
 KINDS = ("link", "dangling link", "pipe", "folder", "endless", "holes")
 HOLES_BYTES = 10 * 1024**3
@@ -28,6 +30,11 @@ MORE = (
     "run", "run/.lock", "run/rejected.tflite", "run/model_step.tflite", "run/.report.md.abcdefgh.partial", "store",
     "store/locks", "store/checkpoints", "store/last", "cache",
 )  # fmt: skip
+#: What a run and the store may change; what of a recipe's folder is no part of a case.
+OURS = ("run", "store", "cache")
+LEFT = (*OURS, "own-store", "shared", "runs", "kept", "world", "victims")
+#: What only a run that makes stages comes to.
+BEGUN = ("store/locks", "store/checkpoints")
 #: Command -> the exit codes that it may answer with.
 ALLOWED = {"verify": (0, 4, 5)}
 OTHERWISE = (0, 2, 4)
@@ -57,7 +64,7 @@ class Outcome:
         code: The exit code; below 0 for a signal: -14 where the command did not end.
         said: What it wrote to the terminal.
         changed: Files that it must not change and did.
-        seconds: How long it took.
+        seconds: How much longer it took than without.
     """
 
     case: Case
@@ -81,6 +88,7 @@ def commands(recipe: str) -> dict[str, list[str]]:
         "run --fresh": [*run, "--fresh"],
         "run --force": [*run, "--fresh", "--force"],
         "plan": ["plan", recipe],
+        "plan --sizes": ["plan", recipe, "--sizes"],
         "validate": ["validate", recipe],
         "report": ["report", "run"],
         "verify": ["verify", "run"],
@@ -114,33 +122,31 @@ def put(path: Path, kind: str, victim: Path) -> None:
 
 
 def places(world: Path) -> list[str]:
-    """Returns every place in a folder with a finished run in it."""
+    """Returns every place in a folder with a finished run in it; of the store's steps, which are alike, one whole."""
     files = [path.relative_to(world).as_posix() for path in sorted(world.rglob("*")) if path.is_file()]
-    stages = sorted({name.split("/")[1] for name in files if name.startswith("store/") and "-" in name.split("/")[1]})
-    begun = [
-        place
-        for stage in stages
-        for place in (
-            f"store/{stage}",
-            f"store/locks/{stage}",
-            f"store/checkpoints/{stage}",
-            f"store/checkpoints/{stage}/{stage.partition('-')[0]}.checkpoint",
-        )
-    ]
-    return [*files, *MORE, *begun]
+    step = next((path.name for path in sorted(world.glob("store/prune-*"))), None)
+    if step is None:
+        return files
+    kept = [name for name in files if not name.startswith("store/") or step in name or "/last/" in name]
+    checkpoint = f"store/checkpoints/{step}/prune.checkpoint"
+    begun = [f"store/{step}", f"store/locks/{step}", f"store/checkpoints/{step}", checkpoint]
+    return [*kept, *MORE, *begun]
 
 
-def try_cases(recipe: Path, store: Path, wanted: Sequence[str], kinds: Sequence[str]) -> Iterator[Outcome]:
-    """Gives the outcome of every kind in every place, for each of the commands.
+def try_cases(
+    recipe: Path, store: Path | None, wanted: Sequence[tuple[str, str]], *, limit_s: int = 300, thin: int = 1
+) -> Iterator[Outcome]:
+    """Gives the outcome in every place, for each of some commands and kinds.
 
     Args:
-        recipe: A recipe all of whose stages are finished; what lies beside it is taken along.
-        store: Where they are.
-        wanted: The commands, of those that `commands` has.
-        kinds: What is put there.
+        recipe: A recipe; what lies beside it is taken along.
+        store: Where all of its stages are finished; None: nothing is run before.
+        wanted: Pairs of a command, of those that `commands` has, and what is put there, of KINDS.
+        limit_s: How long a command may take.
+        thin: Only every so many-th kind is tried in a place, another one in the next place.
     """
-    arguments = [str(recipe), str(store), json.dumps(list(wanted)), json.dumps(list(kinds))]
-    command = [sys.executable, "-m", "tests.shared.special_files", *arguments]
+    request = json.dumps([str(recipe), None if store is None else str(store), list(wanted), limit_s, thin])
+    command = [sys.executable, "-m", "tests.shared.special_files", request]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     environment.pop("COVERAGE_PROCESS_CONFIG", None)  # it would be written at the end of every fork
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT, text=True) as server:
@@ -196,65 +202,63 @@ def prints(folder: Path, others: Sequence[str] = ()) -> dict[str, str]:
     return found
 
 
-def main(recipe: str, store: str, wanted: str, kinds: str, limit_s: int = 300) -> None:
+def main(recipe: str, store: str | None, wanted: Sequence[tuple[str, str]], limit_s: int, thin: int) -> None:
     """Answers one line per case."""
-    stages = stub_stages_of(Path(store), Path(recipe))
-    with tempfile.TemporaryDirectory(dir=Path(store).parent) as name:
-        # The world is called alike in each case, since a recipe's own folder is part of what is remembered.
+    stages = {} if store is None else stub_stages(Path(store), Path(recipe))
+    every = commands(Path(recipe).name)
+    with tempfile.TemporaryDirectory(dir=Path(recipe).parent) as name:
+        # Each case has the same folder, since that is part of what is remembered of a recipe.
         kept, world, victims = Path(name, "kept"), Path(name, "world"), Path(name, "victims")
-        kept.mkdir()
-        for path in Path(recipe).parent.iterdir():
-            if path.is_file() and not path.is_symlink():
-                shutil.copy2(path, kept / path.name)
-        shutil.copytree(store, kept / "store")
+        shutil.copytree(Path(recipe).parent, world, ignore=lambda _, names: {one for one in names if one in LEFT})
         victims.mkdir()
         (victims / "victim").write_text("precious")
-        every = commands(Path(recipe).name)
-        shutil.copytree(kept, world)
-        code, said, _ = forked(every["run"], world, stages, limit_s)
-        assert code == 0, said
-        shutil.rmtree(kept)
+        if store is not None:
+            shutil.copytree(store, world / "store")
+            code, said, _ = forked(every["run"], world, stages, limit_s)
+            assert code == 0, said
         world.rename(kept)
-        for command in json.loads(wanted):
-            for place in places(kept):
-                for kind in json.loads(kinds):
-                    if _concerns(command, place):
-                        case = Case(place, kind, command)
-                        shutil.copytree(kept, world)
-                        put(world / place, kind, victims / "victim")
-                        before = prints(victims), prints(world, ("run", "store", "cache"))
-                        code, said, seconds = forked(every[command], world, stages, limit_s)
-                        after = prints(victims), prints(world, ("run", "store", "cache"))
-                        changed = [
-                            key
-                            for old, new in zip(before, after, strict=True)
-                            for key in old | new
-                            if old.get(key) != new.get(key)
-                        ]
-                        shutil.rmtree(world)
-                        outcome = Outcome(case, code, said, changed, round(seconds, 2))
-                        sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
-                        sys.stdout.flush()
+        usual: dict[str, float] = {}
+        for command, kind in wanted:
+            for number, place in enumerate(places(kept)):
+                if (number + KINDS.index(kind)) % thin or not _concerns(command, place):
+                    continue
+                if command not in usual:
+                    shutil.copytree(kept, world)
+                    code, said, usual[command] = forked(every[command], world, stages, limit_s)
+                    assert code == 0, said  # or nothing that follows would say anything
+                    shutil.rmtree(world)
+                shutil.copytree(kept, world)
+                put(world / place, kind, victims / "victim")
+                before = _prints(victims, world)
+                code, said, seconds = forked(every[command], world, stages, limit_s)
+                after = _prints(victims, world)
+                changed = [key for key in before | after if before.get(key) != after.get(key)]
+                shutil.rmtree(world)
+                outcome = Outcome(Case(place, kind, command), code, said, changed, round(seconds - usual[command], 1))
+                sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
+                sys.stdout.flush()
 
 
-def stub_stages_of(store: Path, recipe: Path) -> dict[str, ModuleType]:
-    """Returns stages that write what is in a store, and imports what the commands need."""
-    from edgecompress_cli import report_view  # noqa: F401 - once, for all forks
-    from tests.shared.faults import stub_stages
-
-    return stub_stages(store, recipe)
+def _prints(victims: Path, world: Path) -> dict[str, str]:
+    """Returns name -> content of all that no command may change."""
+    others = {f"beside the recipe: {name}": text for name, text in prints(world, OURS).items()}
+    return {f"elsewhere: {name}": text for name, text in prints(victims).items()} | others
 
 
 def _concerns(command: str, place: str) -> bool:
     """Returns whether a command reads or writes a place at all, as far as that is plain."""
     if command in ("inspect", "bench"):
         return place in ("run", "run/model.tflite")
-    if command in ("plan", "validate"):
+    if command == "validate":
+        return not place.startswith(("run", "store", "cache"))
+    if command.startswith("plan"):
         return not place.startswith("run")
+    if place.startswith(BEGUN) and command not in ("run --fresh", "run --force"):
+        return False
     if command == "report":
         return place in ("run", "run/report.json")
     return True
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*json.loads(sys.argv[1]))

@@ -66,8 +66,11 @@ def count(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = t
     ]
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     modes = {module: module.training for module in model.modules()}
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     try:
+        for parameter in learned:  # one that is given to a layer as its input would be asked for its history
+            parameter.requires_grad = False
         with (
             blaming(model, "while its multiplications were counted"),
             torch.no_grad(),
@@ -80,6 +83,8 @@ def count(model: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype = t
             hook.remove()
         for module, mode in modes.items():
             module.training = mode
+        for parameter in learned:
+            parameter.requires_grad = True
     parameters = list(model.parameters())
     return Counts(
         params=sum(parameter.numel() for parameter in parameters),

@@ -9,10 +9,9 @@ from typing import Any
 from edgecompress.context import Listener
 from edgecompress.errors import UsageError
 from edgecompress.pipeline.run import Outcome, run_pipeline
-from edgecompress.pipeline.settings import default_output, default_store, trusted
+from edgecompress.pipeline.settings import default_output, open_store, trusted
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
-from edgecompress.store.store import Store
 
 
 def run(
@@ -41,6 +40,7 @@ def run(
         output: The run's folder; `runs/NAME` by default.
         overrides: Laid over the recipe, as the command's `--set` does: `["prune.ratio=0.7"]`.
         store: Where finished stages lie; by default the folder in EDGECOMPRESS_STORE, or `runs/.store`.
+            EDGECOMPRESS_STORE_READONLY and EDGECOMPRESS_STORE_KEY hold for either.
         trust: Allow what runs code: `python:` models and data, Lambda layers, SavedModels; EDGECOMPRESS_TRUST=1 does.
         until: The last stage to do: `teacher`, `distill`, `prune`, `quantize`, `export` or `verify`. All by default;
             the outcome has no report where it stops before the last one.
@@ -64,7 +64,7 @@ def run(
     return run_pipeline(
         recipe,
         output=default_output(recipe) if output is None else Path(output),
-        store=Store(default_store() if store is None else Path(store)),
+        store=open_store(None if store is None else Path(store)),
         trust=trusted(trust),
         until=until,
         fresh=fresh,

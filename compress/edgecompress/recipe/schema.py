@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edgecompress.recipe.data import AudioSpec, DataSpec, TokenizerSpec
 from edgecompress.recipe.names import MODEL_PREFIXES, MODELS, SOURCES, check_name
-from edgecompress.recipe.techniques import DistillSpec, PruneSpec, QuantizeSpec
+from edgecompress.recipe.techniques import FLOAT_PARTS, DistillSpec, PruneSpec, QuantizeSpec
 from edgecompress.recipe.training import (
     BASE_LEARNING_RATE,
     BASE_WEIGHT_DECAY,
@@ -297,10 +297,14 @@ class Recipe(Block):
         return self._stays_float("softmax", model == "transformer" or "/" in model or model.startswith("python:"))
 
     @property
+    def float_divisions(self) -> bool:
+        """Whether divisions by activations are float32 where activations are integers."""
+        return self._stays_float("divisions", by_default=True)
+
+    @property
     def float_parts(self) -> tuple[str, ...]:
         """The keys of `quantize` by which parts of the network stay float32, where it has such parts."""
-        keys = {"norms": self.float_norms, "cells": self.float_cells, "softmax": self.float_softmax}
-        return tuple(key for key, stays in keys.items() if stays)
+        return tuple(key for key in FLOAT_PARTS if getattr(self, f"float_{key}"))
 
     def _stays_float(self, key: str, by_default: bool) -> bool:
         """Returns what a key of `quantize` says; by default with INT8, where loss or time was measured to matter."""

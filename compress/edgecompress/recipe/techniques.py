@@ -12,6 +12,8 @@ from edgecompress.recipe.training import Block, Habits, Trains, TrainSpec
 
 _COUNT = re.compile(r"([0-9]*\.?[0-9]+)\s*([kMG])")
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
+#: Keys of `quantize` by which parts of a network stay float32 where all else is INT8.
+FLOAT_PARTS = ("norms", "cells", "softmax", "divisions")
 #: Key of `prune.target` -> what it is counted in, and that in its unit.
 TARGETS = {
     "params": ("params", 1.0),
@@ -217,11 +219,19 @@ class QuantizeSpec(Trains):
     )
     softmax: Literal["int8", "float32"] | None = Field(
         default=None,
-        description="What attention computes between its two products, from scores to probabilities, which multiplies "
-        "by no weights: `int8` | `float32`. LiteRT's INT8 softmax takes seven times as long as float32's. In front of "
+        description="What attention computes between its two products, from scores to probabilities, and any other "
+        "softmax but that of the answer, which multiply by no weights: `int8` | `float32`. LiteRT's INT8 softmax takes "
+        "seven times as long as float32's, and knows steps of 1/256 only. In front of "
         "masks of more than 256 values scores stay INT8, for the file's size. `null`: `float32` where activations are "
         "`int8` and the model that is quantized is a `transformer`, not built in, or your own, else as the "
         "activations.",
+    )
+    divisions: Literal["int8", "float32"] | None = Field(
+        default=None,
+        description="Divisions by what the network computes: `int8` | `float32`. INT8 kernels give full scale for the "
+        "smallest quotients, and fail where a divisor is rounded to zero. With `float32`, so is what a divisor is "
+        "computed from behind the last layer with weights. `null`: `float32` where activations are `int8`, else as "
+        "the activations.",
     )
     portable: bool = Field(
         default=False,

@@ -24,6 +24,7 @@ CONVERSIONS = frozenset({"DEQUANTIZE", "QUANTIZE"})
 KINDS = {
     "quantize.cells": ("float_cells", "gates and states"),
     "quantize.softmax": ("float_softmax", "softmax"),
+    "quantize.divisions": ("float_divisions", "divisions"),
 }
 TITLES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgecompress.errors import ResourceError
 from edgecompress.store.own_files import NOT_OURS, open_own
+from edgecompress.store.sharing import make_folder, share
 
 #: Of a process's number.
 MOST_DIGITS = 20
@@ -46,7 +47,7 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
 
 def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     told = False
     while True:
         descriptor = open_own(path)
@@ -63,6 +64,7 @@ def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_in_place(descriptor, path):
                 _check(descriptor, path)
+                share(path)  # a killed run leaves it, and another user's may have to take it up
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 return descriptor

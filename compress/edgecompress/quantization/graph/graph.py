@@ -206,6 +206,9 @@ def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
         if name == "CUSTOM" and code.customCode:
             name = code.customCode.decode("utf-8", "replace")
         given = operands(name, operator.inputs)
+        options = dict(vars(operator.builtinOptions)) if operator.builtinOptions is not None else {}
+        if name == "CAST":  # often has no options, and kernels go by the tensor's type
+            options["outDataType"] = int(subgraph.tensors[int(operator.outputs[0])].type)
         nodes.append(
             Node(
                 index=index,
@@ -213,7 +216,7 @@ def read_graph(model: schema.ModelT, labels: list[str]) -> Graph:
                 label=labels[index],
                 inputs=given,
                 outputs=tuple(int(n) for n in operator.outputs),
-                options=dict(vars(operator.builtinOptions)) if operator.builtinOptions is not None else {},
+                options=options,
                 input_shapes=shapes(given),
                 output_shapes=shapes(operator.outputs),
             )

@@ -1,4 +1,4 @@
-"""What attention computes between its two products: which operators of a flatbuffer that is.
+"""What attention computes between its two products, and other softmax: which operators of a flatbuffer that is.
 
 XNNPACK has no softmax for INT8: it is left to TFLite's own kernel, which takes seven times as long as a float32 one.
 From scores to probabilities no weights are multiplied, so all of that is float32 where activations are INT8 (behind
@@ -24,14 +24,15 @@ _OF_SCORES = frozenset(
 #: Constants of more values, masks of all steps against all, would make the file larger by four times what they take
 #: in INT8: what adds them stays INT8, and so does what lies in front.
 MOST_VALUES = 256
+_SOFTMAX = frozenset({"LOG_SOFTMAX", "SOFTMAX"})
 #: Products of activations; the converter writes those of one head as a linear layer.
 _PRODUCTS = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED"})
 
 
 def find_softmax(graph: Graph) -> FloatPart:
-    """Returns the softmax of each attention, with what its scores go through behind their product, by its module.
+    """Returns each softmax but the model's answer, with what scores go through behind their product, by its module.
 
-    Attention is a softmax whose outputs a product of activations reads; one that is the model's answer is none.
+    Over more than a few places most probabilities are below a step of 1/256, which is all that INT8 kernels write.
 
     Args:
         graph: Of a float32 flatbuffer, or of a quantized one with or without these in float32.
@@ -39,7 +40,7 @@ def find_softmax(graph: Graph) -> FloatPart:
     search = _Search(graph)
     found: dict[int, str] = {}
     for node in graph.nodes:
-        if node.op == "SOFTMAX" and search.is_multiplied(node.outputs[0]):
+        if node.op in _SOFTMAX and search.is_read(node.outputs[0]):
             path = node.label.rpartition(".")[0] or node.label
             found |= dict.fromkeys({node.index, *search.scores(node.inputs[0])}, path)
     order = sorted(found)
@@ -60,16 +61,10 @@ class _Search:
             if node.op in _PRODUCTS or (passes and not self._made.isdisjoint(node.inputs)):
                 self._made.update(node.outputs)
 
-    def is_multiplied(self, n: int) -> bool:
-        """Returns whether a product reads an activation, also in another shape or type."""
-        for node in self.graph.nodes:
-            if n not in node.inputs:
-                continue
-            if node.op in _PRODUCTS and all(self.graph.tensors[m].constant is None for m in node.inputs[:2]):
-                return True
-            if node.op in _MOVING and self.is_multiplied(node.outputs[0]):
-                return True
-        return False
+    def is_read(self, n: int) -> bool:
+        """Returns whether anything is computed of an activation, also in another shape or type."""
+        readers = [node for node in self.graph.nodes if n in node.inputs]
+        return any(node.op not in _MOVING or self.is_read(node.outputs[0]) for node in readers)
 
     def scores(self, n: int) -> set[int]:
         """Returns the operators between a product and an activation made of it; none where it is made of none.

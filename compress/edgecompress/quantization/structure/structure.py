@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgecompress.quantization.graph.exchange import set_quantization
+from edgecompress.quantization.graph.exchange import replace_values, set_quantization
 from edgecompress.quantization.graph.graph import DTYPES, read_graph
-from edgecompress.quantization.grids.ranges import find_groups
+from edgecompress.quantization.grids.ranges import QMAX, find_groups
 from edgecompress.quantization.grids.readers import mark_readers
 from edgecompress.quantization.structure.islands import remove_islands
 from edgecompress.quantization.structure.quantizer import Samples, quantize
@@ -32,11 +32,14 @@ def quantized_structure(float_model: bytes, scheme: Scheme = INT8) -> bytes:
     samples = _one_sample(float_model) if scheme.static else None
     content = _with_finite_scales(quantize(float_model, scheme.instructions(), samples))
     model = read_model(content)
+    changed = _give_factors_one_scale(model)
     if scheme.static:
-        changed = remove_islands(model, kept=frozenset(name for name, wide in scheme.wide.items() if wide == "float32"))
+        changed += remove_islands(
+            model, kept=frozenset(name for name, wide in scheme.wide.items() if wide == "float32")
+        )
         changed += _center_second_factors(model)
     else:
-        changed = _quantize_inputs_asymmetrically(model)
+        changed += _quantize_inputs_asymmetrically(model)
     return write_model(model) if changed else content
 
 
@@ -54,6 +57,30 @@ def _with_finite_scales(content: bytes) -> bytes:
             set_quantization(tensor, np.ones(len(q.scale), np.float32), np.zeros(len(q.scale), np.int64))
             changed = True
     return write_model(model) if changed else content
+
+
+def _give_factors_one_scale(model: schema.ModelT) -> int:
+    """Gives constants that BATCH_MATMUL multiplies by one scale each; returns how many had one per channel.
+
+    The quantizer takes them for a linear layer's weights, but LiteRT's kernels go by the first scale alone.
+    """
+    main = model.subgraphs[0]
+    factors = {
+        int(n) for operator in main.operators if op_name(model, operator) == "BATCH_MATMUL" for n in operator.inputs[:2]
+    }
+    changed = 0
+    for tensor in (main.tensors[n] for n in sorted(factors)):
+        q, data = tensor.quantization, model.buffers[tensor.buffer].data
+        if data is None or not len(data) or q is None or q.scale is None or len(q.scale) < 2:  # noqa: PLR2004
+            continue
+        shape = [-1 if axis == q.quantizedDimension else 1 for axis in range(len(tensor.shape))]
+        integers = np.frombuffer(bytes(data), np.int8).reshape(tensor.shape)
+        values = integers * np.asarray(q.scale, np.float64).reshape(shape)
+        scale = np.float32(np.abs(values).max() / QMAX or 1.0)
+        replace_values(model, tensor, np.clip(np.rint(values / scale), -QMAX, QMAX).astype(np.int8))
+        set_quantization(tensor, np.array([scale], np.float32), np.zeros(1, np.int64))
+        changed += 1
+    return changed
 
 
 def _quantize_inputs_asymmetrically(model: schema.ModelT) -> int:

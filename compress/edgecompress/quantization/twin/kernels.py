@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.layers import activate
 from edgecompress.quantization.grids.ranges import QMAX, QMIN, RangeGroup
+from edgecompress.quantization.twin.resizing import resize_bilinear
 
 #: What floating point may take off a tie, in steps.
 TIE_MARGIN = 1e-4
@@ -24,6 +25,8 @@ TIE_MARGIN = 1e-4
 SMALLEST_SLOPE, LARGEST_SLOPE = 2.0**-8, 2.0**7
 #: Bits of the multipliers of XNNPACK's ADD, and ratios of scales that it takes.
 ADD_BITS, SMALLEST_RATIO, LARGEST_RATIO = 20, 2.0**-10, 2.0**8
+#: Bits behind the point to which SQUARED_DIFFERENCE takes its inputs.
+SQUARED_BITS = 7
 #: Of one, in which INT8 comparisons count.
 COMPARED_PARTS = 256.0
 _INT16_MAX = 2**15 - 1
@@ -200,15 +203,41 @@ def _batch_matmul(
         scale = float(product / np.float32(target.scale))
         steps = torch.round(torch.round(y.double() / (first.scale * second.scale)).float() * scale)
         return (steps.double() * target.scale).to(y.dtype)
-    factor, shift = multiplier32(float(product) / target.scale)
-    sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64) << max(shift, 0)
-    doubled = sums * factor
+    sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64)
+    return (fixed_point(sums, float(product) / target.scale) * target.scale).to(y.dtype)
+
+
+def _squared_difference(
+    _node: Node, y: torch.Tensor, inputs: Inputs, first: RangeGroup, second: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
+    """Returns the squares as LiteRT's kernel gives them: of inputs rounded to 1/128 of twice the larger step.
+
+    Source: tensorflow/lite/kernels/squared_difference.cc.
+    """
+    largest = 2.0 * max(float(np.float32(group.scale)) for group in (first, second))
+    one, other = (
+        fixed_point(
+            torch.round(x.double() / group.scale).to(torch.int64) << SQUARED_BITS,
+            float(np.float32(group.scale)) / largest,
+        )
+        for x, group in zip(inputs, (first, second), strict=True)
+    )
+    real = largest**2 / (2.0 ** (2 * SQUARED_BITS) * float(np.float32(target.scale)))
+    return (fixed_point((one - other) ** 2, real) * target.scale).to(y.dtype)
+
+
+def fixed_point(values: torch.Tensor, real: float) -> torch.Tensor:
+    """Returns integers times a positive factor, rounded twice, as LiteRT's plain kernels do.
+
+    Source: MultiplyByQuantizedMultiplier in tensorflow/lite/kernels/internal/common.cc.
+    """
+    factor, shift = multiplier32(real)
+    doubled = (values << max(shift, 0)) * factor
     nudge = torch.where(doubled >= 0, 1 << 30, 1 - (1 << 30))
     high = torch.div(doubled + nudge, 1 << 31, rounding_mode="trunc")
     right = max(-shift, 0)
     mask = (1 << right) - 1
-    steps = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0).to(torch.int64)).to(torch.int64)
-    return (steps * target.scale).to(y.dtype)
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0).to(torch.int64)).to(torch.int64)
 
 
 def multiplier32(real: float) -> tuple[int, int]:
@@ -227,7 +256,7 @@ def compared(x: torch.Tensor) -> torch.Tensor:
 
 
 #: Those whose kernels differ from real numbers, rounded, in so few values that training need not care.
-RARE = frozenset({"ADD", "MUL"})
+RARE = frozenset({"ADD", "MUL", "SQUARED_DIFFERENCE"})
 #: Operator -> its output on its grid, from the real output, the inputs, and the ranges of inputs and output.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "ADD": _add,
@@ -237,8 +266,15 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "LEAKY_RELU": _leaky_relu,
     "MUL": _mul,
     "QUANTIZE": _convert,
+    "RESIZE_BILINEAR": resize_bilinear,
     "SQRT": _square_root,
+    "SQUARED_DIFFERENCE": _squared_difference,
 }
+
+
+def ends(node: Node) -> tuple[int, ...]:
+    """Returns the tensors of an operator whose grids its kernel goes by: a new size has none."""
+    return (*(node.inputs[:1] if node.op == "RESIZE_BILINEAR" else node.inputs), node.outputs[0])
 
 
 def as_the_kernel(node: Node, y: torch.Tensor, inputs: Inputs, ranges: Sequence[RangeGroup]) -> torch.Tensor:

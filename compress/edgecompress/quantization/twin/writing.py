@@ -23,8 +23,8 @@ def quantized_constants(twin: WeightGrids) -> dict[int, tuple[NDArray[Any], NDAr
         n, spec = int(key), twin.graph.tensors[int(key)]
         if not spec.quantized or n in twin.biases:
             continue
-        if n in twin.group_of:
-            group = twin.groups[twin.group_of[n]]
+        group = twin.range_of(n)
+        if group is not None:
             result[n] = (group.integers(twin.weights[key].cpu().numpy()), np.array([group.scale], np.float32))
             continue
         scale = twin.weight_scale(n)
@@ -33,8 +33,8 @@ def quantized_constants(twin: WeightGrids) -> dict[int, tuple[NDArray[Any], NDAr
         integers = torch.round(fake / scale.reshape(shape)).to(torch.int8)
         result[n] = (integers.cpu().numpy(), scale.cpu().numpy().astype(np.float32))
     for n in twin.constants:
-        if n in twin.group_of:
-            group = twin.groups[twin.group_of[n]]
+        group = twin.range_of(n)
+        if group is not None:
             result[n] = (group.integers(twin.constants[n].numpy()), np.array([group.scale], np.float32))
     for n, (owner, _) in twin.biases.items():
         spec = twin.graph.tensors[n]
@@ -69,7 +69,8 @@ def write_into(twin: WeightGrids, model: schema.ModelT) -> None:
         scale, zero_point = np.array([group.scale], np.float32), np.array([group.zero_point], np.int64)
         set_quantization(subgraph.tensors[n], scale, zero_point)
     for n, (integers, scale) in quantized_constants(twin).items():
-        offset = twin.groups[twin.group_of[n]].zero_point if n in twin.group_of else 0
+        grid = twin.range_of(n)
+        offset = grid.zero_point if grid is not None else 0
         set_quantization(subgraph.tensors[n], scale, np.full(len(scale), offset, np.int64))
         replace_values(model, subgraph.tensors[n], integers)
     for n, values in float_constants(twin).items():

@@ -15,6 +15,7 @@ from edgecompress.recipe.checks.streaming import check_streaming
 from edgecompress.recipe.checks.tasks import check_task
 from edgecompress.recipe.fields import blocks
 from edgecompress.recipe.names import KERAS_INPUTS, MODEL_ARGUMENTS
+from edgecompress.recipe.techniques import FLOAT_PARTS
 
 #: Types that input and output can have, by that of the activations.
 IO_BY_ACTIVATIONS = {
@@ -227,7 +228,7 @@ def _parts(data: dict[str, Any]) -> Iterator[Finding]:
     """Types of what may be wider than the other activations, never narrower."""
     given = _block(data, "quantize")
     activations = given.get("activations", "int8")
-    for key in ("norms", "cells", "softmax"):
+    for key in FLOAT_PARTS:
         if _has(given, key) and activations in ("dynamic", "float32"):
             message = f"is not used: with `activations: {activations}` all activations are float32"
             yield ("quantize", key), message, "remove it"

@@ -1,4 +1,4 @@
-"""Parts of a network that stay float32 where all else is INT8 (`quantize.norms`, `quantize.cells`, `quantize.softmax`).
+"""Parts of a network that stay float32 where all else is INT8 (`quantize.norms` and its like).
 
 The report names them, and verification lets these be float32 and nothing else.
 """
@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.quantization.graph.graph import read_graph
 from edgecompress.quantization.structure.attention import find_softmax
 from edgecompress.quantization.structure.cells import cell_operators, find_cells
+from edgecompress.quantization.structure.divisions import find_divisions
 from edgecompress.quantization.structure.norms import find_norms, norm_operators
 from edgecompress.quantization.structure.scheme import FloatPart, Scheme
 from edgecompress.recipe.schema import Recipe
@@ -25,7 +26,8 @@ from edgecompress.tflite.format.labels import operator_labels
 PARTS = {
     "norms": "layer norms",
     "cells": "LSTM cells or GRU states",
-    "softmax": "softmax over the last axis that a product reads",
+    "softmax": "softmax but that of its answer",
+    "divisions": "divisions by what it computes",
 }
 
 
@@ -44,6 +46,8 @@ def floating_parts(recipe: Recipe, floating: schema.ModelT, labels: list[str]) -
         parts["cells"] = find_cells(floating, labels)
     if recipe.float_softmax:
         parts["softmax"] = find_softmax(read_graph(floating, labels))
+    if recipe.float_divisions:
+        parts["divisions"] = find_divisions(read_graph(floating, labels))
     return parts
 
 
@@ -88,11 +92,10 @@ def floating_operators(recipe: Recipe, model: schema.ModelT, labels: list[str]) 
     """
     norms = norm_operators(model, labels) if recipe.float_norms else ()
     cells = cell_operators(model, labels) if recipe.float_cells else ()
-    softmax: frozenset[int] = frozenset()
-    if recipe.float_softmax:
-        graph = read_graph(model, labels)
-        softmax = find_softmax(graph).with_conversions(graph.nodes)
-    keys = {"norms": norms, "cells": cells, "softmax": softmax}
+    graph = read_graph(model, labels)
+    softmax = find_softmax(graph).with_conversions(graph.nodes) if recipe.float_softmax else ()
+    divisions = find_divisions(graph).with_conversions(graph.nodes) if recipe.float_divisions else ()
+    keys = {"norms": norms, "cells": cells, "divisions": divisions, "softmax": softmax}
     return {k: f"quantize.{key}" for key, positions in keys.items() for k in positions}
 
 

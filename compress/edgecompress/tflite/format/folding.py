@@ -1,0 +1,108 @@
+"""What a flatbuffer would compute from constants alone, computed once: positions, masks, tables of relative places."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edgecompress.quiet import quiet
+from edgecompress.tflite.format.flatbuffer import write_model
+from edgecompress.tflite.format.views import op_name
+
+#: Operators that give something else each time, or that hold on to something.
+_NOT_FIXED = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "STABLEHLO_RNG_BIT_GENERATOR"})
+_STATEFUL = ("VAR_", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE", "CALL", "IF", "WHILE", "STABLEHLO_", "CUSTOM")
+#: Bytes that a result may have whatever it is made of; larger ones may be twice what they are made of.
+_SMALL, _GROWTH = 1 << 18, 2
+_BYTES = {
+    schema.TensorType.BOOL: 1,
+    schema.TensorType.FLOAT32: 4,
+    schema.TensorType.INT32: 4,
+    schema.TensorType.INT64: 8,
+}
+
+
+def fold_constants(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    """Replaces operators that read constants alone by what they give, and returns how many they were.
+
+    The converter leaves some of them, most of them in integers, as relative positions of an attention are.
+    """
+    known = {n for n, tensor in enumerate(graph.tensors) if _data(model, tensor) is not None}
+    ends = {int(n) for n in graph.outputs}
+    folded: list[schema.OperatorT] = []
+    for operator in graph.operators:
+        inputs, outputs = _present(operator.inputs), _present(operator.outputs)
+        if not inputs or not known.issuperset(inputs) or ends.intersection(outputs):
+            continue
+        name = op_name(model, operator)
+        sizes = [_size(graph.tensors[n]) for n in (*inputs, *outputs)]
+        if name in _NOT_FIXED or name.startswith(_STATEFUL) or None in sizes:
+            continue
+        given, made = (sum(filter(None, part)) for part in (sizes[: len(inputs)], sizes[len(inputs) :]))
+        if made > max(_SMALL, _GROWTH * given):  # a table is smaller than what is spread from it
+            continue
+        folded.append(operator)
+        known.update(outputs)
+    kept = [operator for operator in graph.operators if not any(operator is one for one in folded)]
+    wanted = sorted({n for o in kept for n in _present(o.inputs)} & {n for o in folded for n in _present(o.outputs)})
+    values = _computed(graph, model, folded, wanted) if folded else {}
+    if values is None:  # LiteRT cannot run one of them: whoever reads the file says so, with the layer's name
+        return 0
+    for n, value in values.items():
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(value.tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors[n].buffer = len(model.buffers) - 1
+    graph.operators = kept
+    return len(folded)
+
+
+def _computed(
+    graph: schema.SubGraphT, model: schema.ModelT, operators: Sequence[schema.OperatorT], wanted: Sequence[int]
+) -> dict[int, NDArray[np.generic]] | None:
+    """Returns what operators give, by LiteRT's plain kernels, None where it cannot run them."""
+    own = schema.ModelT()
+    own.version, own.description = 3, b""
+    own.operatorCodes, own.buffers = model.operatorCodes, model.buffers
+    alone = schema.SubGraphT()
+    alone.tensors, alone.operators = copy.deepcopy(graph.tensors), list(operators)
+    alone.inputs, alone.outputs = np.array([], np.int32), np.array(wanted, np.int32)
+    own.subgraphs = [alone]
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        try:
+            interpreter = Interpreter(
+                model_content=write_model(own),
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            interpreter.allocate_tensors()
+            interpreter.invoke()
+        except (RuntimeError, ValueError):
+            return None
+        return {n: np.array(interpreter.get_tensor(n)) for n in wanted}
+
+
+def _present(numbers: Sequence[int]) -> list[int]:
+    return [int(n) for n in numbers if n >= 0]
+
+
+def _data(model: schema.ModelT, tensor: schema.TensorT) -> Sequence[int] | None:
+    data = model.buffers[tensor.buffer].data
+    return data if data is not None and len(data) else None
+
+
+def _size(tensor: schema.TensorT) -> int | None:
+    """Returns the bytes of a tensor, None where it is of a type, or of a shape, that is not folded."""
+    shape = [] if tensor.shape is None else [int(side) for side in tensor.shape]
+    signature = [] if tensor.shapeSignature is None else [int(side) for side in tensor.shapeSignature]
+    return (
+        math.prod(shape) * _BYTES[tensor.type] if tensor.type in _BYTES and min([*shape, *signature, 0]) >= 0 else None
+    )
