@@ -34,7 +34,7 @@ COLUMNS = ("places", "exit_0", "exit_2", "exit_4", "exit_5", "other", "changed",
 COMMANDS = (
     "run", "run --fresh", "run --force", "plan", "validate", "report", "verify", "analyze", "inspect", "bench",
 )  # fmt: skip
-READING = ("validate", "plan --sizes")
+READING = ("plan --sizes",)
 SLOW_S = 10.0
 NET = {"model": "resnet8", "args": {"width": 8}, "train": {"epochs": 1}}
 #: The same module reads a file of its own and imports another.
@@ -73,7 +73,7 @@ def recordings(folder: Path) -> dict[str, Any]:
             stream.writeframes(np.full(8000, number, "<i2").tobytes())
     return {
         "task": "audio-classification",
-        "data": {"source": "wav-folder", "path": "data", "sample_rate": 8000},
+        "data": {"source": "wav-folder", "path": "data", "audio": {"sample_rate": 8000}},
         "student": {"model": "ds-cnn", "train": {"epochs": 1}},
     }
 
@@ -84,7 +84,7 @@ def tables(folder: Path) -> dict[str, Any]:
     (folder / "table.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
     return {
         "task": "regression",
-        "data": {"source": "csv", "path": "table.csv", "target": "y"},
+        "data": {"source": "csv", "path": "table.csv", "label": "y"},
         "student": {"model": "mlp", "train": {"epochs": 1}},
     }
 

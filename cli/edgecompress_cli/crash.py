@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecompress.errors import ResourceError
+from edgecompress.store.claims import is_log
 from edgecompress.store.own_files import own_log
+from edgecompress.wording import printable
 
 _logs: list[Path] = []
 
@@ -20,8 +23,13 @@ def log_crashes_to(path: Path) -> None:
 
 def record(error: BaseException) -> str:
     """Writes an error's traceback to the log and returns the file's name, or why there is none."""
-    text = "".join(traceback.format_exception(error))
+    # Indented, so that no message from outside begins a line of the log.
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    text = "\n".join([f"{moment} run internal-error ", *(f"  {printable(line)}" for line in lines), ""])
     for path in _logs:
+        if os.path.lexists(path) and not is_log(path):
+            continue  # somebody else's
         try:
             with os.fdopen(own_log(path, keep=True), "a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(text)

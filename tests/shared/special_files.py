@@ -224,7 +224,8 @@ def main(recipe: str, store: str | None, wanted: Sequence[tuple[str, str]], limi
                     continue
                 if command not in usual:
                     shutil.copytree(kept, world)
-                    usual[command] = forked(every[command], world, stages, limit_s)[2]
+                    code, said, usual[command] = forked(every[command], world, stages, limit_s)
+                    assert code == 0, said  # or nothing that follows would say anything
                     shutil.rmtree(world)
                 shutil.copytree(kept, world)
                 put(world / place, kind, victims / "victim")
@@ -248,7 +249,9 @@ def _concerns(command: str, place: str) -> bool:
     """Returns whether a command reads or writes a place at all, as far as that is plain."""
     if command in ("inspect", "bench"):
         return place in ("run", "run/model.tflite")
-    if command.partition(" ")[0] in ("plan", "validate"):
+    if command == "validate":
+        return not place.startswith(("run", "store", "cache"))
+    if command.startswith("plan"):
         return not place.startswith("run")
     if place.startswith(BEGUN) and command not in ("run --fresh", "run --force"):
         return False

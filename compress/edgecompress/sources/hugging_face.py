@@ -7,8 +7,8 @@ from typing import Any
 
 from edgecompress.errors import ModelError
 from edgecompress.sources.hf_sizes import check_sizes
-from edgecompress.store.files import require_file, sha256_file, sha256_json
-from edgecompress.store.reading import MIB, read_document
+from edgecompress.store.files import sha256_file, sha256_json
+from edgecompress.store.reading import MIB, open_regular, read_document
 
 PREFIX = "hf/"
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -37,8 +37,9 @@ def hf_folder(name: str, base_dir: Path) -> Path:
             raise ModelError(f"model {name}: {folder / needed} is missing. {EXPECTED}")
     for file in folder.iterdir():  # the library opens what it finds
         try:
-            require_file(file)
-        except FileNotFoundError:  # a link that leads nowhere
+            if not file.is_dir():
+                open_regular(file).close()
+        except (FileNotFoundError, PermissionError):  # where it is needed, the library says so
             continue
         except OSError as error:
             raise ModelError(f"model {name}: {file}: {error.strerror or error}. {EXPECTED}") from error

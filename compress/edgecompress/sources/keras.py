@@ -69,7 +69,8 @@ class KerasSource:
         try:
             if self.kind != "saved-model":
                 return sha256_file(self.path)
-            files = sorted(file for file in self.path.rglob("*") if file.is_file())
+            # TensorFlow opens what it finds by its name: a pipe there is no file to be passed over.
+            files = sorted(file for file in self.path.rglob("*") if file.exists() and not file.is_dir())
             return sha256_json({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
         except OSError as error:
             raise ModelError(f"model {self.name}: {error.filename or self.path}: {error.strerror or error}") from error

@@ -141,7 +141,7 @@ def _ours(folder: Path) -> set[str]:
     if record is not None:
         return {RECORD, *record["files"]}
     # Of versions that kept no record: the report lists what lies beside it, and logs are known by how they begin.
-    found = {name for name in LOGS if _is_log(folder / name)}
+    found = {name for name in LOGS if is_log(folder / name)}
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         report = read_document(folder / REPORT, "a report")
         if OWN_HASH in report and "edgecompress" in report and is_whole(report):
@@ -149,7 +149,7 @@ def _ours(folder: Path) -> set[str]:
     return {RECORD, *found} if found else found  # a record that is damaged
 
 
-def _is_log(path: Path) -> bool:
+def is_log(path: Path) -> bool:
     """Returns whether a file is empty or begins as our logs do."""
     try:
         with open_regular(path) as stream:

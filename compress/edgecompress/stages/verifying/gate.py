@@ -25,7 +25,7 @@ from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.verifying.apart import SCORING_BATCH, kept_tensors_apart, outputs_apart
 from edgecompress.tflite.facts.kernels import wrong_operators
-from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_content, read_model
 from edgecompress.tflite.runtime.plain import kept_tensors
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
@@ -128,7 +128,7 @@ def check_twin(
     samples, model = bench.task.to_flatbuffer(bench.task.inputs(split.inputs[:LAYER_SAMPLES])), read_model(path)
     try:
         keeper = kept_tensors_apart if bench.apart else kept_tensors
-        layers = compare_layers(twin, model, path.read_bytes(), samples, keeper)
+        layers = compare_layers(twin, model, read_content(path), samples, keeper)
     except ValueError as error:
         reasons.append(f"the flatbuffer is not built as its twin: {error}")
         layers = []
