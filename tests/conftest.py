@@ -23,8 +23,9 @@ sys.dont_write_bytecode = False
 #: Constants of the product that end a child process which takes too long: none does here, however busy the machine is.
 LIMITS_S = (
     "edgecompress.pipeline.diagnosis.PROBE_TIMEOUT_S",
-    "edgecompress.tflite.facts.inspection.RUN_TIMEOUT_S",
     "edgecompress.tflite.runtime.bench.START_S",
+    "edgecompress.tflite.runtime.patience.START_S",
+    "edgecompress.tflite.runtime.patience.SILENCE_S",
 )
 
 

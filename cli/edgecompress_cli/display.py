@@ -15,6 +15,7 @@ from edgecompress.context import Event
 from edgecompress.figures import ACCURACY, figure_text, told
 from edgecompress.report.numbers import duration
 from edgecompress.wording import counted, one_line
+from edgecompress_cli.supervise import tell
 
 TITLES = {
     "teacher": "Teacher",
@@ -50,6 +51,15 @@ def figure_told(found: dict[str, Any], prefix: str, text: str) -> str:
         return ""
     figure, value = known
     return f"{text} {'' if figure == ACCURACY else f'{figure.label} '}{figure_text(figure, value)}"
+
+
+def told_parent(event: Event) -> None:
+    """Lets the process that waits for this one know what a run is at, should native code end it there."""
+    match event.kind:
+        case "stage-start":
+            tell(f"making the {event.stage} stage")
+        case "doing":
+            tell(event.data["message"])
 
 
 class PlainDisplay:

@@ -16,7 +16,7 @@ class Event:
     """Something worth telling while a run goes on.
 
     Attributes:
-        kind: `stage-start`, `stage-end`, `stage-cached`, `progress`, `epoch`, `note` or `warning`.
+        kind: `stage-start`, `stage-end`, `stage-cached`, `progress`, `epoch`, `doing`, `note` or `warning`.
         stage: The stage it belongs to, "" for the run.
         data: Plain JSON values; `progress` has done, total and unit; `epoch` has epoch, epochs, loss and
             validation figures.
@@ -94,6 +94,10 @@ class Context:
     def note(self, message: str) -> None:
         """Tells something for the log."""
         self.emit("note", message=message)
+
+    def doing(self, message: str) -> None:
+        """Tells what native code is at from now on, as it stands behind `while`: should it crash, that is said."""
+        self.emit("doing", message=message)
 
     def warn(self, message: str) -> None:
         """Tells something the report must say too."""

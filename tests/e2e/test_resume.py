@@ -26,11 +26,12 @@ from tests.shared import special_files
 from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 from tests.shared.processes import HUNG_S, unmeasured
 
+ROOT = Path(__file__).parents[2]
 #: Runs a recipe again and again, each time in a fork of itself that ends its own process (SIGKILL) at the n-th event of
 #: a kind in a stage. It has imported what takes seconds and has no threads yet: one forked from the tests would have
 #: the converter's locks without the threads that release them.
 KILLED = """
-import os, signal, sys
+import gc, os, signal, sys
 from pathlib import Path
 
 import litert_torch
@@ -42,6 +43,7 @@ from edgecompress.store.store import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.training import checkpoint
+from tests.shared import kept
 
 recipe, store, output = map(Path, sys.argv[1:])
 
@@ -63,7 +65,10 @@ def run(stage, kind, count):
 edgecompress.stages.pruning.yardstick.timed = timed
 preflight.networks = lambda _bench: []
 checkpoint.INTERVAL_S = 0.0
-assert len(os.listdir("/proc/self/task")) == 1, "a fork would have its locks, but not its threads"
+kept.install()
+gc.freeze()
+threads = Path("/proc/self/task")
+assert not threads.exists() or len(list(threads.iterdir())) == 1, "a fork would have its locks, but not its threads"
 for line in sys.stdin:
     child = os.fork()
     if not child:
@@ -82,7 +87,7 @@ def kill_at(kitchen: Path, tmp_path: Path) -> Iterator[Callable[[str, str, int],
     said = tmp_path / "said"
     with said.open("w") as errors, subprocess.Popen(
         [sys.executable, "-c", KILLED, kitchen / "small.yaml", tmp_path / "store", kitchen / "killed"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=unmeasured(os.environ),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=unmeasured(os.environ), cwd=ROOT,
     ) as server:  # fmt: skip
 
         def run(stage: str, kind: str, count: int) -> None:

@@ -21,7 +21,7 @@ from edgecompress.pruning.loading import load_pruned
 from edgecompress.quantization.proof.compare import match_tensors
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.table import STAGES as STAGE_TABLE
-from edgecompress.store.files import sha256_file
+from edgecompress.store.files import sealed, sha256_file
 from edgecompress.store.store import Store
 from edgecompress.tflite.format.flatbuffer import read_model
 
@@ -262,6 +262,37 @@ def test_damage_in_the_folder_is_mended(
     assert all(sha256_file(kitchen / "run" / page) == digest for page, digest in mended["pages"].items())
     assert "recipe.lock.yaml" in mended["pages"]
     assert outcome.exit_code == ExitCode.DONE
+
+
+@pytest.mark.parametrize("what", ["verification", "budget", "verdict", "figures", "model.tflite"])
+def test_a_report_that_somebody_forged_is_written_anew(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, what: str
+) -> None:
+    """Its seals are right, as anybody can make them."""
+    path = kitchen / "run" / "report.json"
+    report = json.loads(path.read_text())
+    match what:
+        case "verification":
+            report["verification"] |= {"passed": False, "reasons": ["nothing"]}
+        case "budget":
+            report["budget"] = {"passed": True, "lines": []}
+        case "verdict":
+            report["verdict"] = {"status": "good", "reasons": [{"code": "none", "text": "It is perfect."}]}
+        case "figures":
+            report["models"][-1]["accuracy"] = 99.99
+        case _:
+            (kitchen / "run" / what).write_bytes(b"something else")
+            report["files"][what] = sha256_file(kitchen / "run" / what)
+    path.write_text(json.dumps(sealed(report)))
+    again = cook()
+    assert again.exit_code == outcome.exit_code
+    assert again.report is not None
+    assert outcome.report is not None
+    told_anew = {"created_at", "stages", "pages", "sha256"}
+    assert {key: again.report[key] for key in again.report.keys() - told_anew} == {
+        key: outcome.report[key] for key in outcome.report.keys() - told_anew
+    }
+    assert sha256_file(kitchen / "run" / "model.tflite") == outcome.report["files"]["model.tflite"]
 
 
 def _passes(folder: Path, store: Store) -> bool:

@@ -62,8 +62,10 @@ def plan(
         if convert:
             from edgecompress.context import Context
             from edgecompress.stages.before.rehearsal import predict_operators
+            from edgecompress_cli.display import told_parent
 
-            operators = predict_operators(parsed, Context(parsed.seed, trust=trusted(trust)), store)
+            ctx = Context(parsed.seed, trust=trusted(trust), listeners=[told_parent])
+            operators = predict_operators(parsed, ctx, store)
     steps = [
         {
             "stage": step.stage,

@@ -55,7 +55,7 @@ def run(
     from edgecompress.pipeline.settings import default_output, open_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress_cli.crash import log_crashes_to
-    from edgecompress_cli.display import make_display
+    from edgecompress_cli.display import make_display, told_parent
 
     parsed = load_recipe(recipe, overrides or ())
     folder = output or default_output(parsed)
@@ -77,7 +77,7 @@ def run(
                 strict=strict,
                 force=force,
                 recipe_file=recipe,
-                listeners=[display],
+                listeners=[display, told_parent],
             )
     except KeyboardInterrupt as event:
         raise KeyboardInterrupt(GO_ON) from event

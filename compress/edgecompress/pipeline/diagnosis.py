@@ -174,7 +174,7 @@ def _child(task: str, model: Path, python: str = sys.executable, search: Sequenc
     search = search or [entry or str(Path.cwd()) for entry in sys.path]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, with fixed arguments
-            [python, "-P", "-m", "edgecompress.tflite.runtime.probe", task, str(model)],
+            [python, "-P", "-m", "edgecompress.tflite.runtime.probe", task, str(model), str(os.getpid())],
             capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT_S, check=False,
             env={**without_key(os.environ), "PYTHONPATH": os.pathsep.join(search)},
         )  # fmt: skip

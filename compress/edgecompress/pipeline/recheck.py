@@ -208,17 +208,22 @@ def _score(
     from edgecompress.recipe.steps import final_stage
     from edgecompress.stages.base import Workbench
     from edgecompress.stages.verifying.gate import score
-    from edgecompress.tflite.facts.inspection import RUN_TIMEOUT_S
-    from edgecompress.tflite.runtime.child import call
+    from edgecompress.tflite.format.flatbuffer import read_model
 
-    try:  # native code, and a file whose hashes may be forged: first in a process of its own
-        call("invoke", {"path": str((folder / MODEL).absolute()), "runtime": "litert"}, timeout_s=RUN_TIMEOUT_S)
-    except ModelError as error:
-        checks.append(Check(f"{MODEL} in LiteRT", False, str(error)))
-        return None
     ctx = Context(recipe.seed, trust=trust, listeners=list(listeners), stage="verify")
-    bench = Workbench(recipe, ctx, store, results)
-    outputs = score(bench, folder / MODEL)
+    # Native code, and a file whose hashes may be forged: it runs in processes of its own.
+    bench = Workbench(recipe, ctx, store, results, apart=True)
+    try:
+        read_model(folder / MODEL)
+    except ResourceError as error:
+        checks.append(Check(MODEL, False, str(error)))
+        return None
+    try:
+        outputs = score(bench, folder / MODEL)
+    except ModelError as error:
+        detail = str(error).removeprefix(f"{(folder / MODEL).absolute()}: ")
+        checks.append(Check(f"{MODEL} in LiteRT", False, detail))
+        return None
     metrics, figure = bench.task.metrics(outputs, bench.dataset.test), bench.task.figure
     value, expected = metrics[figure.key], main_value(report["models"][-1], figure)
     same, tested = (
@@ -252,7 +257,10 @@ def _twin_check(bench: Workbench, model: Path, outputs: NDArray[np.float32]) -> 
         if not bench.store.read_only:
             raise
         return Check(name, None, str(error))
-    found = check_twin(bench, twin, model, outputs, reasons)
+    try:
+        found = check_twin(bench, twin, model, outputs, reasons)
+    except ModelError as error:  # it runs no more, on other samples or by other kernels
+        return Check(name, False, str(error))
     same, samples = found["twin"]["same"], found["twin"]["samples"]
     told = f"the same answer on {same:.2f} % of {counted(samples, answer_noun(recipe.task))}"
     return Check(name, not reasons, reasons[0] if reasons else told)

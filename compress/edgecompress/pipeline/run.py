@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ BESIDE = {
 }
 #: All that a run may leave in its folder, its logs aside.
 NAMES = (MODEL, REJECTED, *BESIDE, LOCK, PICTURE, MARKDOWN, HTML, REPORT)
+#: The pages beside a report, and what of one tells how it came about, not what it is about.
+PAGES = {LOCK, PICTURE, MARKDOWN, HTML}
+OF_THE_MOMENT = ("stages", "environment")
 
 
 @dataclass(frozen=True)
@@ -155,11 +159,11 @@ def _write_results(
     _remove(output / dropped)
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
         _copy(exported, output / kept)
-    files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
+    _write_beside(results, output, passed=passed)
     lock = lock_file(recipe, plan, results, exported.sha256).encode()
     write_bytes(output / LOCK, lock)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
+    inputs = report_inputs(recipe, plan, results, created_at=created_at, files=_files(results))
     pages = {LOCK: hashlib.sha256(lock).hexdigest()}
     report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan, results), "pages": pages}
     report = write_report(output, report)
@@ -167,18 +171,31 @@ def _write_results(
     return report
 
 
-def _write_beside(results: dict[str, StageResult], output: Path, *, passed: bool) -> dict[str, str]:
-    """Writes what lies beside the flatbuffer, and returns file -> SHA-256; what an earlier run left goes."""
-    former = _former_files(output)
-    files: dict[str, str] = {}
+def _beside(results: Mapping[str, StageResult], *, passed: bool) -> dict[str, Artifact]:
+    """Returns what lies beside the flatbuffer."""
+    found = {}
     for name, (stage, source) in BESIDE.items():
         artifact = results[stage].artifacts.get(source) if stage in results else None
         if artifact is not None and (passed or name != STEP):
-            _copy(artifact, output / name)
-            files[name] = artifact.sha256
+            found[name] = artifact
+    return found
+
+
+def _files(results: Mapping[str, StageResult]) -> dict[str, str]:
+    """Returns the files of a finished run's folder with their SHA-256, its pages aside."""
+    passed = bool(results["verify"].metrics["passed"])
+    beside = {name: artifact.sha256 for name, artifact in _beside(results, passed=passed).items()}
+    return {MODEL if passed else REJECTED: results["export"].artifacts[MODEL].sha256, **beside}
+
+
+def _write_beside(results: Mapping[str, StageResult], output: Path, *, passed: bool) -> None:
+    """Writes what lies beside the flatbuffer; what an earlier run left goes."""
+    former, beside = _former_files(output), _beside(results, passed=passed)
+    for name in BESIDE:
+        if name in beside:
+            _copy(beside[name], output / name)
         elif name in former:
             _remove(output / name)
-    return files
 
 
 def _copy(artifact: Artifact, path: Path) -> None:
@@ -236,14 +253,24 @@ def _run_key(recipe: Recipe, plan: Plan, results: Mapping[str, StageResult]) -> 
 
 
 def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
-    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
+    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed.
+
+    Its seal anybody can make: so it is held against what the stages' results give.
+    """
+    from edgecompress.pipeline.report_inputs import report_inputs
+    from edgecompress.report.document import build_report
+
     try:
         results = {step.stage: step.result for step in plan.steps if step.result is not None}
         report: dict[str, Any] = read_document(output / REPORT, "a report")
         if report["run_key"] != _run_key(recipe, plan, results) or not is_whole(report) or "verdict" not in report:
             return None
         hashes = {**report["files"], **report["pages"]}
-        if not are_hashes(hashes):
+        if not are_hashes(hashes) or set(report["pages"]) != PAGES:
+            return None
+        inputs = report_inputs(recipe, plan, results, created_at=str(report["created_at"]), files=_files(results))
+        built = json.loads(json.dumps(build_report(recipe, inputs)))
+        if any(report.get(key) != value for key, value in built.items() if key not in OF_THE_MOMENT):
             return None
         return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

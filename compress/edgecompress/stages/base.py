@@ -65,6 +65,7 @@ class Workbench:
         ctx: Who is told of progress, and what may be run.
         store: Where finished steps lie.
         results: What has been finished, by stage.
+        apart: Whether the shipped flatbuffer is run in processes of its own: it may have been changed since.
         rehearsed: Networks that were converted before training, by stage: those that are not trained bring their file.
     """
 
@@ -73,6 +74,7 @@ class Workbench:
     store: Store
     results: dict[str, StageResult] = field(default_factory=dict)
     rehearsed: dict[str, StageResult] = field(default_factory=dict)
+    apart: bool = False
 
     @cached_property
     def device(self) -> torch.device:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -106,8 +107,38 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically; the same value gives the same bytes."""
+    """Writes a value as indented JSON, atomically; the same value gives the same bytes.
+
+    What is infinite or undefined becomes null, for JSON has no other word for it.
+    """
+    value, _ = finite(value)
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def finite(value: Any) -> tuple[Any, list[str]]:
+    """Returns a JSON value with None for every number that is infinite or undefined, and the keys of these."""
+    missing: list[str] = []
+
+    def clean(one: Any, key: str) -> Any:
+        if isinstance(one, float) and not math.isfinite(one):
+            missing.append(key)
+            return None
+        if isinstance(one, dict):
+            return {name: clean(part, f"{key}.{name}" if key else str(name)) for name, part in one.items()}
+        if isinstance(one, list | tuple):
+            return [clean(part, key) for part in one]
+        return one
+
+    return clean(value, ""), list(dict.fromkeys(missing))
+
+
+def no_figure(keys: list[str]) -> str:
+    """Returns what a warning says of figures that are no numbers."""
+    told = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")  # noqa: PLR2004
+    return (
+        f"left out, because infinite or undefined: {told}. Somewhere the network divides by zero, or computes what "
+        "float32 does not hold."
+    )
 
 
 def sealed(document: dict[str, Any]) -> dict[str, Any]:

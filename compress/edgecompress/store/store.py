@@ -13,7 +13,7 @@ from typing import Any
 
 from edgecompress.errors import ResourceError
 from edgecompress.store.file_lock import exclusive
-from edgecompress.store.files import sha256_file, sha256_json, write_json
+from edgecompress.store.files import finite, no_figure, sha256_file, sha256_json, write_json
 from edgecompress.store.manifests import (
     DIGITS,
     MANIFEST,
@@ -312,13 +312,16 @@ class Store:
             work: What `workspace` gave.
             stage: The step's stage.
             fingerprint: The step's.
-            metrics: Figures and notes.
+            metrics: Figures and notes; what is infinite or undefined is left out, and a warning says so.
             seconds: How long it took.
             warnings: Plain sentences.
             parts: What the fingerprint is made of; see `finished`.
             made_from: What `contents` gives for the stages that it read.
             used: The same for the steps beside the stages.
         """
+        metrics, missing = finite(metrics)
+        if missing:
+            warnings = (*warnings, no_figure(missing))
         files = {path.name: sha256_file(path) for path in sorted(work.iterdir()) if path.is_file()}
         for name in files:
             share(work / name)

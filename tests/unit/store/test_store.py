@@ -166,3 +166,15 @@ def test_shared_steps_that_are_damaged_are_named_and_made_again(tmp_path: Path) 
     assert store.once("flatbuffer", PRINT, make, notes.append).path("file").read_text() == "content"
     (note,) = notes
     assert "file is damaged (its hash differs). It is made again" in note
+
+
+def test_figures_that_are_no_numbers_are_left_out_and_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    figures = {"loss": float("nan"), "layers": [{"steps": float("inf")}, {"steps": 2.0}], "sizes": (1, -float("inf"))}
+    with store.workspace("verify", PRINT) as work:
+        result = store.finish(work, "verify", PRINT, figures, 1.0, ("careful",))
+    assert result.metrics == {"loss": None, "layers": [{"steps": None}, {"steps": 2.0}], "sizes": [1, None]}
+    assert result.warnings[0] == "careful"
+    assert "infinite or undefined: loss, layers.steps, sizes." in result.warnings[1]
+    write_json(tmp_path / "plot.json", {"values": [1.0, float("nan")]})
+    assert json.loads((tmp_path / "plot.json").read_text()) == {"values": [1.0, None]}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgecompress.quantization.graph.graph import Node
 from edgecompress.quantization.graph.layers import activate
 from edgecompress.quantization.grids.ranges import QMAX, QMIN, RangeGroup
+from edgecompress.quantization.twin.resizing import resize_bilinear
 
 #: What floating point may take off a tie, in steps.
 TIE_MARGIN = 1e-4
@@ -265,9 +266,15 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "LEAKY_RELU": _leaky_relu,
     "MUL": _mul,
     "QUANTIZE": _convert,
+    "RESIZE_BILINEAR": resize_bilinear,
     "SQRT": _square_root,
     "SQUARED_DIFFERENCE": _squared_difference,
 }
+
+
+def ends(node: Node) -> tuple[int, ...]:
+    """Returns the tensors of an operator whose grids its kernel goes by: a new size has none."""
+    return (*(node.inputs[:1] if node.op == "RESIZE_BILINEAR" else node.inputs), node.outputs[0])
 
 
 def as_the_kernel(node: Node, y: torch.Tensor, inputs: Inputs, ranges: Sequence[RangeGroup]) -> torch.Tensor:

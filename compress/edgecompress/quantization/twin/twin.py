@@ -40,7 +40,7 @@ from edgecompress.quantization.grids.ranges import INT8, RangeGroup, ranges_as_j
 from edgecompress.quantization.grids.tying import tied_groups
 from edgecompress.quantization.grids.weight_grids import WeightGrids
 from edgecompress.quantization.twin.integer_sums import integer_sums, is_in_integers
-from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel, compared
+from edgecompress.quantization.twin.kernels import KERNELS, RARE, as_the_kernel, compared, ends
 from edgecompress.quantization.twin.writing import quantized_constants, write_into
 from edgecompress.tflite.format.tidy import BEYOND
 from edgecompress.training.layout import MARK, Layout
@@ -76,7 +76,9 @@ class Twin(WeightGrids):
         """
         super().__init__()
         self.graph: Graph = with_foreign(read_graph(quantized, labels), quantized)
-        self.groups: list[RangeGroup] = tied_groups(self.graph)
+        self.biases = find_biases(self.graph)
+        weights, self.constants = load_constants(self.graph, floating, self.biases)
+        self.groups: list[RangeGroup] = tied_groups(self.graph, self.constants)
         self.group_of: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.tensors}
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
         self.quantizing = True
@@ -88,8 +90,6 @@ class Twin(WeightGrids):
         self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
         self.codebooks: dict[int, torch.Tensor] = {}
-        self.biases = find_biases(self.graph)
-        weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self._masks = any(is_infinite(one) for one in (*self.constants.values(), *weights.values()))
         self._margin = MASK_MARGIN if any(node.op in ("EXP", "SOFTMAX") for node in self.graph.nodes) else 0.0
@@ -125,11 +125,11 @@ class Twin(WeightGrids):
         if str(n) in self.weights:
             return self.on_grid(n, self.weights[str(n)]) if n in self.group_of else self.fake_weight(n)
         constant = self.constants[n]
-        spec = self.graph.tensors[n]
-        if n in self.group_of:
+        grid = self.range_of(n) if self.quantizing else None
+        if grid is not None and not (self.training and n in self.group_of):
+            constant = fake_constant(constant, grid.scale, grid.zero_point, grid.dtype)
+        elif n in self.group_of:
             constant = self.on_grid(n, constant.clamp(-BEYOND, BEYOND) if self.quantizing else constant)
-        elif spec.quantized and self.quantizing and len(spec.scale) == 1:
-            constant = fake_constant(constant, spec)
         # Shapes and axes are read as numbers: they stay on the CPU.
         return constant.to(device) if constant.is_floating_point() else constant
 
@@ -151,9 +151,8 @@ class Twin(WeightGrids):
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         with self._sparing(node):
             if self.quantizing and node.op in KERNELS and (node.op not in RARE or self._pairs(arguments, each)):
-                ends = (*node.inputs, node.outputs[0])
-                ranges = list(filter(None, map(self.range_of, ends)))
-                if len(ranges) == len(ends) and all(group.dtype == INT8 for group in ranges):
+                ranges = list(filter(None, map(self.range_of, ends(node))))
+                if len(ranges) == len(ends(node)) and all(group.dtype == INT8 for group in ranges):
                     outputs = (as_the_kernel(node, outputs[0], arguments, ranges),)
             return tuple(self.on_grid(n, x) for n, x in zip(node.outputs, outputs, strict=True))
 

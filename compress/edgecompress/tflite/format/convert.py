@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from edgecompress.errors import ModelError, ResourceError
@@ -19,11 +20,22 @@ from edgecompress.models.origins import find_origin, frames_of, origins
 from edgecompress.models.outputs import flatten_outputs, output_names
 from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
-from edgecompress.tflite.format import lowering
+from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.tidy import tidied
+from edgecompress.tflite.lowering import operators
 
 #: How litert-torch says that it cannot lower an operation.
 _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s)", re.MULTILINE)
+#: How its passes say what they refuse, and where in Python that comes from; and that they give no reason.
+_REFUSED = re.compile(r"(\S+\.py:\d+):\d+: error: .*?'((?:tfl|mhlo|stablehlo|chlo)\.\w+)'")
+_SPEECHLESS = ("Failed to export flatbuffer", "Failed to run converter passes")
+
+#: How it says that an operation gives complex numbers, or numbers of 64 bits; and torch's operations that do so.
+_COMPLEX = re.compile(r"complex(?:32|64|128)|\bFFT\b|_fft_|view_as_(?:complex|real)|aten\.(?:complex|polar)\b")
+_DOUBLE = re.compile(r"xf64\b|float64|torch\.double")
+_TO_DOUBLE = re.compile(r"aten\._to_copy|aten\.to\b|prims\.convert_element_type")
+
+_COMPLEX_TYPES = (schema.TensorType.COMPLEX64, schema.TensorType.COMPLEX128)
 
 
 class IOWrapper(nn.Module):
@@ -105,7 +117,7 @@ def convert_inputs(
             from litert_torch.fx_infra import decomp
 
             config.show_progress = False
-            lowering.install(decomp)
+            operators.install(decomp)
             _calm_loggers()
             edge = litert_torch.convert(module, inputs)
             content = edge.model_content()
@@ -115,6 +127,8 @@ def convert_inputs(
             raise ModelError(
                 f"the model could not be converted to a flatbuffer: {_explained(error, module, inputs)}"
             ) from error
+    if any(tensor.type in _COMPLEX_TYPES for graph in read_model(content).subgraphs for tensor in graph.tensors):
+        raise ModelError(f"the model could not be converted to a flatbuffer: {_without_complex(module, inputs)}")
     write_bytes(path, tidied(bytes(content), names))
 
 
@@ -149,6 +163,12 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
     """Returns what stood in the way, where in the user's code, and what to do about it."""
     said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".!")
     missing = _MISSING.search(str(error))
+    if _COMPLEX.search(said) or (missing is not None and _COMPLEX.search(missing[1])):
+        return _without_complex(model, inputs)
+    if _DOUBLE.search(said):
+        origin = next((one for one in origins(model, inputs) if _TO_DOUBLE.search(one.operation)), None)
+        place = f" ({origin})" if origin is not None else ""
+        return f"float64 has no counterpart in a flatbuffer{place}. Compute in float32: `x.float()`, not `x.double()`."
     if missing is not None:
         origin = find_origin(origins(model, inputs), missing[1])
         place = f" ({origin})" if origin is not None else ""
@@ -162,7 +182,32 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
             f"it decides by the values of its input what to compute{f' ({place})' if place else ''}, and a flatbuffer "
             "computes the same operations for all inputs. Leave the condition out, or use torch.where."
         )
-    return f"{type(error).__name__}: {said}{f' ({place})' if place else ''}. run.log has the details."
+    where = f" ({place})" if place else ""
+    if "complex" in said.lower():
+        return (
+            f"it computes with complex numbers{where}, which flatbuffers have none of. A Fourier transform of a fixed "
+            "length is two products with constant matrices, of cosines and of sines; or do it before the network, "
+            "where data are prepared."
+        )
+    refused = _REFUSED.search(str(error))
+    if refused is not None or said.startswith(_SPEECHLESS):
+        what = f"{refused[2]} at {refused[1]}" if refused is not None else f"something, without saying what{where}"
+        return (
+            f"the converter refuses {what}. Build that part from other operations, of fewer axes where it has "
+            "five or more; run.log has the details."
+        )
+    return f"{type(error).__name__}: {said}{where}. run.log has the details."
+
+
+def _without_complex(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> str:
+    """Returns where complex numbers come up, and what to do about it."""
+    origin = next((one for one in origins(model, inputs) if _COMPLEX.search(one.operation)), None)
+    place = f" ({origin})" if origin is not None else ""
+    return (
+        f"complex numbers have no counterpart in a flatbuffer{place}. Transform the data before the network, where "
+        "they are prepared, or compute with real numbers alone: a Fourier transform is a product with a constant "
+        "matrix of cosines, and one with a matrix of sines."
+    )
 
 
 def _calm_loggers() -> None:

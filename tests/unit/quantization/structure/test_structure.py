@@ -63,7 +63,7 @@ def test_constants_that_a_product_multiplies_by_have_one_scale_in_twin_and_file(
     (op,) = (one for one in view.ops if one.op == "BATCH_MATMUL")
     stored = next(view.tensors[n] for n in op.inputs if view.tensors[n].is_constant)
     assert (stored.dtype, len(stored.scale), stored.zero_point) == ("int8", 1, (0,))
-    np.testing.assert_allclose(stored.scale[0], float(module.factor.abs().max()) / 127, rtol=0.01)
+    np.testing.assert_allclose(stored.scale[0], float(module.factor.detach().abs().max()) / 127, rtol=0.01)
     labels = operator_labels(model, module)
     twin = Twin(read_model(write_model(model)), read_model(path), labels).eval()
     x = torch.randn(64, 3, 2, 4)

@@ -228,11 +228,11 @@ def test_squared_differences_are_rounded_as_the_kernel_does(
 def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:
-        x = torch.linspace(-1, 1, 9, requires_grad=True)
+        x = torch.linspace(-1, 1, 9).reshape((1, 3, 3, 1) if op == "RESIZE_BILINEAR" else 9).requires_grad_()
         inputs = [x, 2 * x] if op in ("ADD", "MUL", "BATCH_MATMUL", "SQUARED_DIFFERENCE") else [x]
         made = node(op, alpha=0.1, fusedActivationFunction=0)
         as_the_kernel(made, 3 * x, inputs, [group] * (len(inputs) + 1)).sum().backward()
-        torch.testing.assert_close(x.grad, torch.full((9,), 3.0))
+        torch.testing.assert_close(x.grad, torch.full_like(x, 3.0))
 
 
 def test_a_whole_flatbuffer_is_the_twin_to_the_bit(converted: Converted, twin: Twin) -> None:
@@ -318,3 +318,25 @@ def test_the_twin_rounds_biases_as_the_file_does(twin: Twin) -> None:
     integers, scale = twin.quantized_constants()[n]
     np.testing.assert_allclose(used.numpy(), integers * scale.astype(np.float64), rtol=1e-6)
     assert not torch.equal(used, exact)
+
+
+SIZES = [
+    ((5, 7), (10, 14)), ((16, 16), (24, 20)), ((16, 16), (8, 8)), ((9, 6), (4, 13)), ((3, 3), (1, 1)), ((1, 1), (4, 3)),
+    ((1, 8), (1, 5)), ((7, 2), (100, 3)), ((33, 17), (11, 34)), ((12, 12), (12, 12)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [{"alignCorners": True}, {"halfPixelCenters": True}, {}], ids=["aligned", "half", ""])
+@pytest.mark.parametrize(("size", "wanted"), SIZES)
+def test_resizing_is_the_kernels(size: tuple[int, int], wanted: tuple[int, int], flags: dict[str, bool]) -> None:
+    """Through the whole twin, with two samples: a side is no number of samples."""
+    raw = np.random.default_rng(0).integers(-128, 128, (2, *size, 5)).astype(np.int8)
+    made = [int8(1, *size, 5, scale=0.04, zero_point=-9), int8(1, *wanted, 5, scale=0.04, zero_point=-9)]
+    tensors = [made[0], constant(wanted, "int32"), made[1]]
+    content = make_bytes(tensors, [Op("RESIZE_BILINEAR", (0, 1), (2,), flags)])
+    found = np.concatenate([run_kernel(content, one[None]) for one in raw])
+    twin = Twin(read_model(content), read_model(content), ["layer"]).eval()
+    scale = float(np.float32(0.04))
+    with torch.no_grad():
+        y = twin(torch.from_numpy((raw.astype(np.float32) + 9) * np.float32(scale)), flatbuffer_layout=True)
+    np.testing.assert_array_equal(np.rint(y.double().numpy() / scale).reshape(found.shape) - 9, found)

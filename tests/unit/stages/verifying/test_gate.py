@@ -119,7 +119,8 @@ def test_an_operator_in_float_is_named_and_the_conversions_around_it_are_not() -
             {"activations: int8", "allow: [float32]"},
         ),
         ("MINIMUM", "float32", "int8", "MINIMUM has an INT8 kernel, but not for what", {"allow: [float32]"}),
-        ("CAST", "int32", "int8", "CAST has no INT8 kernel", set()),
+        ("CAST", "int32", "int8", "CAST has no INT8 kernel", {"allow: [float32]"}),
+        ("CAST", "uint8", "int8", "CAST has no INT8 kernel", set()),
         ("CONV_2D", "float32", "dynamic", "other operators than CONV_2D", set()),
     ],
 )  # fmt: skip
@@ -130,6 +131,16 @@ def test_only_ways_out_that_help_this_operator_are_named(
     found = way_out(item, QuantizeSpec.model_validate({"activations": activations}))
     assert told in found
     assert set(re.findall(r"`quantize\.([^`]+)`", found)) == ways
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32"])
+def test_what_is_offered_is_enough(dtype: str) -> None:
+    tensors = [int8(1, 4), Made((1, 4), dtype), Made((1, 4), dtype), int8(1, 4)]
+    ops = [Op("CAST", (0,), (1,)), Op("ABS", (1,), (2,)), Op("CAST", (2,), (3,))]
+    model = read_model(make_bytes(tensors, ops))
+    for _, reason in census_reasons(census(model), QuantizeSpec()):
+        (offer,) = re.findall(r"`quantize.allow: \[(\w+)\]`", reason)
+        assert census(model, allow=[offer]).not_int8 == ()
 
 
 def model_of(op: str) -> Any:
@@ -168,13 +179,18 @@ def test_a_runtime_in_a_process_of_its_own_gives_the_same(tmp_path: Path) -> Non
     task = SimpleNamespace(inputs=lambda x: x, to_flatbuffer=lambda x: x)
     recipe = SimpleNamespace(benchmark=SimpleNamespace(threads=1))
     bench: Any = SimpleNamespace(
-        task=task, recipe=recipe, dataset=SimpleNamespace(outputs=(4,)), ctx=SimpleNamespace(progress=lambda *_: None)
-    )
+        task=task, recipe=recipe, dataset=SimpleNamespace(outputs=(4,)), ctx=SimpleNamespace(progress=lambda *_: None),
+        apart=False,
+    )  # fmt: skip
     inputs = np.random.default_rng(0).uniform(-40, 40, (5, 4)).astype(np.float32)
     expected = gate.outputs_of_flatbuffer(bench, path, inputs)
     assert expected.max() > 0
-    found = gate._outputs_isolated(bench, path, inputs, "litert", 1)
-    np.testing.assert_array_equal(found, expected)
+    bench.apart = True
+    np.testing.assert_array_equal(gate.outputs_of_flatbuffer(bench, path, inputs), expected)
+    assert gate.outputs_of_flatbuffer(bench, path, inputs[:0]).shape == (0, 4)
+    bench.dataset.outputs = (5,)
+    with pytest.raises(ModelError, match=r"its output is int8\[1, 4\], where 5 numbers were expected"):
+        gate.outputs_of_flatbuffer(bench, path, inputs)
 
 
 def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
@@ -202,7 +218,7 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
             inputs=lambda x: x, to_flatbuffer=lambda x: x, metrics=lambda *_args: {"accuracy": 0.0},
             name="image-classification", chooses=True,
         ),
-        device="cpu",
+        device="cpu", apart=False,
     )  # fmt: skip
     path, reasons = tmp_path / "model.tflite", list[str]()
     path.write_bytes(b"")

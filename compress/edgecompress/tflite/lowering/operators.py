@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from edgecompress.tflite.format.pools import (
+from edgecompress.tflite.lowering.pools import (
     adaptive_average_pool,
     adaptive_max_pool,
     average_pool,
@@ -21,6 +21,8 @@ from edgecompress.tflite.format.pools import (
     max_pool,
     max_pool3d,
 )
+from edgecompress.tflite.lowering.resizing import bilinear, by_matrices, cubic
+from edgecompress.tflite.lowering.windows import bag_of_one, fold, unfold
 
 aten = torch.ops.aten
 #: From here on softplus is the identity but for 1/20,000.
@@ -57,17 +59,21 @@ def _convolution(
     output_padding: list[int],
     groups: int,
 ) -> Any:
-    """Cuts a transposed convolution's output out of the whole one where it is padded unevenly, group by group."""
+    """Cuts a transposed convolution's output out of the whole one where it is padded unevenly, group by group.
+
+    Over volumes, the converter knows no groups at all.
+    """
     sizes = list(zip(map(int, x.shape[2:]), map(int, weight.shape[2:]), stride, padding, strict=True))
     gaps = [max(step - kernel, 0) for _, kernel, step, _ in sizes]
     # The converter knows no padding, and that which makes the output a multiple of the input.
     even = all(not edge or kernel - step == 2 * edge for _, kernel, step, edge in sizes)
-    if not transposed or (even and groups == 1 and not any(output_padding) and not any(gaps)):
+    volumes = not transposed and groups > 1 and weight.ndim == 5  # noqa: PLR2004 - (out, in, D, H, W)
+    if not volumes and (not transposed or (even and groups == 1 and not any(output_padding) and not any(gaps))):
         return NotImplemented
     if groups > 1:
         parts = zip(x.chunk(groups, 1), weight.chunk(groups, 0), strict=True)
         biases = [None] * groups if bias is None else bias.chunk(groups, 0)
-        same = (stride, padding, dilation, True, output_padding, 1)
+        same = (stride, padding, dilation, transposed, output_padding, 1)
         pairs = zip(parts, biases, strict=True)
         return torch.cat([aten.convolution.default(*pair, one, *same) for pair, one in pairs], 1)
     if any(gaps):  # kernels smaller than their stride leave places out, which the converter cannot do
@@ -85,6 +91,13 @@ def _convolution(
     if any(margins):
         whole = aten.constant_pad_nd.default(whole, margins, 0.0)
     return whole + bias.reshape(-1, *[1] * len(stride)) if beyond and bias is not None else whole
+
+
+def _power(x: torch.Tensor, exponent: float) -> Any:
+    """Lays tensors flat that have more axes than the operator takes."""
+    if x.ndim <= 4:  # noqa: PLR2004
+        return NotImplemented
+    return aten.pow.Tensor_Scalar(x.flatten(1), exponent).reshape(x.shape)
 
 
 def _same_convolution(
@@ -153,6 +166,14 @@ def _softplus(x: torch.Tensor, beta: float = 1.0, threshold: float = 20.0) -> to
     return found if threshold >= LARGE_THRESHOLD else torch.where(scaled > threshold, x, found)
 
 
+def _logsumexp(x: torch.Tensor, dim: list[int], keepdim: bool = False) -> torch.Tensor:
+    """Leaves out the look at infinities, which no INT8 scale holds: exponentials lie between 0 and 1 all the same."""
+    axes = list(dim) or list(range(x.ndim))
+    largest = torch.amax(x, axes, keepdim=True)
+    found = torch.log(torch.sum(torch.exp(x - largest), axes, keepdim=True)) + largest
+    return found if keepdim else found.squeeze(axes)
+
+
 def _mish(x: torch.Tensor) -> torch.Tensor:
     return x * torch.tanh(_softplus(x))
 
@@ -200,9 +221,31 @@ def _rrelu_with_noise(
     return found if found is NotImplemented else (found, noise)
 
 
+def _trilinear(
+    first: torch.Tensor,
+    weight: torch.Tensor,
+    second: torch.Tensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+) -> Any:
+    """Multiplies each value of one input by each of the other, and these by the weights: what nn.Bilinear computes."""
+    del unroll_dim
+    if (expand1, expand2, expand3, sumdim) != ([1, 3], [0], [1, 2], [2, 3]):
+        return NotImplemented
+    products = first.unsqueeze(-1) * second.unsqueeze(-2)
+    return aten.matmul.default(products.flatten(1), weight.flatten(1).transpose(0, 1))
+
+
 #: Overload of a torch operator -> what it becomes; NotImplemented leaves it as it is.
 LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten._native_batch_norm_legit_no_training.default: _batch_norm,  # noqa: SLF001
+    aten._embedding_bag_forward_only.default: bag_of_one,  # noqa: SLF001
+    aten._trilinear.default: _trilinear,  # noqa: SLF001
+    aten._upsample_bicubic2d_aa.vec: by_matrices(cubic, sides=2, antialias=True),  # noqa: SLF001
+    aten._upsample_bilinear2d_aa.vec: by_matrices(sides=2, antialias=True),  # noqa: SLF001
     aten._adaptive_avg_pool2d.default: adaptive_average_pool,  # noqa: SLF001 - what exported programs hold
     aten._adaptive_avg_pool3d.default: adaptive_average_pool,  # noqa: SLF001
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
@@ -210,21 +253,28 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.avg_pool2d.default: average_pool,
     aten.avg_pool3d.default: average_pool3d,
     aten.celu.default: _celu,
+    aten.col2im.default: fold,
     aten.conv1d.padding: _same_convolution,
     aten.convolution.default: _convolution,
     aten.elu.default: _elu,
     aten.expand.default: _expand,
+    aten.logsumexp.default: _logsumexp,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.max_pool3d_with_indices.default: max_pool3d,
     aten.mish.default: _mish,
+    aten.pow.Tensor_Scalar: _power,
     aten.repeat.default: _repeat,
     aten.rrelu.default: _rrelu,
     aten.rrelu_with_noise_functional.default: _rrelu_with_noise,
     aten.selu.default: _selu,
     aten.sign.default: _sign,
     aten.softplus.default: _softplus,
+    aten.unfold.default: unfold,
+    aten.upsample_bilinear2d.vec: bilinear,
+    aten.upsample_linear1d.vec: by_matrices(sides=1),
     aten.upsample_nearest2d.vec: _nearest,
     aten.upsample_nearest3d.vec: _nearest,
+    aten.upsample_trilinear3d.vec: by_matrices(sides=3),
 }
 
 
