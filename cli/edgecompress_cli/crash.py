@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import traceback
 from pathlib import Path
-
-from edgecompress.errors import ResourceError
-from edgecompress.store.own_files import own_log
 
 _logs: list[Path] = []
 
@@ -23,9 +19,9 @@ def record(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     for path in _logs:
         try:
-            with os.fdopen(own_log(path, keep=True), "a", encoding="utf-8", errors="backslashreplace") as log:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(text)
-        except (OSError, ResourceError):
+        except OSError:
             continue  # the run's folder is gone or full: the temporary folder is the next best place
         return str(path)
     try:

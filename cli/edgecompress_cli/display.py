@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from edgecompress.context import Event
 from edgecompress.figures import ACCURACY, figure_text, told
 from edgecompress.report.numbers import duration
-from edgecompress.wording import counted, one_line
+from edgecompress.wording import counted, printable
 
 TITLES = {
     "teacher": "Teacher",
@@ -67,7 +67,7 @@ class PlainDisplay:
         """Ends."""
 
     def _line(self, text: str) -> None:
-        self._console.print(escape(one_line(text)), soft_wrap=True, highlight=False)
+        self._console.print(escape(printable(text)), soft_wrap=True, highlight=False)
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -154,7 +154,7 @@ class LiveDisplay:
                 scored = figure_told(data, "validation_", " ·")
                 self._epoch = f"epoch {data['epoch']}/{data['epochs']} · loss {data['loss']:.3f}{scored}"
             case "warning":
-                message = escape(one_line(data["message"]))
+                message = escape(printable(data["message"]))
                 self._console.print(f"  [yellow]![/] [bold]{title:<10}[/] {message}", highlight=False)
             case _:
                 pass

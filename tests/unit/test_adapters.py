@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ ADAPTERS = {
 }
 
 
-@functools.cache
 def imported(path: Path) -> set[str]:
     """Returns the top names of all that a file imports, also within functions."""
     found = set()

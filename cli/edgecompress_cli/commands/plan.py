@@ -42,12 +42,13 @@ def plan(
     Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
     """
     from edgecompress.pipeline.plan import make_plan
-    from edgecompress.pipeline.settings import open_store, trusted
+    from edgecompress.pipeline.settings import default_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.recipe.trainings import in_words, trainings
+    from edgecompress.store.store import Store
 
     parsed = load_recipe(recipe, overrides or ())
-    store = open_store()
+    store = Store(default_store())
     predicted: list[dict[str, Any]] = []
     trains = [{"stage": stage, **in_words(spec, habits)} for stage, spec, habits in trainings(parsed)]
     with render.nothing_else_on_stdout(as_json):

@@ -37,9 +37,6 @@ def run(
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite files in the run's folder that no run has written.")
-    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> None:
@@ -52,8 +49,9 @@ def run(
     Example: edgecompress run recipes/digits.yaml --set prune.ratio=0.6
     """
     from edgecompress.pipeline.run import run_pipeline
-    from edgecompress.pipeline.settings import default_output, open_store, trusted
+    from edgecompress.pipeline.settings import default_output, default_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
+    from edgecompress.store.store import Store
     from edgecompress_cli.crash import log_crashes_to
     from edgecompress_cli.display import make_display
 
@@ -69,14 +67,12 @@ def run(
             outcome = run_pipeline(
                 parsed,
                 output=folder,
-                store=open_store(),
+                store=Store(default_store()),
                 trust=trusted(trust),
                 until=until,
                 fresh=fresh,
                 keep_cache=keep_cache,
                 strict=strict,
-                force=force,
-                recipe_file=recipe,
                 listeners=[display],
             )
     except KeyboardInterrupt as event:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgecompress.errors import ResourceError
-from edgecompress.store.own_files import NOT_OURS, open_own
-from edgecompress.store.sharing import make_folder, share
-
-#: Of a process's number.
-MOST_DIGITS = 20
 
 
 class BusyError(ResourceError):
@@ -31,13 +25,14 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
     Raises:
         BusyError: Another process holds it, and `waiting` is None; the message says which.
-        ResourceError: The file cannot be made, or what lies there is no lock.
+        ResourceError: The file cannot be made.
     """
     try:
         descriptor = _hold(path, waiting)
     except OSError as error:
-        way_out = "" if NOT_OURS in str(error) else " Choose a writable folder on a local disk."
-        raise ResourceError(f"cannot lock {path}: {error.strerror or error}.{way_out}") from error
+        raise ResourceError(
+            f"cannot lock {path}: {error.strerror or error}. Choose a writable folder on a local disk."
+        ) from error
     try:
         yield
     finally:
@@ -47,10 +42,10 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
 
 def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
-    make_folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     told = False
     while True:
-        descriptor = open_own(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,8 +58,6 @@ def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
                     told = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_in_place(descriptor, path):
-                _check(descriptor, path)
-                share(path)  # a killed run leaves it, and another user's may have to take it up
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 return descriptor
@@ -74,21 +67,14 @@ def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
         os.close(descriptor)  # its holder removed it while this process waited
 
 
-def _check(descriptor: int, path: Path) -> None:
-    """Lets files pass that hold what a lock does: the number of a process, or nothing."""
-    content = os.pread(descriptor, MOST_DIGITS + 1, 0)
-    if content and not (content.isdigit() and len(content) <= MOST_DIGITS):
-        raise OSError(errno.EINVAL, f"it is no lock, {NOT_OURS}", str(path))
-
-
 def _is_in_place(descriptor: int, path: Path) -> bool:
     try:
-        here, there = os.fstat(descriptor), path.lstat()
+        here, there = os.fstat(descriptor), path.stat()
     except FileNotFoundError:
         return False
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _holder(descriptor: int) -> str:
-    number = os.pread(descriptor, MOST_DIGITS, 0).decode("ascii", "replace")
+    number = os.pread(descriptor, 20, 0).decode("ascii", "replace")
     return f"process {number}" if number.isdigit() else "another process"

@@ -19,8 +19,8 @@ from edgecompress.models.origins import find_origin, frames_of, origins
 from edgecompress.models.outputs import flatten_outputs, output_names
 from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
-from edgecompress.tflite.format import lowering
 from edgecompress.tflite.format.tidy import tidied
+from edgecompress.tflite.lowering import operators
 
 #: How litert-torch says that it cannot lower an operation.
 _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s)", re.MULTILINE)
@@ -105,7 +105,7 @@ def convert_inputs(
             from litert_torch.fx_infra import decomp
 
             config.show_progress = False
-            lowering.install(decomp)
+            operators.install(decomp)
             _calm_loggers()
             edge = litert_torch.convert(module, inputs)
             content = edge.model_content()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from edgecompress.tflite.format.pools import (
+from edgecompress.tflite.lowering.pools import (
     adaptive_average_pool,
     adaptive_max_pool,
     average_pool,
@@ -21,6 +21,8 @@ from edgecompress.tflite.format.pools import (
     max_pool,
     max_pool3d,
 )
+from edgecompress.tflite.lowering.resizing import bilinear, by_matrices, cubic
+from edgecompress.tflite.lowering.windows import bag_of_one, fold, unfold
 
 aten = torch.ops.aten
 #: From here on softplus is the identity but for 1/20,000.
@@ -200,9 +202,31 @@ def _rrelu_with_noise(
     return found if found is NotImplemented else (found, noise)
 
 
+def _trilinear(
+    first: torch.Tensor,
+    weight: torch.Tensor,
+    second: torch.Tensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+) -> Any:
+    """Multiplies each value of one input by each of the other, and these by the weights: what nn.Bilinear computes."""
+    del unroll_dim
+    if (expand1, expand2, expand3, sumdim) != ([1, 3], [0], [1, 2], [2, 3]):
+        return NotImplemented
+    products = first.unsqueeze(-1) * second.unsqueeze(-2)
+    return aten.matmul.default(products.flatten(1), weight.flatten(1).transpose(0, 1))
+
+
 #: Overload of a torch operator -> what it becomes; NotImplemented leaves it as it is.
 LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten._native_batch_norm_legit_no_training.default: _batch_norm,  # noqa: SLF001
+    aten._embedding_bag_forward_only.default: bag_of_one,  # noqa: SLF001
+    aten._trilinear.default: _trilinear,  # noqa: SLF001
+    aten._upsample_bicubic2d_aa.vec: by_matrices(cubic, sides=2, antialias=True),  # noqa: SLF001
+    aten._upsample_bilinear2d_aa.vec: by_matrices(sides=2, antialias=True),  # noqa: SLF001
     aten._adaptive_avg_pool2d.default: adaptive_average_pool,  # noqa: SLF001 - what exported programs hold
     aten._adaptive_avg_pool3d.default: adaptive_average_pool,  # noqa: SLF001
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
@@ -210,6 +234,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.avg_pool2d.default: average_pool,
     aten.avg_pool3d.default: average_pool3d,
     aten.celu.default: _celu,
+    aten.col2im.default: fold,
     aten.conv1d.padding: _same_convolution,
     aten.convolution.default: _convolution,
     aten.elu.default: _elu,
@@ -223,8 +248,12 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.selu.default: _selu,
     aten.sign.default: _sign,
     aten.softplus.default: _softplus,
+    aten.unfold.default: unfold,
+    aten.upsample_bilinear2d.vec: bilinear,
+    aten.upsample_linear1d.vec: by_matrices(sides=1),
     aten.upsample_nearest2d.vec: _nearest,
     aten.upsample_nearest3d.vec: _nearest,
+    aten.upsample_trilinear3d.vec: by_matrices(sides=3),
 }
 
 

@@ -66,46 +66,40 @@ IN_THREE: list[Function] = [
     lambda x: F.adaptive_max_pool3d(x[:, None], (1, 2, 4)),
     lambda x: F.local_response_norm(x, 3),
 ]
-
-
-COPIES: list[Function] = [
-    lambda x: x.repeat(1, 2, 1, 3),
-    lambda x: torch.tile(x, (1, 1, 2)),
-    lambda x: x.repeat_interleave(3, 2),
-    lambda x: x[:, :1].expand(-1, 2, -1, -1).transpose(2, 3),
-    lambda x: x[:, :1, None].expand(-1, 1, 4, -1, -1).reshape(1, 4, *x.shape[2:]) @ x[:, :1].transpose(2, 3),
-    lambda x: x * x.mean((2, 3), keepdim=True).expand_as(x),
+WINDOWS: list[Function] = [
+    lambda x: F.fold(F.unfold(x, 3, padding=1), (11, 13), 3, padding=1),
+    lambda x: F.fold(F.unfold(x, (2, 4), stride=(3, 2)) * 0.5, (11, 13), (2, 4), stride=(3, 2)),
+    lambda x: F.fold(F.unfold(x, (3, 2), dilation=2, padding=(1, 0)), (11, 13), (3, 2), dilation=2, padding=(1, 0)),
+    lambda x: F.fold(F.unfold(x[:, :, :8, :12], (2, 3), stride=(2, 3)), (8, 12), (2, 3), stride=(2, 3)),
+    lambda x: F.fold(F.unfold(x[0, :, :8, :12], 4, stride=4), (8, 12), 4, stride=4)[None],
+    lambda x: x.unfold(2, 4, 4).unfold(3, 4, 4),
+    lambda x: x.unfold(2, 3, 2).unfold(3, 5, 3).amax(-1),
+    lambda x: x.unfold(-1, 9, 4) * 2,
+    lambda x: x.unfold(1, 2, 1).unfold(2, 11, 1),
+    lambda x: F.unfold(x, 3, stride=2),
+]
+MIXED: list[Function] = [
+    lambda x: F.interpolate(x, size=(5, 20), mode="bilinear", antialias=True),
+    lambda x: F.interpolate(x, size=(20, 5), mode="bicubic", antialias=True),
+    lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True),
+    lambda x: F.interpolate(x, scale_factor=0.4, mode="bicubic", antialias=True, align_corners=True),
+    lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear"),
+    lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear", recompute_scale_factor=True),
+    lambda x: F.interpolate(x, scale_factor=(2, 0.7), mode="bilinear", align_corners=True),
+    lambda x: F.interpolate(x.flatten(2), scale_factor=1.5, mode="linear"),
+    lambda x: F.interpolate(x.flatten(2), size=71, mode="linear", align_corners=True),
+    lambda x: F.interpolate(x[:, None], size=(5, 7, 13), mode="trilinear"),
+    lambda x: F.interpolate(x[:, None], scale_factor=2, mode="trilinear", align_corners=True),
 ]
 
 
 @pytest.mark.parametrize(
     "functions",
-    [ACTIVATIONS, POOLS, RESIZED, IN_THREE, COPIES],
-    ids=["activations", "pools", "sizes", "in three axes", "copies"],
+    [ACTIVATIONS, POOLS, RESIZED, IN_THREE, WINDOWS, MIXED],
+    ids=["activations", "pools", "sizes", "in three axes", "windows", "mixtures"],
 )
 def test_functions_come_out_as_torch_computes_them(functions: list[Function], tmp_path: Path) -> None:
     check(Each(functions), (3, 11, 13), tmp_path)
-
-
-class SharedKeys(nn.Module):
-    """Attention whose heads share one head's keys, as many language models have it."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.width = width
-        self.q, self.k = nn.Linear(6, 2 * width, bias=False), nn.Linear(6, width, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        steps = x.shape[1]
-        q = self.q(x).view(-1, steps, 2, self.width).transpose(1, 2)
-        k = self.k(x).view(-1, steps, 1, self.width).transpose(1, 2)
-        shared = k[:, :, None].expand(-1, 1, 2, steps, self.width).reshape(-1, 2, steps, self.width)
-        return (q @ shared.transpose(-1, -2)).flatten(1)
-
-
-@pytest.mark.parametrize("steps", [8, 5])
-def test_heads_that_share_keys_see_them_transposed(steps: int, tmp_path: Path) -> None:
-    check(SharedKeys(), (steps, 6), tmp_path)
 
 
 class Up(nn.Module):
@@ -214,6 +208,50 @@ class Branches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(x).relu().flatten(1)
+
+
+class Paired(nn.Module):
+    """Each value of one input times each of another, for vectors and rows of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs, self.plain = nn.Bilinear(4, 4, 5), nn.Bilinear(4, 4, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.pairs(x, x.flip(-1)).flatten(1)
+        return torch.cat([rows, self.plain(x[:, 0], x[:, 1])], 1)
+
+
+def test_bilinear_layers(tmp_path: Path) -> None:
+    check(Paired(), (6, 4), tmp_path)
+
+
+class Bags(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        kinds = ("sum", "mean", "max")
+        self.bags = nn.ModuleList([nn.EmbeddingBag(30, 4, mode=kind) for kind in kinds])
+        self.bags += [
+            nn.EmbeddingBag(30, 4, mode="sum", padding_idx=3),
+            nn.EmbeddingBag(30, 4, include_last_offset=True),
+        ]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ends = torch.tensor([0, x.numel()])
+        found = [bag(x) for bag in self.bags[:-1]] + [self.bags[-1](x.reshape(-1), ends)]
+        weighted = F.embedding_bag(x, self.bags[0].weight, mode="sum", per_sample_weights=x * 0.5)
+        return torch.cat([*found, weighted], 1)
+
+
+def test_bags_of_embeddings(tmp_path: Path) -> None:
+    module, path = Bags().eval(), tmp_path / "float.tflite"
+    with torch.no_grad():
+        module.bags[3].weight.normal_()  # its row of padding too
+    convert(module, (6,), path, torch.int32)
+    x = torch.tensor([[3, 29, 0, 3, 17, 5]], dtype=torch.int32)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    np.testing.assert_allclose(RUNTIMES["litert"].session(path).run(x.numpy()), expected, atol=1e-5)
 
 
 def test_torchscript_and_compiled_modules(tmp_path: Path) -> None:
