@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgecompress.quantization.structure.support import becomes_integer
 from edgecompress.recipe.schema import QuantizeSpec
-from edgecompress.tflite.facts.census import Census, NotInt8
+from edgecompress.tflite.facts.census import Census, NotInt8, allowance
 from edgecompress.tflite.format.views import CONVERSIONS
 
 
@@ -38,4 +38,5 @@ def way_out(item: NotInt8, spec: QuantizeSpec) -> str:
         first = f"{item.op} has an {meant.upper()} kernel, but not for what it gets here: build the layer otherwise"
     else:
         first = f"{item.op} has no {meant.upper()} kernel: build the layer from operators that have one"
-    return f"{first}, or allow it by `quantize.allow: [{item.dtype}]`" if item.dtype in ("int16", "float32") else first
+    wider = allowance(item.dtype)
+    return f"{first}, or allow it by `quantize.allow: [{wider}]`" if wider in ("int16", "float32") else first

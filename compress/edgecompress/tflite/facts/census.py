@@ -100,7 +100,8 @@ def census(
         labels: Layer name of each operator of the first graph; default: what its tensors' names tell.
         activations: What they are meant to be: `int8`, `int16`, or `dynamic` and `float32`, with which they are
             float32 and only weights have to be integers.
-        allow: Wider types that operators may have all the same: `int16`, `float32`.
+        allow: Wider types that operators may have all the same: `int16`; `float32`, and whole numbers of 32 or 64 bits
+            with it, which lose nothing either.
         floating: Positions of operators of the first graph that may be float32 -> the recipe's key that says so.
 
     Raises:
@@ -128,7 +129,7 @@ def census(
             for tensor, fault in _faults(view, op, io, border, indices):
                 if tensor.index not in reported:  # an activation is named once, where it is made
                     reported.add(tensor.index)
-                    free = tensor.dtype in allow or _as_meant(op, tensor, activations)
+                    free = allowance(tensor.dtype) in allow or _as_meant(op, tensor, activations)
                     key = keys.get(op.index) if number == 0 and tensor.dtype == "float32" else None
                     free, why = free or key is not None, fault if key is None else f"{key}: {fault}"
                     item = NotInt8(number, op.index, op.op, here[op.index], tensor.name, tensor.dtype, why)
@@ -136,6 +137,11 @@ def census(
     ops = {name: OpCount(sum(counts.values()), dict(sorted(counts.items()))) for name, counts in kinds.items()}
     ordered = dict(sorted(ops.items(), key=lambda item: (-item[1].count, item[0])))
     return Census(ordered, dict(sorted(tensors.items())), tuple(found), tuple(allowed))
+
+
+def allowance(dtype: str) -> str:
+    """Returns the type that allows for one that operators compute in: whole numbers go with floats."""
+    return "float32" if dtype in _INDEX_TYPES else dtype
 
 
 def _as_meant(op: OpInfo, tensor: TensorInfo, activations: str) -> bool:

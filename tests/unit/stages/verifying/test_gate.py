@@ -119,7 +119,8 @@ def test_an_operator_in_float_is_named_and_the_conversions_around_it_are_not() -
             {"activations: int8", "allow: [float32]"},
         ),
         ("MINIMUM", "float32", "int8", "MINIMUM has an INT8 kernel, but not for what", {"allow: [float32]"}),
-        ("CAST", "int32", "int8", "CAST has no INT8 kernel", set()),
+        ("CAST", "int32", "int8", "CAST has no INT8 kernel", {"allow: [float32]"}),
+        ("CAST", "uint8", "int8", "CAST has no INT8 kernel", set()),
         ("CONV_2D", "float32", "dynamic", "other operators than CONV_2D", set()),
     ],
 )  # fmt: skip
@@ -130,6 +131,16 @@ def test_only_ways_out_that_help_this_operator_are_named(
     found = way_out(item, QuantizeSpec.model_validate({"activations": activations}))
     assert told in found
     assert set(re.findall(r"`quantize\.([^`]+)`", found)) == ways
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32"])
+def test_what_is_offered_is_enough(dtype: str) -> None:
+    tensors = [int8(1, 4), Made((1, 4), dtype), Made((1, 4), dtype), int8(1, 4)]
+    ops = [Op("CAST", (0,), (1,)), Op("ABS", (1,), (2,)), Op("CAST", (2,), (3,))]
+    model = read_model(make_bytes(tensors, ops))
+    for _, reason in census_reasons(census(model), QuantizeSpec()):
+        (offer,) = re.findall(r"`quantize.allow: \[(\w+)\]`", reason)
+        assert census(model, allow=[offer]).not_int8 == ()
 
 
 def model_of(op: str) -> Any:
