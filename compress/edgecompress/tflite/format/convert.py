@@ -24,6 +24,9 @@ from edgecompress.tflite.lowering import operators
 
 #: How litert-torch says that it cannot lower an operation.
 _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s)", re.MULTILINE)
+#: How its passes say what they refuse, and where in Python that comes from; and that they give no reason.
+_REFUSED = re.compile(r"(\S+\.py:\d+):\d+: error: .*?'((?:tfl|mhlo|stablehlo|chlo)\.\w+)'")
+_SPEECHLESS = ("Failed to export flatbuffer", "Failed to run converter passes")
 
 
 class IOWrapper(nn.Module):
@@ -162,7 +165,21 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
             f"it decides by the values of its input what to compute{f' ({place})' if place else ''}, and a flatbuffer "
             "computes the same operations for all inputs. Leave the condition out, or use torch.where."
         )
-    return f"{type(error).__name__}: {said}{f' ({place})' if place else ''}. run.log has the details."
+    where = f" ({place})" if place else ""
+    if "complex" in said.lower():
+        return (
+            f"it computes with complex numbers{where}, which flatbuffers have none of. A Fourier transform of a fixed "
+            "length is two products with constant matrices, of cosines and of sines; or do it before the network, "
+            "where data are prepared."
+        )
+    refused = _REFUSED.search(str(error))
+    if refused is not None or said.startswith(_SPEECHLESS):
+        what = f"{refused[2]} at {refused[1]}" if refused is not None else f"something, without saying what{where}"
+        return (
+            f"the converter refuses {what}. Build that part from other operations, of fewer axes where it has "
+            "five or more; run.log has the details."
+        )
+    return f"{type(error).__name__}: {said}{where}. run.log has the details."
 
 
 def _calm_loggers() -> None:

@@ -59,17 +59,21 @@ def _convolution(
     output_padding: list[int],
     groups: int,
 ) -> Any:
-    """Cuts a transposed convolution's output out of the whole one where it is padded unevenly, group by group."""
+    """Cuts a transposed convolution's output out of the whole one where it is padded unevenly, group by group.
+
+    Over volumes, the converter knows no groups at all.
+    """
     sizes = list(zip(map(int, x.shape[2:]), map(int, weight.shape[2:]), stride, padding, strict=True))
     gaps = [max(step - kernel, 0) for _, kernel, step, _ in sizes]
     # The converter knows no padding, and that which makes the output a multiple of the input.
     even = all(not edge or kernel - step == 2 * edge for _, kernel, step, edge in sizes)
-    if not transposed or (even and groups == 1 and not any(output_padding) and not any(gaps)):
+    volumes = not transposed and groups > 1 and weight.ndim == 5  # noqa: PLR2004 - (out, in, D, H, W)
+    if not volumes and (not transposed or (even and groups == 1 and not any(output_padding) and not any(gaps))):
         return NotImplemented
     if groups > 1:
         parts = zip(x.chunk(groups, 1), weight.chunk(groups, 0), strict=True)
         biases = [None] * groups if bias is None else bias.chunk(groups, 0)
-        same = (stride, padding, dilation, True, output_padding, 1)
+        same = (stride, padding, dilation, transposed, output_padding, 1)
         pairs = zip(parts, biases, strict=True)
         return torch.cat([aten.convolution.default(*pair, one, *same) for pair, one in pairs], 1)
     if any(gaps):  # kernels smaller than their stride leave places out, which the converter cannot do
@@ -87,6 +91,13 @@ def _convolution(
     if any(margins):
         whole = aten.constant_pad_nd.default(whole, margins, 0.0)
     return whole + bias.reshape(-1, *[1] * len(stride)) if beyond and bias is not None else whole
+
+
+def _power(x: torch.Tensor, exponent: float) -> Any:
+    """Lays tensors flat that have more axes than the operator takes."""
+    if x.ndim <= 4:  # noqa: PLR2004
+        return NotImplemented
+    return aten.pow.Tensor_Scalar(x.flatten(1), exponent).reshape(x.shape)
 
 
 def _same_convolution(
@@ -242,6 +253,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.max_pool2d_with_indices.default: max_pool,
     aten.max_pool3d_with_indices.default: max_pool3d,
     aten.mish.default: _mish,
+    aten.pow.Tensor_Scalar: _power,
     aten.repeat.default: _repeat,
     aten.rrelu.default: _rrelu,
     aten.rrelu_with_noise_functional.default: _rrelu_with_noise,

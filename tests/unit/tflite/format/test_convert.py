@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from edgecompress.errors import ModelError
@@ -87,9 +88,26 @@ class Broken(nn.Module):
         raise ValueError("this layer is not finished\nand has a second line")
 
 
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(x).real.flatten(1)
+
+
+class Deep(nn.Module):
+    """An operator over more axes than TFLite's takes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(x[:, None, None], (1, 1, 1, 1)).flatten(1)
+
+
 @pytest.mark.parametrize(
     ("module", "cause"),
     [
+        (
+            Spectrum(),
+            r"it computes with complex numbers \(.*test_convert.py:\d+: `return torch.fft.*cosines and of sines",
+        ),
+        (Deep(), r"the converter refuses tfl.pad at .*test_convert.py:\d+. Build that part from other operations"),
         (Branching(), r"decides by the values of its input what to compute \(.*test_convert.py:\d+: `return x.flatten"),
         (Broken(), r"ValueError: this layer is not finished \(.*test_convert.py:\d+: `raise ValueError"),
     ],

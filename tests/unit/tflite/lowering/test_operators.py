@@ -65,6 +65,8 @@ IN_THREE: list[Function] = [
     lambda x: F.adaptive_avg_pool3d(x[:, None], (2, 3, 4)),
     lambda x: F.adaptive_max_pool3d(x[:, None], (1, 2, 4)),
     lambda x: F.local_response_norm(x, 3),
+    lambda x: F.lp_pool3d(x[:, None], 2, 2),
+    lambda x: F.conv3d(torch.stack([x, -x], 1), torch.linspace(-1, 1, 36).view(4, 1, 1, 3, 3), groups=2),
 ]
 WINDOWS: list[Function] = [
     lambda x: F.fold(F.unfold(x, 3, padding=1), (11, 13), 3, padding=1),
@@ -252,6 +254,28 @@ def test_bags_of_embeddings(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = module(x).numpy()
     np.testing.assert_allclose(RUNTIMES["litert"].session(path).run(x.numpy()), expected, atol=1e-5)
+
+
+class Limited(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4, max_norm=0.7, norm_type=1.0, padding_idx=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table(x).flatten(1)
+
+
+def test_rows_of_a_table_are_shortened_beforehand(tmp_path: Path) -> None:
+    module, path, x = Limited().eval(), tmp_path / "float.tflite", torch.tensor([[8, 2, 0, 5]], dtype=torch.int32)
+    before = module.table.weight.detach().clone()
+    convert(module, (4,), path, torch.int32)
+    torch.testing.assert_close(module.table.weight, before)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    np.testing.assert_allclose(RUNTIMES["litert"].session(path).run(x.numpy()), expected, atol=1e-6)
+    assert [op.op for op in graph_views(read_model(path))[0].ops if op.op not in ("RESHAPE", "CAST")] in (
+        ["EMBEDDING_LOOKUP"], ["GATHER"],
+    )  # fmt: skip
 
 
 def test_torchscript_and_compiled_modules(tmp_path: Path) -> None:
