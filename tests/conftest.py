@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,11 +16,16 @@ from tests.shared import quick, untraced
 from tests.shared.processes import HUNG_S
 
 untraced.install()
+#: What is imported while tests are collected is compiled once, whatever the environment says: pytest takes seconds over
+#: the tests' own modules. What tests write and import is another matter.
+WRITES_NOTHING = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
 #: Constants of the product that end a child process which takes too long: none does here, however busy the machine is.
 LIMITS_S = (
     "edgecompress.pipeline.diagnosis.PROBE_TIMEOUT_S",
-    "edgecompress.tflite.facts.inspection.RUN_TIMEOUT_S",
     "edgecompress.tflite.runtime.bench.START_S",
+    "edgecompress.tflite.runtime.patience.START_S",
+    "edgecompress.tflite.runtime.patience.SILENCE_S",
 )
 
 
@@ -36,14 +45,21 @@ def pytest_configure(config: pytest.Config) -> None:
         quick.install()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves whole runs out of a quick session before their files are read: each gets to the converter."""
+    return True if config.getoption("--quick") and collection_path == Path(__file__).parent / "e2e" else None
+
+
 def converts(item: pytest.Function) -> bool:
     """Returns whether a test gets to the converter, as far as can be seen from outside."""
-    own = {getattr(value, "__name__", "") for value in vars(item.module).values() if is_ours(value)}
-    return "e2e" in item.path.parts or bool(CONVERTING_FIXTURES & {*item.fixturenames}) or bool(CONVERTING & own)
+    return "e2e" in item.path.parts or bool(CONVERTING_FIXTURES & {*item.fixturenames}) or has_converting(item.module)
 
 
-def is_ours(value: object) -> bool:
-    return str(getattr(value, "__module__", "")).startswith("edgecompress.")
+@functools.cache
+def has_converting(module: ModuleType) -> bool:
+    """Returns whether a module has imported one of our functions that convert."""
+    named = [value for value in vars(module).values() if getattr(value, "__name__", "") in CONVERTING]
+    return any(str(getattr(value, "__module__", "")).startswith("edgecompress.") for value in named)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
@@ -61,6 +77,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: (item.path.name != "test_recipes.py", "e2e" not in item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the thousands of collected tests out of each collection of garbage."""
+    sys.dont_write_bytecode = WRITES_NOTHING
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,10 +42,12 @@ IMPORTED = (
 )
 #: A command that takes longer than this hangs: the interpreter may take 60 s in each of two processes.
 LIMIT_S = 180.0
+#: The run that makes the files trains, which may take its time.
+RUN_LIMIT_S = 3600.0
 DIED = ("the interpreter crashed", "did not answer within")
 
 
-def forked(arguments: list[str], said: Path) -> tuple[int, float, str]:
+def forked(arguments: list[str], said: Path, limit_s: float = LIMIT_S) -> tuple[int, float, str]:
     """Returns exit code (negative: a signal), seconds and what was said by a command in a process of its own."""
     began = time.monotonic()
     child = os.fork()
@@ -60,14 +62,14 @@ def forked(arguments: list[str], said: Path) -> tuple[int, float, str]:
             sys.stdout.flush()
         finally:
             os._exit(code)
-    while time.monotonic() - began < LIMIT_S:
+    while time.monotonic() - began < limit_s:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), time.monotonic() - began, said.read_text(errors="replace")
         time.sleep(0.01)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return 999, LIMIT_S, "hangs"
+    return 999, limit_s, "hangs"
 
 
 def forge(run: Path, content: bytes) -> None:
@@ -90,7 +92,7 @@ def prepared(place: Path) -> tuple[Path, list[bytes]]:
     (place / "small.yaml").write_text(yaml.safe_dump(short))
     os.environ["EDGECOMPRESS_STORE"] = str(place / "store")
     code, _, said = forked(
-        ["run", str(place / "small.yaml"), "--output", str(place / "run"), "--quiet"], place / "said"
+        ["run", str(place / "small.yaml"), "--output", str(place / "run"), "--quiet"], place / "said", RUN_LIMIT_S
     )
     assert code == 0, said
     floating = next((place / "store").glob("export-*/teacher.tflite"))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
+
+from edgecompress.errors import ResourceError
+from edgecompress.store.claims import is_log
+from edgecompress.store.own_files import own_log
+from edgecompress.wording import printable
 
 _logs: list[Path] = []
 
@@ -16,12 +23,17 @@ def log_crashes_to(path: Path) -> None:
 
 def record(error: BaseException) -> str:
     """Writes an error's traceback to the log and returns the file's name, or why there is none."""
-    text = "".join(traceback.format_exception(error))
+    # Indented, so that no message from outside begins a line of the log.
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    text = "\n".join([f"{moment} run internal-error ", *(f"  {printable(line)}" for line in lines), ""])
     for path in _logs:
+        if os.path.lexists(path) and not is_log(path):
+            continue  # somebody else's
         try:
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            with os.fdopen(own_log(path, keep=True), "a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(text)
-        except OSError:
+        except (OSError, ResourceError):
             continue  # the run's folder is gone or full: the temporary folder is the next best place
         return str(path)
     try:

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from edgecompress.context import Event
 from edgecompress.figures import ACCURACY, figure_text, told
 from edgecompress.report.numbers import duration
-from edgecompress.wording import counted, printable
+from edgecompress.wording import counted, one_line
+from edgecompress_cli.supervise import tell
 
 TITLES = {
     "teacher": "Teacher",
@@ -52,6 +53,15 @@ def figure_told(found: dict[str, Any], prefix: str, text: str) -> str:
     return f"{text} {'' if figure == ACCURACY else f'{figure.label} '}{figure_text(figure, value)}"
 
 
+def told_parent(event: Event) -> None:
+    """Lets the process that waits for this one know what a run is at, should native code end it there."""
+    match event.kind:
+        case "stage-start":
+            tell(f"making the {event.stage} stage")
+        case "doing":
+            tell(event.data["message"])
+
+
 class PlainDisplay:
     """One line per stage and per epoch, for logs and pipes."""
 
@@ -67,7 +77,7 @@ class PlainDisplay:
         """Ends."""
 
     def _line(self, text: str) -> None:
-        self._console.print(escape(printable(text)), soft_wrap=True, highlight=False)
+        self._console.print(escape(one_line(text)), soft_wrap=True, highlight=False)
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -154,7 +164,7 @@ class LiveDisplay:
                 scored = figure_told(data, "validation_", " ·")
                 self._epoch = f"epoch {data['epoch']}/{data['epochs']} · loss {data['loss']:.3f}{scored}"
             case "warning":
-                message = escape(printable(data["message"]))
+                message = escape(one_line(data["message"]))
                 self._console.print(f"  [yellow]![/] [bold]{title:<10}[/] {message}", highlight=False)
             case _:
                 pass

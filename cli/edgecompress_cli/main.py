@@ -11,9 +11,10 @@ import functools
 import inspect
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +44,9 @@ from edgecompress_cli.commands.schema import schema
 from edgecompress_cli.commands.validate import validate
 from edgecompress_cli.commands.verify import verify
 
+if TYPE_CHECKING:
+    from edgecompress_cli.supervise import ChildDied
+
 COMMANDS: tuple[Callable[..., Any], ...] = (
     run,
     plan,
@@ -57,7 +61,9 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     doctor,
 )
 #: Commands that may be deep in native code for long; they run in a child process, so that Ctrl-C is answered at once.
-SUPERVISED = ("run", "analyze", "verify")
+SUPERVISED = ("run", "plan", "analyze", "verify", "inspect", "bench", "doctor")
+#: Those of them that go on where they were ended.
+KEEPING = ("run", "analyze", "verify")
 
 #: What `error.kind` says in JSON; the first class that fits counts.
 KINDS: tuple[tuple[type[EdgecompressError], str], ...] = (
@@ -74,7 +80,8 @@ PIPE_CLOSED = 141
 #: Refusals of the file system that are no fault of the program.
 REFUSALS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO,
-    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE,
+    errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY, errno.ESTALE, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO, errno.EINVAL,
 )  # fmt: skip
 
 
@@ -133,7 +140,7 @@ def edgecompress(
     `edgecompress COMMAND --help` says more about a command, with an example.
     """
     if context.invoked_subcommand is None:
-        render.line(context.get_help())
+        render.document(context.get_help())
         raise typer.Exit(ExitCode.RECIPE)
 
 
@@ -145,8 +152,8 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, EdgecompressError) and error.exit_code != ExitCode.INTERNAL:
         kind = next(name for known, name in KINDS if isinstance(error, known))
         problems = error.problems if isinstance(error, RecipeError) else []
-        message = f"{counted(len(problems), 'problem')} in the recipe" if problems else str(error)
-        return _answer(error.exit_code, kind, message, as_json=as_json, problems=problems)
+        message = f"{counted(len(problems), 'problem')} in the recipe" if problems else error.message
+        return _answer(error.exit_code, kind, message, as_json=as_json, problems=problems, details=error.details)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         more = f" See: {context.command_path} --help" if context is not None else ""
@@ -169,14 +176,23 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
     )
 
 
-def _answer(code: int, kind: str, message: str, *, as_json: bool, problems: Sequence[Problem] = ()) -> int:
+def _answer(
+    code: int,
+    kind: str,
+    message: str,
+    *,
+    as_json: bool,
+    problems: Sequence[Problem] = (),
+    details: Sequence[str] = (),
+) -> int:
     if as_json:
         found = [vars(problem) for problem in problems]
+        whole = "\n".join([message, *details])
         render.emit_json(
-            {"ok": False, "error": {"exit_code": int(code), "kind": kind, "message": message, "problems": found}}
+            {"ok": False, "error": {"exit_code": int(code), "kind": kind, "message": whole, "problems": found}}
         )
     else:
-        render.error(message, problems)
+        render.error(message, problems, details)
     return int(code)
 
 
@@ -226,18 +242,28 @@ def _supervised(arguments: Sequence[str]) -> int:
     """Runs a command in a child process and answers for it where it cannot do so itself."""
     from edgecompress_cli.supervise import ChildDied, Terminated, supervise
 
-    as_json = "--json" in arguments
+    as_json, keeps = "--json" in arguments, arguments[0] in KEEPING
+    kept = ". Finished stages are kept" if keeps else ""
     try:
         return supervise(lambda: invoke(arguments))
     except KeyboardInterrupt:
         from edgecompress_cli.commands.run import GO_ON
 
-        return report_failure(KeyboardInterrupt(GO_ON), as_json=as_json)
+        return report_failure(KeyboardInterrupt(GO_ON if keeps else ""), as_json=as_json)
     except Terminated as event:
-        message = f"{event}. Finished stages are kept: run the same command again to go on."
+        message = f"{event}{kept}: run the same command again to go on." if keeps else str(event)
         return _answer(event.exit_code, "interrupted", message, as_json=as_json)
     except ChildDied as death:
-        return report_failure(ResourceError(f"{death}. Finished stages are kept."), as_json=as_json)
+        return report_failure(ResourceError(f"{death}{kept}.{_found_by(death)}"), as_json=as_json)
+
+
+def _found_by(death: ChildDied) -> str:
+    """Returns how a layer is found that native code crashes at; "" where nothing speaks for one."""
+    if death.number == signal.SIGKILL or "network" not in str(death):
+        return ""
+    return (
+        " Leave parts of the network out to find the layer that it does not take, and build that from other operations."
+    )
 
 
 if __name__ == "__main__":

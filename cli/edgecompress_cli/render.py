@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from edgecompress.wording import printable
+from edgecompress.wording import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,12 @@ def nothing_else_on_stdout(as_json: bool) -> Iterator[None]:
 
 def line(text: str = "", style: str = "") -> None:
     """Writes one line of a result to stdout, styled on a terminal."""
-    _write(sys.stdout, [(text, style)])
+    _write(sys.stdout, [(one_line(text), style)])
+
+
+def document(text: str) -> None:
+    """Writes a text of ours, which has lines, to stdout."""
+    _write(sys.stdout, [(text, "")])
 
 
 def parts(found: Sequence[tuple[str, str]]) -> None:
@@ -71,7 +76,7 @@ def parts(found: Sequence[tuple[str, str]]) -> None:
 
     Where the terminal is too narrow, the last piece goes on below itself.
     """
-    *before, (text, style) = found
+    *before, (text, style) = [(one_line(text), style) for text, style in found]
     indent = sum(len(piece) for piece, _ in before)
     _write(sys.stdout, [*before, (_wrapped(" " * indent + text, indent)[indent:], style)])
 
@@ -79,7 +84,7 @@ def parts(found: Sequence[tuple[str, str]]) -> None:
 def items(sentences: Iterable[str], style: str = "") -> None:
     """Writes a list to stdout, one sentence a line; on a terminal, long ones are broken between words."""
     for sentence in sentences:
-        line(_wrapped(f"  - {sentence}", 4), style)
+        _write(sys.stdout, [(_wrapped(f"  - {one_line(sentence)}", 4), style)])
 
 
 def _wrapped(text: str, indent: int) -> str:
@@ -98,7 +103,7 @@ def terminal_width() -> int | None:
 def note(text: str = "", style: str = "") -> None:
     """Writes one line that is no result (progress, advice) to stderr, styled on a terminal."""
     _in_order()
-    _write(sys.stderr, [(text, style)])
+    _write(sys.stderr, [(one_line(text), style)])
 
 
 def problem(found: Problem, *, to_stderr: bool = False) -> None:
@@ -106,15 +111,15 @@ def problem(found: Problem, *, to_stderr: bool = False) -> None:
     where = f"{found.file}:{found.line}: " if found.line else f"{found.file}: " if found.file else ""
     pieces = [(where, "bold"), (f"{found.key}: " if found.key else "", "cyan"), (found.message, "")]
     pieces.append((f" ({found.hint})" if found.hint else "", "dim"))
-    _write(sys.stderr if to_stderr else sys.stdout, pieces)
+    _write(sys.stderr if to_stderr else sys.stdout, [(one_line(text), style) for text, style in pieces])
 
 
-def error(message: str, problems: Sequence[Problem] = ()) -> None:
-    """Writes why nothing came of it to stderr: the problems, one a line, then the message."""
+def error(message: str, problems: Sequence[Problem] = (), details: Sequence[str] = ()) -> None:
+    """Writes why nothing came of it to stderr: the problems, one a line, then the message and its details."""
     _in_order()
     for found in problems:
         problem(found, to_stderr=True)
-    _write(sys.stderr, [("error: ", "bold red"), (message, "")])
+    _write(sys.stderr, [("error: ", "bold red"), ("\n".join(map(one_line, (message, *details))), "")])
 
 
 def table(
@@ -128,9 +133,9 @@ def table(
         title: A line above the table.
         right: Names of the columns that are set flush right (numbers).
     """
-    cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    right = {printable(name) for name in right}
-    headers, title = [printable(header) for header in headers], printable(title)
+    cells = [["-" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
+    right = {one_line(name) for name in right}
+    headers, title = [one_line(header) for header in headers], one_line(title)
     if _is_terminal(sys.stdout):
         from rich import box
         from rich.table import Table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -22,6 +23,12 @@ class EdgecompressError(Exception):
     """A failure with a clear cause: the message says what, where and how to mend it."""
 
     exit_code: ExitCode = ExitCode.INTERNAL
+
+    def __init__(self, message: str = "", details: Sequence[str] = ()) -> None:
+        """Takes the message, and what is listed below it, a line each."""
+        super().__init__("\n".join([message, *details]))
+        # Apart, because names from outside may have line breaks, which make no lines when they are shown.
+        self.message, self.details = message, tuple(details)
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,10 @@ class ModelError(ResourceError):
 
 class DivergedError(ModelError):
     """A training's loss, gradients or weights are no finite numbers any more."""
+
+
+class StaleInputError(ModelError):
+    """What a finished stage was made from came out with other bytes when it had to be made again."""
 
 
 class VerificationError(EdgecompressError):

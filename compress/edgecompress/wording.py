@@ -11,6 +11,9 @@ MOST_DIGITS = 17
 #: marks of right-to-left writing that lay over others, halves of letters.
 COMMANDS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
 
+#: What ends a line for any reader, beside the control characters: Python's `splitlines` knows Unicode's too.
+BREAKS = re.compile(r"[\r\n\x85\u2028\u2029]")
+
 
 def printable(text: str) -> str:
     r"""Returns text that no terminal and no page takes for a command: the sequence for red reads `\x1b[31m` then.
@@ -19,6 +22,14 @@ def printable(text: str) -> str:
     change its title or hide a line.
     """
     return COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    r"""Returns text that is one line wherever it is shown or read: a line break in it reads `\n` then.
+
+    Names and messages from outside could otherwise put lines of their own into a log, or onto a screen.
+    """
+    return printable(BREAKS.sub(lambda found: ascii(found[0])[1:-1], text))
 
 
 def counted(count: float, noun: str, plural: str = "") -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from edgecompress.report import document
+from edgecompress_cli import main
 from tests.unit.report import sample
 
 
@@ -19,6 +21,14 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _program_made_once() -> Iterator[None]:
+    """Typer makes the whole program anew at each call, which takes longer than most commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "app", get_command(main.app))
+        yield
 
 
 @pytest.fixture

@@ -131,12 +131,37 @@ def test_traceback_goes_to_the_log_of_the_run(
     failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "run.log"
-    log.write_text("before\n")
+    before = "2026-12-01T02:53:09+00:00 run run-start stages=[]\n"
+    log.write_text(before)
     crash.log_crashes_to(log)
-    failing(ValueError("oh"))
+    failing(ValueError("oh\n# touch x\r# y"))
     assert main.invoke(["validate", "r.yaml"]) == ExitCode.INTERNAL
     assert capsys.readouterr().err.endswith(f"the traceback is in {log}\n")
-    assert log.read_text().startswith("before\nTraceback")
+    first, second, *traceback = log.read_text().splitlines()
+    assert first == before.strip()
+    assert second.endswith(" run internal-error ")
+    assert "  ValueError: oh" in traceback
+    assert all(line.startswith("  ") for line in traceback)
+
+
+@pytest.mark.parametrize("kind", ["another's", "link", "pipe"])
+def test_traceback_goes_into_no_file_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    log, victim = tmp_path / "run" / "run.log", tmp_path / "victim"
+    log.parent.mkdir()
+    victim.write_text("precious")
+    if kind == "pipe":
+        os.mkfifo(log)
+    elif kind == "link":
+        victim.write_text("")
+        log.symlink_to(victim)
+    else:
+        log.write_text("precious")
+    before = victim.read_text()
+    monkeypatch.setattr(crash, "_logs", [log])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert Path(crash.record(ValueError("oh"))).parent == tmp_path
+    assert victim.read_text() == before
+    assert kind != "another's" or log.read_text() == "precious"
 
 
 def test_traceback_finds_a_place_when_the_run_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,15 +221,16 @@ def test_every_command_has_json_an_example_and_a_short_summary(capsys: pytest.Ca
 def test_help_and_validate_import_nothing_heavy(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("version: 1\nteacher: {model: resnet9}\n")
-    for arguments in (["--help"], ["validate", "--help"], ["validate", str(recipe)], ["schema"]):
-        program = (
-            f"import sys\nfrom edgecompress_cli.main import invoke\ncode = invoke({arguments!r})\n"
-            f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HUNG_S
-        )
-        assert done.stderr == "heavy: [] 0\n", arguments
+    commands = (["--help"], ["validate", "--help"], ["validate", str(recipe)], ["schema"])
+    program = (
+        f"import sys\nfrom edgecompress_cli.main import invoke\nfor arguments in {commands!r}:\n"
+        "    code = invoke(arguments)\n"
+        f"    print('heavy:', [name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HUNG_S
+    )
+    assert done.stderr == "heavy: [] 0\n" * len(commands)  # the first that has some imports them
 
 
 def test_module_runs_as_a_program() -> None:

@@ -109,3 +109,18 @@ def test_text_from_outside_commands_no_terminal(
     assert not set(text) & set("\x07\x9b\r\u202e\udc80")
     assert "\x1b]" not in text
     assert "\x1b[2J" not in text
+
+
+def test_names_from_outside_make_no_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\nerror: b\rc\u2028d\x85e\x0bf\x1cg"
+    shown = r"a\nerror: b\rc\u2028d\x85e\x0bf\x1cg"
+    render.line(name)
+    render.note(name)
+    render.parts([(name, ""), (name, "")])
+    render.items([name])
+    render.table([name], [[name]], title=name)
+    render.error(name, [Problem(name, name, name, 3, name)], ["  " + name])
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [shown, shown * 2, f"  - {shown}", shown, shown, shown]
+    problem = f"{shown}:3: {shown}: {shown} ({shown})"
+    assert err.splitlines() == [shown, problem, f"error: {shown}", f"  {shown}"]

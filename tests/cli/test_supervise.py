@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from edgecompress.context import Event
 from edgecompress_cli import main, supervise
+from edgecompress_cli.display import told_parent
 from tests.shared.processes import HUNG_S, is_alive, signal_self, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -183,21 +185,62 @@ def test_a_child_that_dies(number: signal.Signals, cause: str) -> None:
     assert caught.value.number == number
 
 
-def test_termination_ends_the_child() -> None:
+def test_what_a_child_was_at_when_it_died_is_said() -> None:
+    tests = os.getpid()
+
+    def work() -> int:
+        faulthandler.disable()
+        told_parent(Event("stage-start", "quantize", {}))
+        told_parent(Event("doing", "", {"message": "running the INT8 file of the network in LiteRT"}))
+        told_parent(Event("note", "", {"message": "something else"}))
+        signal_self(signal.SIGABRT, tests=tests)
+        return 0
+
+    said = "ended by SIGABRT while running the INT8 file of the network in LiteRT: native code crashed"
+    with pytest.raises(supervise.ChildDied, match=said):
+        supervise.supervise(work)
+    assert supervise.supervise(lambda: 0) == 0
+    assert supervise.last_told() == ""  # of another work
+
+
+def test_a_crash_at_the_network_comes_with_a_way_to_find_the_layer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = os.getpid()
+
+    def work(_arguments: object) -> int:
+        faulthandler.disable()
+        supervise.tell("converting the distill network to a flatbuffer")
+        signal_self(signal.SIGSEGV, tests=tests)
+        return 0
+
+    monkeypatch.setattr(main, "invoke", work)
+    monkeypatch.setattr(sys, "argv", ["edgecompress", "plan", "recipe.yaml", "--convert"])
+    assert main.main() == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "SIGSEGV while converting the distill network to a flatbuffer" in said
+    assert "Leave parts of the network out" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_ends_the_child(number: signal.Signals) -> None:
     work = """
 def work():
     print(os.getpid(), flush=True)
     time.sleep(3600)
 """
-    child, said = supervised(work, signal.SIGTERM)
+    child, said = supervised(work, number)
     assert said == ["Terminated"]
     assert not is_alive(child)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
-def test_a_parent_that_is_killed_takes_the_child_with_it() -> None:
+@pytest.mark.parametrize("by", ["the system", "the pipe"])
+def test_a_parent_that_is_killed_takes_the_child_with_it(by: str) -> None:
     """`kill -9` of a run: an orphan would hold the run's folder, and the same command could not go on."""
-    command = [sys.executable, "-c", STUBBORN]
+    if by == "the system" and sys.platform != "linux":
+        pytest.skip("only Linux ends a child with its parent")
+    elsewhere = "from edgecompress import lifeline\nlifeline.PR_SET_PDEATHSIG = -1\n"
+    command = [sys.executable, "-c", ("" if by == "the system" else elsewhere) + STUBBORN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
@@ -249,7 +292,7 @@ def test_interrupt_reaches_a_background_job(tmp_path: Path) -> None:
     assert out == "code 130\n"
 
 
-@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize("command", ["run", "verify", "inspect", "bench", "doctor"])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_memory_that_ran_out_is_a_resource_error(
     command: str, as_json: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -265,4 +308,5 @@ def test_memory_that_ran_out_is_a_resource_error(
     assert main.main() == 4
     out, err = capfd.readouterr()
     said = json.loads(out)["error"]["message"] if as_json else err
-    assert "ended by SIGKILL: most often the system ran out of memory. Finished stages are kept." in said
+    assert "ended by SIGKILL: most often the system ran out of memory." in said
+    assert ("Finished stages are kept." in said) == (command in ("run", "verify"))

@@ -54,13 +54,14 @@ def command(kitchen: Path, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("EDGECOMPRESS_")}
-    return {**outside, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    outside = {name: value for name, value in unmeasured(os.environ).items() if not name.startswith("EDGECOMPRESS_")}
+    sources = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in ("compress", "cli"))
+    return {**outside, "OMP_NUM_THREADS": "1", "PYTHONPATH": sources}
 
 
-def start(kitchen: Path, *arguments: str, measured: bool = True) -> subprocess.Popen[str]:
+def start(kitchen: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(kitchen, *arguments), cwd=kitchen, env=environment() if measured else unmeasured(environment()),
+        command(kitchen, *arguments), cwd=kitchen, env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -84,7 +85,7 @@ def test_own_module_and_npz_work_the_first_time_and_go_on_after_a_stop(kitchen: 
     assert "run the same command again" in err
     assert not (kitchen / "runs/own/model.tflite").exists()
 
-    done = start(kitchen, "--trust", "--json", measured=False)
+    done = start(kitchen, "--trust", "--json")
     out, err = done.communicate(timeout=HUNG_S)
     assert done.returncode == 0, err
     document = json.loads(out)

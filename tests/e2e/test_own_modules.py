@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.shared.processes import HUNG_S, unmeasured
+
 ROOT = Path(__file__).parents[2]
 NET = """
 from torch import nn
@@ -49,14 +51,14 @@ def own_modules(kitchen: Path) -> Path:
 @pytest.mark.parametrize("folder_first", [True, False], ids=["folder-first", "folder-last"])
 def test_validate_plan_and_run(own_modules: Path, folder_first: bool) -> None:
     ours = [str(ROOT / "compress"), str(ROOT / "cli")]
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("EDGECOMPRESS_")}
+    outside = {name: value for name, value in unmeasured(os.environ).items() if not name.startswith("EDGECOMPRESS_")}
     path = os.pathsep.join([".", *ours] if folder_first else [*ours, "."])
     environment = {**outside, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
     def answer(*arguments: str) -> str:
         return subprocess.run(
             [sys.executable, "-m", "edgecompress", *arguments],
-            cwd=own_modules, env=environment, capture_output=True, text=True, check=True, timeout=120,
+            cwd=own_modules, env=environment, capture_output=True, text=True, check=True, timeout=HUNG_S,
         ).stdout  # fmt: skip
 
     assert answer("validate", "r.yaml") == "r.yaml: OK\n"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,52 +22,93 @@ from edgecompress.store.files import sha256_file
 from edgecompress.store.store import Store
 from edgecompress.training import checkpoint
 from tests.e2e.conftest import stripes
+from tests.shared import special_files
 from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 from tests.shared.processes import HUNG_S, unmeasured
 
-#: Runs a recipe and ends its own process (SIGKILL) at the n-th event of a kind in a stage. A new process: one forked
-#: from the tests would have the converter's locks without the threads that release them.
+ROOT = Path(__file__).parents[2]
+#: Runs a recipe again and again, each time in a fork of itself that ends its own process (SIGKILL) at the n-th event of
+#: a kind in a stage. It has imported what takes seconds and has no threads yet: one forked from the tests would have
+#: the converter's locks without the threads that release them.
 KILLED = """
-import os, signal, sys
+import gc, os, signal, sys
 from pathlib import Path
 
+import litert_torch
+from ai_edge_quantizer import quantizer
+
 import edgecompress.stages.pruning.yardstick
+from edgecompress.stages.before import preflight
 from edgecompress.store.store import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.training import checkpoint
+from tests.shared import kept
 
-recipe, store, output, stage, kind, count = sys.argv[1:]
-seen = 0
+recipe, store, output = map(Path, sys.argv[1:])
 
-def listen(event):
-    global seen
-    seen += event.kind == kind and event.stage == stage
-    if seen == int(count):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def timed(paths, _spec, _runs):  # as in the tests: a nanosecond a byte
+def timed(paths, _spec, _runs):  # this and below as in conftest.py
     sizes = {label: path.stat().st_size for label, path in paths.items()}
     return {label: (1e-6 * size, size / next(iter(sizes.values()))) for label, size in sizes.items()}
 
+def run(stage, kind, count):
+    seen = 0
+
+    def listen(event):
+        nonlocal seen
+        seen += event.kind == kind and event.stage == stage
+        if seen == int(count):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_pipeline(load_recipe(recipe, ()), output=output, store=Store(store), listeners=(listen,))
+
 edgecompress.stages.pruning.yardstick.timed = timed
+preflight.networks = lambda _bench: []
 checkpoint.INTERVAL_S = 0.0
-run_pipeline(load_recipe(Path(recipe), ()), output=Path(output), store=Store(Path(store)), listeners=(listen,))
+kept.install()
+gc.freeze()
+threads = Path("/proc/self/task")
+assert not threads.exists() or len(list(threads.iterdir())) == 1, "a fork would have its locks, but not its threads"
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            run(*line.split())
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def kill_at(kitchen: Path, store: Store, stage: str, kind: str, count: int) -> None:
-    """Runs the small recipe in a process that ends itself there."""
-    places = [str(kitchen / "small.yaml"), str(store.root), str(kitchen / "killed")]
-    child = subprocess.run(
-        [sys.executable, "-c", KILLED, *places, stage, kind, str(count)],
-        capture_output=True, timeout=HUNG_S, check=False, env=unmeasured(os.environ),
-    )  # fmt: skip
-    assert child.returncode == -signal.SIGKILL, child.stderr.decode()[-2000:]
+@pytest.fixture
+def kill_at(kitchen: Path, tmp_path: Path) -> Iterator[Callable[[str, str, int], None]]:
+    """Runs the small recipe, from the store `store` into the folder `killed`, in a process that ends itself there."""
+    said = tmp_path / "said"
+    with said.open("w") as errors, subprocess.Popen(
+        [sys.executable, "-c", KILLED, kitchen / "small.yaml", tmp_path / "store", kitchen / "killed"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=unmeasured(os.environ), cwd=ROOT,
+    ) as server:  # fmt: skip
+
+        def run(stage: str, kind: str, count: int) -> None:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write(f"{stage} {kind} {count}\n")
+            server.stdin.flush()
+            assert server.stdout.readline() == f"{-signal.SIGKILL}\n", said.read_text()[-2000:]
+
+        yield run
+        assert server.stdin is not None
+        server.stdin.close()
+        assert server.wait(HUNG_S) == 0
 
 
 def test_the_flatbuffer_is_the_same_after_a_kill_in_every_stage(
-    cook: Callable[..., Outcome], kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cook: Callable[..., Outcome],
+    kill_at: Callable[[str, str, int], None],
+    kitchen: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A few points; benchmarks/robustness/kill_anywhere.py kills the command at thirty."""
     undisturbed = cook()
@@ -75,11 +116,11 @@ def test_the_flatbuffer_is_the_same_after_a_kill_in_every_stage(
     monkeypatch.setattr(checkpoint, "INTERVAL_S", 0.0)
     store = Store(tmp_path / "store")
     for stage, kind, count in [("distill", "epoch", 1), ("prune", "epoch", 2), ("quantize", "epoch", 1)]:
-        kill_at(kitchen, store, stage, kind, count)
+        kill_at(stage, kind, count)
         (left,) = (store.root / "checkpoints").iterdir()
         assert left.name.startswith(stage)
         assert (kitchen / "killed" / ".lock").exists()  # nobody holds it
-    kill_at(kitchen, store, "verify", "stage-start", 1)
+    kill_at("verify", "stage-start", 1)
     events: list[Event] = []
     outcome = cook(store=store, output="killed", listeners=[events.append])
     assert outcome.exit_code == ExitCode.DONE
@@ -149,6 +190,20 @@ def test_any_write_that_is_refused_ends_in_exit_4_and_the_next_run_is_fine(
         assert case.lasting or not outcome.broken, (case, outcome)
         assert outcome.again == ExitCode.DONE, (case, outcome)
         assert outcome.same, (case, outcome)
+
+
+@pytest.mark.parametrize("command", ["run", "run --fresh"])
+def test_nothing_special_is_followed_waited_for_or_taken_for_a_file(
+    cook: Callable[..., Outcome], kitchen: Path, shared_store: Store, command: str
+) -> None:
+    """One kind in each place; benchmarks/robustness/special_files.py tries all of them, with every command."""
+    assert cook().exit_code == ExitCode.DONE  # what the stages of the runs below hand over
+    wanted = [(command, kind) for kind in special_files.KINDS]
+    tried = 0
+    for outcome in special_files.try_cases(kitchen / "small.yaml", shared_store.root, wanted, thin=len(wanted)):
+        tried += 1
+        assert outcome.holds, outcome
+    assert tried > 20
 
 
 @pytest.mark.parametrize(("harm", "message"), [("change", "changed while it was read"), ("remove", "No such file")])

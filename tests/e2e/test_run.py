@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from edgecompress.pruning.loading import load_pruned
 from edgecompress.quantization.proof.compare import match_tensors
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.table import STAGES as STAGE_TABLE
-from edgecompress.store.files import sha256_file
+from edgecompress.store.files import sealed, sha256_file
 from edgecompress.store.store import Store
 from edgecompress.tflite.format.flatbuffer import read_model
 
@@ -105,14 +106,6 @@ def test_a_second_run_reuses_everything_and_changes_no_byte(
     assert again.plan.cached
     assert {name: (kitchen / "run" / name).read_bytes() for name in before} == before
     assert outcome.exit_code == again.exit_code
-
-
-def test_the_same_recipe_gives_the_same_bytes_in_another_store(
-    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    cook(output="other", store=Store(tmp_path_factory.mktemp("other-store")))
-    assert (kitchen / "other" / "model.tflite").read_bytes() == (kitchen / "run" / "model.tflite").read_bytes()
-    assert outcome.exit_code == ExitCode.DONE
 
 
 @pytest.mark.parametrize(
@@ -218,9 +211,10 @@ def test_until_stops_early_and_names_the_stages(cook: Callable[..., Outcome], ki
         cook(until="nothing")
 
 
-def test_an_interrupted_run_goes_on_where_it_was(
-    cook: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory
+def test_an_interrupted_run_goes_on_where_it_was_and_makes_the_same_bytes(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """In a store of its own, where all is made anew: the same recipe gives the same file there."""
     store = Store(tmp_path_factory.mktemp("interrupted"))
 
     def interrupt(event: Event) -> None:
@@ -232,6 +226,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
     events: list[Event] = []
     assert cook(store=store, listeners=[events.append], output="interrupted").exit_code == ExitCode.DONE
     assert kinds(events, "stage-cached") == ["teacher", "distill"]
+    assert (kitchen / "interrupted" / "model.tflite").read_bytes() == (kitchen / "run" / "model.tflite").read_bytes()
+    assert outcome.exit_code == ExitCode.DONE
 
 
 def test_a_damaged_stage_is_made_again(cook: Callable[..., Outcome], own_store: Store) -> None:
@@ -266,6 +262,37 @@ def test_damage_in_the_folder_is_mended(
     assert all(sha256_file(kitchen / "run" / page) == digest for page, digest in mended["pages"].items())
     assert "recipe.lock.yaml" in mended["pages"]
     assert outcome.exit_code == ExitCode.DONE
+
+
+@pytest.mark.parametrize("what", ["verification", "budget", "verdict", "figures", "model.tflite"])
+def test_a_report_that_somebody_forged_is_written_anew(
+    cook: Callable[..., Outcome], outcome: Outcome, kitchen: Path, what: str
+) -> None:
+    """Its seals are right, as anybody can make them."""
+    path = kitchen / "run" / "report.json"
+    report = json.loads(path.read_text())
+    match what:
+        case "verification":
+            report["verification"] |= {"passed": False, "reasons": ["nothing"]}
+        case "budget":
+            report["budget"] = {"passed": True, "lines": []}
+        case "verdict":
+            report["verdict"] = {"status": "good", "reasons": [{"code": "none", "text": "It is perfect."}]}
+        case "figures":
+            report["models"][-1]["accuracy"] = 99.99
+        case _:
+            (kitchen / "run" / what).write_bytes(b"something else")
+            report["files"][what] = sha256_file(kitchen / "run" / what)
+    path.write_text(json.dumps(sealed(report)))
+    again = cook()
+    assert again.exit_code == outcome.exit_code
+    assert again.report is not None
+    assert outcome.report is not None
+    told_anew = {"created_at", "stages", "pages", "sha256"}
+    assert {key: again.report[key] for key in again.report.keys() - told_anew} == {
+        key: outcome.report[key] for key in outcome.report.keys() - told_anew
+    }
+    assert sha256_file(kitchen / "run" / "model.tflite") == outcome.report["files"]["model.tflite"]
 
 
 def _passes(folder: Path, store: Store) -> bool:
@@ -333,10 +360,12 @@ def test_verify_confirms_a_run_and_notices_a_changed_flatbuffer(
 
 
 def test_a_failed_verification_counts_also_where_the_run_stops_there(
-    cook: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cook: Callable[..., Outcome], own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (verified,) = own_store.root.glob("verify-*")
+    shutil.rmtree(verified)
     monkeypatch.setitem(STAGE_TABLE, "verify", lambda _bench, _work: {"passed": False, "reasons": ["planted"]})
-    found = cook("seed=5", store=Store(tmp_path / "own"), until="verify", output="until")
+    found = cook(store=own_store, until="verify", output="until")
     assert (found.exit_code, found.messages) == (ExitCode.VERIFICATION, ("planted",))
 
 

@@ -193,7 +193,7 @@ def test_a_recurrent_network_is_int8_but_for_its_states_also_step_by_step(
     step = RUNTIMES["litert"].session(tmp_path / "run" / "model_step.tflite")
     assert [str(one.dtype) for one in (*step.inputs, *step.outputs)] == ["int8", *states] * 2
     assert recheck(tmp_path / "run", store)["passed"]
-    whole = carried_out(tmp_path, store, **recipe, quantize={"cells": "int8"})
+    whole = carried_out(tmp_path, store, **{**recipe, "benchmark": {"runs": 10}, "quantize": {"cells": "int8"}})
     assert "float_cells" not in whole["quantization"]
     assert not whole["verification"]["census"]["allowed"]
     assert whole["streaming"]["equal"] == 100.0

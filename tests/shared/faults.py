@@ -77,7 +77,8 @@ def run_cases(shim: Path, recipe: Path, store: Path, cases: Sequence[Case]) -> I
     """
     request = json.dumps([vars(case) for case in cases])
     command = [sys.executable, "-m", "tests.shared.faults", str(shim), str(recipe), str(store), request]
-    environment = {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    sources = os.pathsep.join(str(ROOT / part) for part in ("compress", "cli", ""))  # these, whatever is installed
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": sources, "OMP_NUM_THREADS": "1"}
     environment.pop("COVERAGE_PROCESS_CONFIG", None)  # it would be written at the end of every fork
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT, text=True) as server:
         assert server.stdout is not None
@@ -93,8 +94,8 @@ def count_changes(shim: Path, recipe: Path, store: Path) -> int:
     return int(outcome.said.rpartition(" ")[2])
 
 
-def _stub_stages(store: Path, recipe: Path) -> None:
-    """Puts stages in the place of the real ones that write, a file at a time, what those left in a store."""
+def stub_stages(store: Path, recipe: Path) -> dict[str, ModuleType]:
+    """Returns modules to put in the place of the real ones: their stages write what those left in a store."""
     from edgecompress.pipeline.plan import make_plan
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.recipe.steps import STAGE_ORDER
@@ -128,8 +129,8 @@ def _stub_stages(store: Path, recipe: Path) -> None:
     stages.Workbench = Workbench  # type: ignore[attr-defined]
     stages.STAGES = {stage: stub(stage) for stage in STAGE_ORDER if stage in finished}  # type: ignore[attr-defined]
     preflight.preflight = lambda _bench, _todo: None  # type: ignore[attr-defined]
-    sys.modules |= {"edgecompress.stages.table": stages, "edgecompress.stages.before.preflight": preflight}
     report.picture = lambda _report: b"\x89PNG"  # drawing takes longer than all the rest
+    return {"edgecompress.stages.table": stages, "edgecompress.stages.before.preflight": preflight}
 
 
 def _run(folder: Path, recipe: Path) -> int:
@@ -183,7 +184,7 @@ def _broken(folder: Path, expected: bytes) -> list[str]:
 def main(shim_path: str, recipe: str, store: str, request: str) -> None:
     """Answers one line per case."""
     shim = ctypes.CDLL(shim_path)
-    _stub_stages(Path(store), Path(recipe))
+    sys.modules |= stub_stages(Path(store), Path(recipe))
     with tempfile.TemporaryDirectory(dir=Path(store).parent) as place:
         assert _run(Path(place, "first"), Path(recipe)) == 0  # imports all that the forks would import each
         folder = Path(place, "undisturbed")

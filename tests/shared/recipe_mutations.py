@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,7 @@ def _laughs(levels: int, merge: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+@functools.cache
 def hostile() -> dict[str, bytes]:
     """Returns files made to take time or memory, or to run something, by name; each must end as one clear error."""
     texts = {

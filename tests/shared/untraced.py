@@ -8,12 +8,15 @@ counted when they train.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
+
+from tests.shared import kept
 
 #: Modules whose imports take seconds -> their functions that take seconds.
 HEAVY: dict[str, tuple[str, ...]] = {
@@ -61,12 +64,15 @@ class UntracedImports(importlib.abc.MetaPathFinder):
 
         def load_and_wrap(module: ModuleType) -> None:
             load(module)
+            gc.freeze()  # hundreds of thousands of objects, which stay: no collection looks through them again
             for function in HEAVY[name]:
                 *owners, own = function.split(".")
                 owner = functools.reduce(getattr, owners, module)
                 theirs = getattr(owner, own)
                 resting = untraced(theirs)  # a class method is bound already, and takes no instance
                 setattr(owner, own, staticmethod(resting) if hasattr(theirs, "__self__") else resting)
+            if name == "litert_torch":
+                kept.install()
 
         spec.loader.exec_module = load_and_wrap  # type: ignore[method-assign]
         return spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ ADAPTERS = {
 }
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Returns the top names of all that a file imports, also within functions."""
     found = set()

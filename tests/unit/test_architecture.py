@@ -23,7 +23,8 @@ FILES = sorted(path for package, root in PACKAGES.items() for path in (root / pa
 #: line do not know each other. A module belongs to the longest name here that its own begins with: `data` is what lies
 #: in that folder itself, but for the modules that have lines of their own.
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("context", "errors", "figures", "machine", "quiet", "version", "wording"),
+    ("errors", "figures", "lifeline", "machine", "quiet", "version", "wording"),
+    ("context",),
     ("store", "recipe"),
     ("recipe.checks",),
     ("recipe.reading",),
@@ -91,10 +92,16 @@ def module_name(path: Path) -> str:
 
 
 @cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Returns all of a file's syntax."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
 def imports(path: Path) -> tuple[str, ...]:
     """Returns every module a file imports, also within functions and for types only."""
     found: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -187,18 +194,20 @@ def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
     assert tuple(table.STAGES) == STAGES == steps.STAGE_ORDER
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_light_modules_import_nothing_heavy(module: str) -> None:
-    program = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+def test_light_modules_import_nothing_heavy() -> None:
+    program = (
+        f"import importlib, sys\nfor module in {LIGHT!r}:\n    importlib.import_module(module)\n"
+        f"    print(module, [name for name in {HEAVY!r} if name in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=HUNG_S
     )
-    assert done.stdout == "[]\n"
+    assert done.stdout.splitlines() == [f"{module} []" for module in LIGHT]  # the first that has some imports them
 
 
 def test_only_render_prints() -> None:
     for path in FILES:
-        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        calls = [node for node in nodes(path) if isinstance(node, ast.Call)]
         printing = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
         assert not printing or path == ROOT / "cli" / "edgecompress_cli" / "render.py", (
             f"{path}:{printing[0].lineno} prints"

@@ -35,17 +35,14 @@ def analyze(
     Example: edgecompress analyze runs/digits --top 5
     """
     from edgecompress.pipeline.recheck_layers import analyse_layers
-    from edgecompress.pipeline.settings import default_store, trusted
-    from edgecompress.store.store import Store
+    from edgecompress.pipeline.settings import open_store, trusted
     from edgecompress_cli.display import make_display
 
     with (
         render.nothing_else_on_stdout(as_json),
         make_display(render.stderr_console(), quiet=not render.stderr_console().is_terminal) as display,
     ):
-        found = analyse_layers(
-            folder, Store(default_store()), samples=samples, trust=trusted(trust), listeners=(display,)
-        )
+        found = analyse_layers(folder, open_store(), samples=samples, trust=trusted(trust), listeners=(display,))
     if as_json:
         render.emit_json({"ok": True, "folder": str(folder), **found})
     else:

@@ -16,14 +16,16 @@ REPORT_EVERY_SHARE = 10
 
 def bench(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.tflite...", help="Flatbuffers.")],
-    threads: Annotated[list[int] | None, typer.Option(metavar="N", help="Interpreter threads. Repeatable. [1]")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Interpreter threads, 1 to 256. Repeatable. [1]")
+    ] = None,
     runtimes: Annotated[
         list[str] | None,
         typer.Option(
             "--runtime", metavar="NAME", help="`litert` or `tensorflow` (reference kernels). Repeatable. [litert]"
         ),
     ] = None,
-    runs: Annotated[int, typer.Option(metavar="N", help="Timed runs per file.")] = 200,
+    runs: Annotated[int, typer.Option(metavar="N", help="Timed runs per file, 1 to 1,000,000.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure the latency of flatbuffers: p50 and p95, interleaved when several files are given.

@@ -42,13 +42,12 @@ def plan(
     Example: edgecompress plan recipes/fashion-mnist-qat.yaml --sizes
     """
     from edgecompress.pipeline.plan import make_plan
-    from edgecompress.pipeline.settings import default_store, trusted
+    from edgecompress.pipeline.settings import open_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
     from edgecompress.recipe.trainings import in_words, trainings
-    from edgecompress.store.store import Store
 
     parsed = load_recipe(recipe, overrides or ())
-    store = Store(default_store())
+    store = open_store()
     predicted: list[dict[str, Any]] = []
     trains = [{"stage": stage, **in_words(spec, habits)} for stage, spec, habits in trainings(parsed)]
     with render.nothing_else_on_stdout(as_json):
@@ -63,8 +62,10 @@ def plan(
         if convert:
             from edgecompress.context import Context
             from edgecompress.stages.before.rehearsal import predict_operators
+            from edgecompress_cli.display import told_parent
 
-            operators = predict_operators(parsed, Context(parsed.seed, trust=trusted(trust)), store)
+            ctx = Context(parsed.seed, trust=trusted(trust), listeners=[told_parent])
+            operators = predict_operators(parsed, ctx, store)
     steps = [
         {
             "stage": step.stage,

@@ -37,6 +37,9 @@ def run(
     trust: Annotated[
         bool, typer.Option("--trust", help="Allow what runs code: `python:`, Lambda layers, SavedModels.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite files in the run's folder that no run has written.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
 ) -> None:
@@ -49,11 +52,10 @@ def run(
     Example: edgecompress run recipes/digits.yaml --set prune.ratio=0.6
     """
     from edgecompress.pipeline.run import run_pipeline
-    from edgecompress.pipeline.settings import default_output, default_store, trusted
+    from edgecompress.pipeline.settings import default_output, open_store, trusted
     from edgecompress.recipe.reading.load import load_recipe
-    from edgecompress.store.store import Store
     from edgecompress_cli.crash import log_crashes_to
-    from edgecompress_cli.display import make_display
+    from edgecompress_cli.display import make_display, told_parent
 
     parsed = load_recipe(recipe, overrides or ())
     folder = output or default_output(parsed)
@@ -67,13 +69,15 @@ def run(
             outcome = run_pipeline(
                 parsed,
                 output=folder,
-                store=Store(default_store()),
+                store=open_store(),
                 trust=trusted(trust),
                 until=until,
                 fresh=fresh,
                 keep_cache=keep_cache,
                 strict=strict,
-                listeners=[display],
+                force=force,
+                recipe_file=recipe,
+                listeners=[display, told_parent],
             )
     except KeyboardInterrupt as event:
         raise KeyboardInterrupt(GO_ON) from event

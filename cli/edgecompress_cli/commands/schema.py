@@ -26,6 +26,6 @@ def schema(
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other: choose one.")
     if markdown:
-        render.line(reference_markdown().rstrip("\n"))
+        render.document(reference_markdown().rstrip("\n"))
     else:
         render.emit_json(json_schema())

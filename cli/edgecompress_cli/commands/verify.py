@@ -27,8 +27,7 @@ def verify(
     """
     from edgecompress.errors import ExitCode
     from edgecompress.pipeline.recheck import recheck
-    from edgecompress.pipeline.settings import default_store, trusted
-    from edgecompress.store.store import Store
+    from edgecompress.pipeline.settings import open_store, trusted
     from edgecompress_cli.display import make_display
     from edgecompress_cli.report_view import COLOURS
 
@@ -36,7 +35,7 @@ def verify(
         render.nothing_else_on_stdout(as_json),
         make_display(render.stderr_console(), quiet=not render.stderr_console().is_terminal) as display,
     ):
-        verdict = recheck(folder, Store(default_store()), trust=trusted(trust), listeners=(display,))
+        verdict = recheck(folder, open_store(), trust=trusted(trust), listeners=(display,))
     if as_json:
         render.emit_json({"ok": verdict["passed"], "folder": str(folder), **verdict})
     else:
@@ -45,6 +44,7 @@ def verify(
             [(check["name"], MARKS[check["passed"]], check["detail"]) for check in verdict["checks"]],
         )
         render.line(f"{folder}: " + ("verified" if verdict["passed"] else "NOT as the run left it"))
+        render.line(f"Taken from the report on trust: {', '.join(verdict['not_recomputed'])}.")
         judged = verdict["verdict"]
         render.line(f"The run's own verdict: {judged['status']}", style=COLOURS[judged["status"]])
         render.items((reason["text"] for reason in judged["reasons"]), style=COLOURS[judged["status"]])

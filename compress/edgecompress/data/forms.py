@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Dataset, Normalization, Split, Vocabulary
+from edgecompress.data.limits import check_memory
 from edgecompress.data.normalize import choose_normalization
 from edgecompress.data.raw import RawData
 from edgecompress.data.tokens.hf_tokens import hf_tokens
@@ -99,6 +100,11 @@ def _series(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalizatio
         lengths = [len(one) for one in known]
         shortest, longest = min(lengths, default=1), max(lengths, default=1)
         length, hop = recipe.data.length or longest, recipe.data.hop
+        if length > MAX_LENGTH:
+            raise DataError(
+                f"the longest series has {length:,} steps, at most {MAX_LENGTH:,} are read: set data.length (and "
+                "data.hop, which cuts longer ones into windows)."
+            )
         if shortest < longest or recipe.data.length is not None:
             long = "keep their first steps" if hop is None else f"are cut into windows that begin every {hop}"
             note = (
@@ -107,6 +113,11 @@ def _series(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalizatio
             )
             notes = (note,)
         parts = cut(parts, length, hop)
+    elif parts.train.inputs.shape[1] > MAX_LENGTH:
+        raise DataError(
+            f"the series have {parts.train.inputs.shape[1]:,} steps, at most {MAX_LENGTH:,} are read: set "
+            "data.length (and data.hop, which cuts longer ones into windows)."
+        )
     rows = parts.train.inputs.reshape(-1, parts.train.inputs.shape[-1])
     seen = rows[~np.isnan(rows).any(-1)]
     chosen, more = choose_normalization(Split(seen, np.zeros(len(seen), np.int64)), None, raw.value_scale or 1.0, None)
@@ -139,7 +150,14 @@ def windows(series: NDArray[Any], length: int, hop: int | None) -> tuple[NDArray
     """Returns (N, length, features) windows, NaN in front of short series, and which series each one is of."""
     features = series[0].shape[-1] if len(series) else series.shape[-1] if series.ndim > 1 else 0
     starts = [range(0, max(len(one) - length, 0) + 1, hop) if hop else range(1) for one in series]
-    result = np.full((sum(map(len, starts)), length, features), np.nan, np.float32)
+    count, given = sum(map(len, starts)), 4 * features * sum(map(len, series))
+    check_memory(
+        4 * count * length * features,
+        given,
+        f"{count:,} windows of {length:,} steps",
+        "Set a smaller data.length or a larger data.hop.",
+    )
+    result = np.full((count, length, features), np.nan, np.float32)
     owners = np.repeat(np.arange(len(series)), [len(one) for one in starts])
     window = 0
     for one, places in zip(series, starts, strict=True):
@@ -179,8 +197,7 @@ def with_tokens_of(recipe: Recipe, spec: ModelSpec, dataset: Dataset) -> Dataset
     vocabulary, length = hf_tokens(spec.model, Path(recipe.base_dir)), token_length(recipe, spec)
 
     def told(split: Split) -> Split:
-        texts = [str(one) for one in split.texts] if split.texts is not None else []
-        return replace(split, inputs=vocabulary.encode(texts, length))
+        return replace(split, inputs=_tokens([] if split.texts is None else split.texts, vocabulary, length))
 
     return replace(
         dataset,
@@ -209,7 +226,7 @@ def _text(recipe: Recipe, raw: RawData, parts: Parts, _published: Normalization 
         parts = Parts(train, validation, test, None)
     else:
         texts = [split.inputs for split in (parts.train, parts.validation, parts.test)]
-        parts = parts.each(lambda texts: vocabulary.encode([str(one) for one in texts], length))
+        parts = parts.each(lambda texts: _tokens(texts, vocabulary, length))
         if recipe.teacher is not None and recipe.teacher.model.startswith(PREFIX):  # it has tokens of its own
             train, validation, test = (
                 replace(split, texts=one)
@@ -231,20 +248,31 @@ def _next_tokens(split: Split, vocabulary: Vocabulary, length: int, part: str) -
     Raises:
         DataError: There are texts, but none is long enough for a window.
     """
-    inputs, labels = [np.zeros((0, length), np.int32)], [np.zeros((0, length), np.int64)]
-    longest = 0
-    for one in split.inputs:
-        tokens = vocabulary.encode_whole(str(one))
-        longest = max(longest, len(tokens))
-        count = max((len(tokens) - 1) // length, 0)
-        inputs.append(tokens[: count * length].reshape(count, length))
-        labels.append(tokens[1 : count * length + 1].reshape(count, length).astype(np.int64))
+    tokens = [vocabulary.encode_whole(str(one)) for one in split.inputs]
+    counts = [max((len(one) - 1) // length, 0) for one in tokens]
+    longest = max(map(len, tokens), default=0)
     if len(split) and longest <= length:
         raise DataError(
             f"the longest of the {counted(len(split), f'{part} text')} has {counted(longest, 'token')}: no window of "
             f"data.length ({length}) and its next token fits. Give longer texts, or a smaller data.length."
         )
-    return Split(np.concatenate(inputs).astype(np.int32), np.concatenate(labels).astype(np.int64))
+    inputs, labels = np.empty((sum(counts), length), np.int32), np.empty((sum(counts), length), np.int64)
+    row = 0
+    for place, count in enumerate(counts):
+        one, tokens[place] = tokens[place], tokens[place][:0]  # let go, text by text
+        inputs[row : row + count] = one[: count * length].reshape(count, length)
+        labels[row : row + count] = one[1 : count * length + 1].reshape(count, length)
+        row += count
+    return Split(inputs, labels)
+
+
+def _tokens(texts: Iterable[Any], vocabulary: Vocabulary, length: int) -> NDArray[np.int32]:
+    """Returns (N, length) token numbers."""
+    found = [str(one) for one in texts]
+    remedy = "Set a smaller data.length, or data.train_samples and data.test_samples."
+    needed, given = 4 * length * len(found), sum(map(len, found))
+    check_memory(needed, given, f"{counted(len(found), 'text')} of {counted(length, 'token')}", remedy)
+    return vocabulary.encode(found, length)
 
 
 def _dataset(

@@ -22,10 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.recipe.data import MAX_LENGTH
 from edgecompress.recipe.schema import AudioSpec
 
 LOWEST_HZ = 20.0
 LOG_OFFSET = 1e-6
+#: Largest part of the ratio of two rates, in lowest terms: the filter between them has twenty times as many taps.
+STEEPEST = 100_000
+#: Frequencies times bands, twice.
+LARGEST_FILTERS = 2**24
+#: Values of all spectra that are computed at once.
+AT_ONCE = 2**22
 
 
 def describe(spec: AudioSpec) -> dict[str, Any]:
@@ -41,7 +48,17 @@ def describe(spec: AudioSpec) -> dict[str, Any]:
             f"data.audio: a window of {window} samples every {hop}, in {samples} samples at {spec.sample_rate} Hz: no "
             "frame fits. Set window_ms, hop_ms and seconds so that one does."
         )
+    if (frames := 1 + (samples - window) // hop) > MAX_LENGTH:
+        raise DataError(
+            f"data.audio: a sample of {spec.seconds:g} s with a frame every {spec.hop_ms:g} ms has {frames:,} frames; "
+            f"at most {MAX_LENGTH:,} are read. Set a shorter seconds or a longer hop_ms."
+        )
     fft_size = 1 << (window - 1).bit_length()
+    if fft_size * spec.bands > LARGEST_FILTERS:
+        raise DataError(
+            f"data.audio: {spec.bands} bands of an FFT of {fft_size:,} samples take more memory than a front end may "
+            "have. Use a shorter window_ms, or fewer bands."
+        )
     result: dict[str, Any] = {
         "features": spec.features,
         "sample_rate": spec.sample_rate,
@@ -54,7 +71,7 @@ def describe(spec: AudioSpec) -> dict[str, Any]:
         "window_samples": window,
         "hop_ms": spec.hop_ms,
         "hop_samples": hop,
-        "frames": 1 + (samples - window) // hop,
+        "frames": frames,
         "fft_size": max(fft_size, 2),
         "spectrum": "power",
         "bands": spec.bands,
@@ -88,11 +105,16 @@ def fitted(waveform: NDArray[np.float32], rate: int, description: Mapping[str, A
     """Returns a waveform at the front end's rate and of its length: the end cut off, or silence added there."""
     wanted, samples = description["sample_rate"], description["samples"]
     if rate != wanted:
+        divisor = int(np.gcd(rate, wanted))
+        if max(rate, wanted) // divisor > STEEPEST:
+            raise DataError(
+                f"{rate:,} Hz cannot be resampled to {wanted:,} Hz: they have no common measure. Resample it, "
+                f"for example: ffmpeg -i IN.wav -ar {wanted} OUT.wav"
+            )
         from scipy.signal import resample_poly
 
         # No more than is needed, and what the filter sees beyond it.
         needed = waveform[: -(-samples * rate // wanted) + 64 * (1 + rate // wanted)]
-        divisor = int(np.gcd(rate, wanted))
         waveform = resample_poly(needed, wanted // divisor, rate // divisor).astype(np.float32)
     cut = waveform[:samples]
     return np.pad(cut, (0, samples - len(cut)))
@@ -103,8 +125,13 @@ def features(waveforms: NDArray[np.float32], description: Mapping[str, Any]) -> 
     window, hop, size = (description[key] for key in ("window_samples", "hop_samples", "fft_size"))
     frames = np.lib.stride_tricks.sliding_window_view(waveforms, window, axis=1)[:, ::hop][:, : description["frames"]]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    power = np.square(np.abs(np.fft.rfft(frames * hann, size, axis=2)))
-    logs = np.log(power @ mel_filters(description) + description["log_offset"])
+    filters = mel_filters(description)
+    some = max(AT_ONCE // size, 1)
+    energy = [
+        np.square(np.abs(np.fft.rfft(frames[:, start : start + some] * hann, size, axis=2))) @ filters
+        for start in range(0, frames.shape[1], some)
+    ]
+    logs = np.log(np.concatenate(energy, axis=1) + description["log_offset"])
     if description["features"] == "mfcc":
         logs = logs @ dct(description["bands"], description["coefficients"])
     result: NDArray[np.float32] = logs.astype(np.float32)

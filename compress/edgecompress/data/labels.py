@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecompress.data.limits import LONGEST_NAME, MAX_CLASSES
 from edgecompress.data.raw import listing
 from edgecompress.errors import DataError
 from edgecompress.wording import counted
 
 EXPECTED = "expected one integer per sample, 0 to K-1"
-#: More classes than this are a mistake (a regression target, an identifier) rather than a wish.
-MAX_CLASSES = 100_000
 TWO = 2
 #: What a class of samples without anomaly may be called.
 NORMAL = ("normal", "0", "0.0", "ok", "good", "false")
@@ -59,6 +58,7 @@ def read_labels(array: NDArray[Any], samples: int, where: str, noun: str = "pict
         found = f"{counted(len(array), 'label')} for {counted(samples, noun)}"
         raise DataError(f"{where} has {found}: {EXPECTED}")
     if one_hot:
+        check_count(array.shape[1], where)
         return Labels(array.argmax(axis=1).astype(np.int64), array.shape[1])
     if array.dtype.kind == "f" and (wrong := np.flatnonzero(~(np.isfinite(array) & (array == np.round(array))))).size:
         raise DataError(f"{where} holds {array[wrong[0]]} at [{wrong[0]}]: {EXPECTED}")
@@ -69,6 +69,19 @@ def read_labels(array: NDArray[Any], samples: int, where: str, noun: str = "pict
     if high >= MAX_CLASSES:
         raise DataError(f"{where} goes up to {high}, which would be {int(high) + 1} classes: {EXPECTED}")
     return Labels(array.astype(np.int64), int(high) + 1)
+
+
+def check_count(classes: int, origin: str) -> None:
+    """Lets a number of classes pass that a classifier may have.
+
+    Raises:
+        DataError: There are too many.
+    """
+    if classes > MAX_CLASSES:
+        raise DataError(
+            f"{origin}: {classes:,} different labels; at most {MAX_CLASSES:,} are classes. Is the label an identifier, "
+            "or a number to predict (task: regression)?"
+        )
 
 
 def class_names_of(given: NDArray[Any] | None, labels: Mapping[str, Labels], origin: str) -> tuple[str, ...]:
@@ -84,7 +97,15 @@ def class_names_of(given: NDArray[Any] | None, labels: Mapping[str, Labels], ori
         if given.ndim != 1 or given.dtype.kind not in "USOiu":
             shape = f"shape {given.shape}, type {given.dtype}"
             raise DataError(f"{origin}: class_names has {shape}: expected one name per class")
-        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given.tolist())
+        check_count(len(given), f"{origin}: class_names")
+        names = tuple(
+            name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in given.tolist()
+        )
+        if long := [place for place, name in enumerate(names) if len(name) > LONGEST_NAME]:
+            raise DataError(
+                f"{origin}: class_names[{long[0]}] has {len(names[long[0]]):,} characters; a name "
+                f"has at most {LONGEST_NAME:,}"
+            )
         if len(names) < needed:
             raise DataError(
                 f"{origin}: {counted(len(names), 'name')} in class_names, but labels for {needed} classes (the largest "

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgecompress.data.limits import check_memory
 from edgecompress.errors import DataError
+from edgecompress.wording import counted
 
 GREY, RGB = 1, 3
 #: ITU-R BT.601 luma in 1/65536, which sums up to 65536: the integers Pillow uses.
@@ -43,6 +45,17 @@ def fitted(pictures: NDArray[Any], size: tuple[int, int] | None, channels: int |
     return pictures
 
 
+def check_pictures(count: int, size: tuple[int, int], pixel_bytes: int) -> None:
+    """Lets pictures of a size pass that fit into memory together; how large they are, their headers tell honestly.
+
+    Raises:
+        DataError: They do not.
+    """
+    needed = count * size[0] * size[1] * pixel_bytes
+    what = f"{counted(count, 'picture')} of {size[0]}x{size[1]} pixels (height x width)"
+    check_memory(needed, needed, what, "Set a smaller data.image_size.")
+
+
 def to_grey(pictures: NDArray[Any]) -> NDArray[Any]:
     """Returns the ITU-R BT.601 luma of RGB pictures, (..., 3) to (..., 1), in the same type."""
     grey = np.empty((*pictures.shape[:-1], 1), pictures.dtype)
@@ -61,6 +74,7 @@ def resized(pictures: NDArray[Any], size: tuple[int, int] | None) -> NDArray[Any
     if size is None or pictures.shape[1:3] == size:
         return pictures
     height, width = size
+    check_pictures(len(pictures), size, pictures.shape[-1] * pictures.itemsize)
     result = np.empty((len(pictures), height, width, pictures.shape[-1]), pictures.dtype)
     for number, picture in enumerate(pictures):
         for channel in range(pictures.shape[-1]):

@@ -12,6 +12,8 @@ from edgecompress.data.base import Dataset
 from edgecompress.errors import DataError
 
 Index = NDArray[np.int64]
+#: Groups times classes: beyond it a table of both is not made.
+DENSE = 10_000_000
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -70,22 +72,40 @@ def by_group(groups: NDArray[Any], labels: Index | None, share: float, seed: int
     if len(names) < 2:  # noqa: PLR2004 - one for either side
         raise DataError(f"data.split_by: all samples are of one group ({names[0]}): there is nothing to hold out.")
     classes = np.zeros(len(groups), np.int64) if labels is None else np.unique(labels, return_inverse=True)[1]
-    table = np.zeros((len(names), int(classes.max()) + 1))
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
+    width = int(classes.max()) + 1
+    held = _held(member, classes, share, order) if len(names) * width <= DENSE else _held_of_many(member, share, order)
+    chosen = np.isin(member, held)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _held(member: Index, classes: Index, share: float, order: list[int]) -> list[int]:
+    """Returns which groups are held, by how many samples of each class they bring."""
+    table = np.zeros((len(order), int(classes.max()) + 1))
     np.add.at(table, (member, classes), 1)
     table = np.hstack([table, table.sum(1, keepdims=True)])  # the number of all samples counts as much as any class's
     goal = share * table.sum(0)
-    order = np.random.default_rng(seed).permutation(len(names)).tolist()
     held: list[int] = []
     have = np.zeros_like(goal)
     for one in order:
         away, then = (float(np.square(held_so - goal).sum()) for held_so in (have, have + table[one]))
-        if then < away and len(held) < len(names) - 1:
+        if then < away and len(held) < len(order) - 1:
             have += table[one]
             held.append(one)
     # Where every group is larger than twice the share: the one that overshoots least.
-    held = held or [int(np.argmin([float(np.square(row - goal).sum()) for row in table]))]
-    chosen = np.isin(member, held)
-    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    return held or [int(np.argmin([float(np.square(row - goal).sum()) for row in table]))]
+
+
+def _held_of_many(member: Index, share: float, order: list[int]) -> list[int]:
+    """Returns which groups are held where there are so many, of so many classes, that only their sizes count."""
+    sizes = np.bincount(member, minlength=len(order))
+    goal, have = share * len(member), 0
+    held: list[int] = []
+    for one in order:
+        if abs(have + sizes[one] - goal) < abs(have - goal) and len(held) < len(order) - 1:
+            have += int(sizes[one])
+            held.append(one)
+    return held or [int(np.argmin(sizes))]
 
 
 def subset(labels: Index, count: int, seed: int) -> Index:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from edgecompress.errors import EdgecompressError, ModelError
+from edgecompress.sources.border import described
 
 #: The program's own code, torch's and Python's: a line in there is not what went wrong.
 _PROGRAM = Path(__file__).parents[1]
@@ -41,12 +42,6 @@ def blaming(model: nn.Module, where: str) -> Iterator[None]:
         if place is None:
             raise
         raise ModelError(f"the model failed ({where}): {described(error)} ({place})") from error
-
-
-def described(error: BaseException) -> str:
-    """Returns what kind of error it is and the first line of its text."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 def place_of(calls: Iterable[tuple[FrameType, int]], model: nn.Module) -> str | None:

@@ -6,8 +6,9 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -48,6 +49,7 @@ from edgecompress.models.libraries.torchvision_models import (
 from edgecompress.models.weight_files import State
 from edgecompress.models.weights import load_foreign_weights
 from edgecompress.recipe.schema import ModelSpec
+from edgecompress.sources.allowance import Building
 
 __all__ = ["BUILT_IN", "build_model", "published_normalization"]
 
@@ -68,6 +70,7 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "fc-autoencoder": fc_autoencoder,
 }
 Adapt = Callable[[State], State]
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,10 @@ FAMILIES: dict[str, Callable[[Asked], tuple[nn.Module, Adapt | None]]] = {
     "torchvision/": _torchvision,
     "timm/": _timm,
 }
+#: Those whose models can be built without memory.
+LIBRARIES = frozenset({"torchvision/", "timm/"})
+#: Those whose sizes come from the recipe; others have files with weights that they have to fit.
+BOUNDED = LIBRARIES | {"python:"}
 #: The same -> how the inputs of published weights were normalised, where a library publishes them with its models.
 NORMALIZATIONS: dict[str, Callable[[str], Normalization | None]] = {
     "torchvision/": torchvision_normalization,
@@ -219,7 +226,9 @@ def _construct(
     input_shape, num_classes = ends.input_shape, ends.outputs[-1]
     for prefix, build_one in FAMILIES.items():
         if name.startswith(prefix):
-            return build_one(Asked(name, args, ends, trust=trust, base_dir=base_dir, normalization=normalization))
+            asked = Asked(name, args, ends, trust=trust, base_dir=base_dir, normalization=normalization)
+            made = partial(build_one, asked)
+            return _bounded(name, made, dry=prefix in LIBRARIES) if prefix in BOUNDED else made()
     if name not in BUILT_IN:
         raise ModelError(f"unknown model `{name}`. Known: {', '.join(BUILT_IN)}")
     build = BUILT_IN[name]
@@ -227,7 +236,7 @@ def _construct(
         accepted = accepted_arguments(build, hidden=frozenset({"ends"}))
         _check_arguments(name, args, accepted)
         with explaining(name, args, input_shape, num_classes, lambda: describe_arguments(accepted)):
-            return build(ends, **args), None
+            return _bounded(name, lambda: build(ends, **args)), None
     if ends.kind == "series":  # one channel: time runs down, features across
         ends = replace(ends, input_shape=(1, *input_shape), kind="pictures")
         model, _ = _construct(spec, ends, trust=trust, base_dir=base_dir, normalization=normalization)
@@ -237,7 +246,30 @@ def _construct(
     accepted = accepted_arguments(build, hidden=frozenset({"input_shape", "num_classes"}))
     _check_arguments(name, args, accepted)
     with explaining(name, args, input_shape, num_classes, lambda: describe_arguments(accepted)):
-        return build(input_shape, num_classes, **args), None
+        return _bounded(name, lambda: build(input_shape, num_classes, **args)), None
+
+
+def _bounded(name: str, build: Callable[[], Built], *, dry: bool = True) -> Built:
+    """Returns what is built, unless it comes to more than the memory takes.
+
+    Args:
+        name: The model's.
+        build: Makes it; `python:` models may do anything.
+        dry: Whether it is built without memory first, so that one that is too large costs no time.
+
+    Raises:
+        ModelError: It is too large.
+    """
+    if dry:
+        try:
+            with torch.device("meta"), Building(name):
+                build()
+        except ModelError:
+            raise
+        except Exception:  # noqa: BLE001, S110 - what looks at its values needs them; and what is wrong is told below
+            pass
+    with Building(name):
+        return build()
 
 
 def _check_arguments(name: str, args: Mapping[str, Any], accepted: Mapping[str, inspect.Parameter]) -> None:

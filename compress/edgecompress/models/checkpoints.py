@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from edgecompress.errors import ModelError
+from edgecompress.models.nested import holds_tensors, states_in
 from edgecompress.models.weight_files import State
 from edgecompress.wording import counted, verb
 
@@ -35,8 +36,8 @@ LOSSES = re.compile(
 COUNTERS = frozenset({"total_ops", "total_params", "n_averaged", "num_updates", "decay", "initted"})
 #: Batch norms of old files lack it, and it does not take part in inference.
 UNUSED = "num_batches_tracked"
-#: How deep sets of weights are looked for, and how many prefixes are tried.
-DEEPEST, MOST_PREFIXES = 6, 8
+#: How many prefixes are tried.
+MOST_PREFIXES = 8
 SHOWN = 4
 
 
@@ -120,13 +121,15 @@ def choose(
     Raises:
         ModelError: There is no such key, or two sets suit equally well and are not the same.
     """
-    sets = {key: _dotted(state, own) for key, state in states_in(content).items()}
+    sets = {key: _dotted(state, own) for key, state in states_in(content, path).items()}
     matches = [match for key, state in sets.items() for match in _matches(key, state, own, adapt, content)]
     matches = [_filled(match, matches, own, buffers) for match in matches]
     asked = _asked(path, matches, sets, weights_key) if weights_key is not None else matches
     match, *others = sorted(asked, key=lambda one: one.rank)
     fits = match.lacking == 0
-    rivals = [one for one in others if one.lacking == 0 and one.misshapen == match.misshapen and not _same(one, match)]
+    rivals = [
+        one for one in others if one.lacking == 0 and one.misshapen == match.misshapen and not _same(one, match, own)
+    ]
     if fits and weights_key is None and (equal := [one for one in rivals if one.rank == match.rank]):
         names = ", ".join(f"`{one.name}`" for one in (match, *equal)[:SHOWN])
         raise ModelError(
@@ -173,20 +176,6 @@ def _filled(match: Match, matches: list[Match], own: State, buffers: Collection[
     return replace(match, state=match.state | {name: raw.state[name] for name in missing}, lacking=0, filled=raw.name)
 
 
-def states_in(content: Any, key: str = "", depth: int = 0) -> dict[str, State]:
-    """Returns every mapping that has tensors by name, by its dotted place."""
-    found: dict[str, State] = {}
-    if not isinstance(content, Mapping) or depth > DEEPEST:
-        return found
-    tensors = {name: one for name, one in content.items() if isinstance(name, str) and isinstance(one, torch.Tensor)}
-    if tensors:
-        found[key] = tensors
-    for name, inner in content.items():
-        if isinstance(name, str):
-            found |= states_in(inner, f"{key}.{name}" if key else name, depth + 1)
-    return found
-
-
 def _matches(key: str, state: State, own: State, adapt: Adapt | None, content: Any) -> list[Match]:
     """Returns the ways in which a set of tensors may be the model's, the likeliest by its names alone first."""
     found: list[Match] = []
@@ -225,9 +214,10 @@ def _shortened(own: State) -> Iterator[tuple[str, frozenset[str]]]:
 def _prefixes(state: State, wanted: frozenset[str]) -> list[str]:
     """Returns what may stand before the model's names in a file, the commonest first."""
     seen: Counter[str] = Counter()
+    deepest = max((name.count(".") for name in wanted), default=0)
     for name in state:
         parts = name.split(".")
-        for cut in range(len(parts)):
+        for cut in range(max(len(parts) - 1 - deepest, 0), len(parts)):
             if ".".join(parts[cut:]) in wanted:
                 seen["".join(f"{part}." for part in parts[:cut])] += 1
     return [prefix for prefix, _ in seen.most_common(MOST_PREFIXES)] or [""]
@@ -266,7 +256,7 @@ def _finished(match: Match, others: list[Match], state: State, own: State, conte
     kept = {name: tensor for name, tensor in match.state.items() if name not in beside}
     averaged = AVERAGED.search(match.name.lower()) is not None
     count = state.get(match.prefix.removesuffix("module.") + "n_averaged")  # of torch.optim.swa_utils
-    if count is not None and count.numel() == 1:
+    if count is not None and count.numel() == 1 and not count.is_meta:
         averaged = bool(count)  # 0: nothing was averaged yet, it is the model as it was at the start
     if match.key.startswith("ema_state_dict") and _of_mmengine(content):
         averaged = False  # it changes places: `state_dict` has the averages, this the raw weights
@@ -294,11 +284,17 @@ def _asked(path: Path, matches: list[Match], sets: Mapping[str, State], weights_
     return found
 
 
-def _same(one: Match, other: Match) -> bool:
-    """Returns whether two sets hold the same numbers."""
+def _same(one: Match, other: Match, own: State) -> bool:
+    """Returns whether two sets hold the same numbers, as far as they are the model's."""
     if one.state.keys() != other.state.keys():
         return False
-    return all(torch.equal(tensor, other.state[name]) for name, tensor in one.state.items())
+    pairs = ((one.state[name], other.state[name], ours) for name, ours in own.items() if name in one.state)
+    return all(_equal(first, second) for first, second, ours in pairs if first.shape == ours.shape)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    known = not (one.is_meta or other.is_meta)
+    return one is other or (known and one.dtype == other.dtype and torch.equal(one, other))
 
 
 def _unread(content: Any, matches: list[Match], taken: Match) -> str:
@@ -308,18 +304,11 @@ def _unread(content: Any, matches: list[Match], taken: Match) -> str:
             averages = isinstance(name, str) and AVERAGED.search(name.lower()) is not None
             read = any(one.averaged and one.lacking == 0 and one.key.split(".")[0] == name for one in matches)
             swapped = _of_mmengine(content) and name == "ema_state_dict"
-            if averages and not read and not swapped and _holds_tensors(inner):
+            if averages and not read and not swapped and holds_tensors(inner):
                 return str(name)
     return next(
         (name.partition(".")[0] for name in taken.beside if AVERAGED.search(name.partition(".")[0].lower())), ""
     )
-
-
-def _holds_tensors(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, torch.Tensor):
-        return value.ndim > 0
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return depth <= DEEPEST and any(_holds_tensors(one, depth + 1) for one in inner)
 
 
 def _notes(path: Path, match: Match) -> Iterator[str]:

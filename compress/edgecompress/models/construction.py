@@ -16,6 +16,7 @@ from edgecompress.data.base import Ends
 from edgecompress.errors import EdgecompressError, ModelError
 from edgecompress.models.blame import place_of
 from edgecompress.models.outputs import pick_output
+from edgecompress.sources.allowance import Running
 
 Shape = tuple[int, ...]
 #: What the sides of a sample are, by the kind of the data.
@@ -121,7 +122,7 @@ def check_output(name: str, model: nn.Module, ends: Ends, scored: str | None = N
     shown = f"{_shown(ends.input_shape)} ({AXES[ends.kind]})"
     expected = (1, *ends.outputs)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Running(name, shown, REMEDIES[ends.kind]):
             output = model(ends.example())
     except (MemoryError, EdgecompressError):
         raise

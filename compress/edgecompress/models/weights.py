@@ -12,7 +12,9 @@ from torch import nn
 
 from edgecompress.context import Context
 from edgecompress.errors import ModelError
-from edgecompress.models.checkpoints import UNUSED, choose, states_in
+from edgecompress.models.checkpoints import UNUSED, choose
+from edgecompress.models.nested import states_in
+from edgecompress.models.tensors import cast, refusal, shortened, usable
 from edgecompress.models.weight_files import State, no_state, read_content, read_safetensors
 from edgecompress.store.files import write_bytes
 from edgecompress.wording import counted
@@ -47,7 +49,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         ModelError: The file cannot be read, or is of another model.
     """
-    _fit(model, read_safetensors(path), path)
+    _fit(model, {name: usable(tensor) for name, tensor in read_safetensors(path).items()}, path)
 
 
 def load_foreign_weights(
@@ -79,7 +81,7 @@ def load_foreign_weights(
     """
     own = model.state_dict()
     content = read_content(path)
-    if not states_in(content):
+    if not states_in(content, path):
         raise no_state(path, content)
     buffers = own.keys() - dict(model.named_parameters(remove_duplicate=False)).keys()
     chosen = choose(path, content, own, buffers, adapt=adapt, weights_key=weights_key)
@@ -108,25 +110,42 @@ def _fit(model: nn.Module, state: State, path: Path, skip: Iterable[str] = (), r
     """Copies a state dict into a model, all but `skip`, or raises ModelError and changes nothing."""
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in set(skip)}
     state = {name: tensor for name, tensor in state.items() if name not in set(skip)}
+    _refuse_kinds(own, state, path)
     missing = [name for name in own if name not in state and not name.endswith(UNUSED)]
     missing = [name for name in missing if not _tied(own, name, state)]
     odd = [name for name in state if name not in own]
     misfits = [f"{name} ({reason})" for name in own if name in state and (reason := _misfit(state[name], own[name]))]
     groups = {"missing": missing, "unexpected": odd, "wrong": misfits}
-    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in groups.items() if names]
+    problems = [f"{len(names)} {what}: {shortened(names, SHOWN)}" for what, names in groups.items() if names]
     if problems:
         raise ModelError(f"weights {path} do not fit the model{remark}. {'. '.join(problems)}.")
     learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     learned |= {name for name in state if name.endswith(("running_mean", "running_var"))}
     for name, tensor in state.items():
-        # A mask that adds minus infinity is as its author wrote it.
-        told = torch.isfinite(tensor) if name in learned else ~torch.isnan(tensor)
-        if tensor.is_floating_point() and not bool(told.all()):
-            raise ModelError(f"weights {path}: {name} has values that are not finite; the training that made it failed")
+        state[name], problem = cast(tensor, own[name], learned=name in learned)
+        if problem:
+            raise ModelError(f"weights {path}: {name} {problem}.")
     versioned: OrderedDict[str, torch.Tensor] = OrderedDict(state)
     # Some modules only load what carries the version of their format.
     versioned._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]  # noqa: SLF001
     model.load_state_dict(versioned, strict=False)
+
+
+def _refuse_kinds(own: State, state: State, path: Path) -> None:
+    """Raises ModelError where what would go into the model is no plain numbers: which tensors, and what they are."""
+    kinds: dict[str, list[str]] = {}
+    for name in own:
+        if name in state and (why := refusal(state[name]) or _complex(state[name], own[name])):
+            kinds.setdefault(why, []).append(name)
+    for why, names in kinds.items():
+        what = "is" if len(names) == 1 else f"and {len(names) - 1:,} more are each"
+        raise ModelError(f"weights {path}: {names[0]} {what} {why}, and give that file.")
+
+
+def _complex(theirs: torch.Tensor, ours: torch.Tensor) -> str:
+    if ours.is_complex() or not theirs.is_complex():
+        return ""
+    return "of complex numbers, where the model has real ones. Save tensor.real, if nothing is in the imaginary part"
 
 
 def _tied(own: State, name: str, state: State) -> bool:
@@ -145,11 +164,6 @@ def _misfit(theirs: torch.Tensor, ours: torch.Tensor) -> str:
     if ours.is_floating_point() and not theirs.is_floating_point():
         return f"is {theirs.dtype}, expected {ours.dtype}"
     return ""
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def same_share(first: nn.Module, second: nn.Module) -> float:

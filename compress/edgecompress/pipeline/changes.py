@@ -1,9 +1,15 @@
-"""Why a step has to be made: what is unlike the most similar step that is finished."""
+"""Why a step has to be made: what is unlike the last run of the same recipe, which the store remembers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from edgecompress.recipe.schema import Recipe
+from edgecompress.store.files import is_whole, sealed, sha256_json, write_json
+from edgecompress.store.reading import read_document
+from edgecompress.store.store import Store
 
 #: Changes named before the rest is counted.
 NAMED = 2
@@ -23,6 +29,8 @@ PASSED_OVER = ("stage", "inputs", "code")
 CODE = "code"
 #: Rooms named before the rest is counted.
 ROOMS = 3
+#: Characters of the name of a recipe's history.
+DIGITS = 20
 _ABSENT = object()
 
 
@@ -89,3 +97,29 @@ def _show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def last_parts(recipe: Recipe, store: Store) -> dict[str, Mapping[str, Any]]:
+    """Returns stage -> what its fingerprint was made of in the last run of this recipe; nothing where there was none.
+
+    A recipe is the same while its file is: overrides on the command line do not make it another.
+    """
+    try:
+        found = read_document(_file(recipe, store), "what the last run was made of")
+        return {str(stage): dict(parts) for stage, parts in found["stages"].items()} if is_whole(found) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def remember(recipe: Recipe, store: Store, parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keeps what the stages of a run are made of; stages that this run leaves out stay as they were.
+
+    Raises:
+        ResourceError: The file system refused.
+    """
+    write_json(_file(recipe, store), sealed({"stages": {**last_parts(recipe, store), **parts}}))
+
+
+def _file(recipe: Recipe, store: Store) -> Path:
+    name = sha256_json([recipe.base_dir, recipe.name])[:DIGITS]
+    return store.notes() / f"{name}.json"

@@ -19,6 +19,7 @@ from typing import Any
 from edgecompress.errors import ResourceError
 from edgecompress.machine import is_built, why_no_conversion
 from edgecompress.pipeline.settings import default_store
+from edgecompress.store.seals import without_key
 from edgecompress.tflite.runtime import private_env
 from edgecompress.version import __version__
 
@@ -173,9 +174,9 @@ def _child(task: str, model: Path, python: str = sys.executable, search: Sequenc
     search = search or [entry or str(Path.cwd()) for entry in sys.path]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, with fixed arguments
-            [python, "-P", "-m", "edgecompress.tflite.runtime.probe", task, str(model)],
+            [python, "-P", "-m", "edgecompress.tflite.runtime.probe", task, str(model), str(os.getpid())],
             capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT_S, check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+            env={**without_key(os.environ), "PYTHONPATH": os.pathsep.join(search)},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"did not answer within {PROBE_TIMEOUT_S} s"

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecompress.context import Event, Listener
 from edgecompress.errors import ResourceError
+from edgecompress.store.claims import EVENTS, LOG, Claim
 from edgecompress.store.file_lock import BusyError, exclusive
-from edgecompress.store.files import remove_partial
-from edgecompress.wording import printable
+from edgecompress.store.own_files import NOT_OURS, own_log
+from edgecompress.wording import one_line
 
 
 @contextlib.contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """Holds the run's folder.
+def alone(output: Path, names: Iterable[str], recipe: Path | None, *, force: bool) -> Iterator[Claim]:
+    """Holds the run's folder, and gives what the run may write there.
+
+    Args:
+        output: The folder.
+        names: All files that a run may leave there.
+        recipe: The recipe's file, None where there is none.
+        force: Whether files may be overwritten that no run has written.
 
     Raises:
-        ResourceError: Another run is at work in it.
+        ResourceError: Another run is at work in it, or it holds files of others.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -30,8 +38,7 @@ def alone(output: Path) -> Iterator[None]:
             raise ResourceError(
                 f"{output} is in use: {error}. Wait until that run ends, or choose another folder with --output."
             ) from error
-        remove_partial(output)
-        yield
+        yield Claim(output, names, recipe, force=force)
 
 
 def prepare(output: Path) -> None:
@@ -55,9 +62,11 @@ def recorder(output: Path) -> Iterator[Listener]:
     refused = f"cannot write in {output}: {{}}. Free space, or choose another folder with --output."
     try:
         # Without a buffer: what could not be written must not come up again when the file is closed.
-        events = (output / "events.jsonl").open("wb", buffering=0)
-        log = (output / "run.log").open("ab", buffering=0)
+        events = os.fdopen(own_log(output / EVENTS, keep=False), "wb", buffering=0)
+        log = os.fdopen(own_log(output / LOG, keep=True), "ab", buffering=0)
     except OSError as error:
+        if NOT_OURS in str(error):
+            raise ResourceError(f"cannot write {error.filename}: {error.strerror}.") from error
         raise ResourceError(refused.format(error.strerror or error)) from error
     with events, log:
 
@@ -67,9 +76,10 @@ def recorder(output: Path) -> Iterator[Listener]:
             try:
                 events.write(f"{line}\n".encode())
                 if event.kind != "progress":
-                    text = " ".join(f"{key}={value}" for key, value in event.data.items())
+                    # One line an event, whatever names and messages from outside hold.
+                    text = " ".join(f"{key}={one_line(str(value))}" for key, value in event.data.items())
                     moment = datetime.now(UTC).isoformat(timespec="seconds")
-                    line = f"{moment} {event.stage or 'run'} {event.kind} {printable(text)}\n"
+                    line = f"{moment} {event.stage or 'run'} {event.kind} {text}\n"
                     log.write(line.encode("utf-8", "backslashreplace"))
             except OSError as error:
                 raise ResourceError(refused.format(error.strerror or error)) from error

@@ -9,10 +9,9 @@ from typing import Any
 from edgecompress.context import Listener
 from edgecompress.errors import UsageError
 from edgecompress.pipeline.run import Outcome, run_pipeline
-from edgecompress.pipeline.settings import default_output, default_store, trusted
+from edgecompress.pipeline.settings import default_output, open_store, trusted
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
-from edgecompress.store.store import Store
 
 
 def run(
@@ -26,6 +25,7 @@ def run(
     fresh: bool = False,
     keep_cache: bool = False,
     strict: bool = False,
+    force: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in the folder `output`.
@@ -40,12 +40,14 @@ def run(
         output: The run's folder; `runs/NAME` by default.
         overrides: Laid over the recipe, as the command's `--set` does: `["prune.ratio=0.7"]`.
         store: Where finished stages lie; by default the folder in EDGECOMPRESS_STORE, or `runs/.store`.
+            EDGECOMPRESS_STORE_READONLY and EDGECOMPRESS_STORE_KEY hold for either.
         trust: Allow what runs code: `python:` models and data, Lambda layers, SavedModels; EDGECOMPRESS_TRUST=1 does.
         until: The last stage to do: `teacher`, `distill`, `prune`, `quantize`, `export` or `verify`. All by default;
             the outcome has no report where it stops before the last one.
         fresh: Make every stage again.
         keep_cache: Reuse finished stages that an edgecompress with other code made.
         strict: Let a doubtful result end with exit code 3, as a missed budget does.
+        force: Overwrite files in the run's folder that no run has written.
         listeners: Called with every `edgecompress.context.Event`: stages, epochs, progress, warnings.
 
     Raises:
@@ -54,6 +56,7 @@ def run(
         ResourceError: Data (DataError), a model (ModelError) or the file system could not be used. Stages finished
             before stay in the store: the same call goes on from there.
     """
+    file = Path(recipe) if isinstance(recipe, str | Path) else None
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     elif overrides:
@@ -61,11 +64,13 @@ def run(
     return run_pipeline(
         recipe,
         output=default_output(recipe) if output is None else Path(output),
-        store=Store(default_store() if store is None else Path(store)),
+        store=open_store(None if store is None else Path(store)),
         trust=trusted(trust),
         until=until,
         fresh=fresh,
         keep_cache=keep_cache,
         strict=strict,
+        force=force,
+        recipe_file=file,
         listeners=listeners,
     )

@@ -33,6 +33,7 @@ def lock_file(recipe: Recipe, plan: Plan, results: dict[str, StageResult], model
         "machine": _machine(),
         "data_sha256": plan.data_sha256,
         "steps": {step.stage: step.fingerprint for step in plan.steps},
+        "content": {stage: sha256_json(result.content) for stage, result in results.items()},
         "code": {step.stage: sha256_json(step.parts[CODE]) for step in plan.steps},
         "kept_code": {step.stage: list(step.kept) for step in plan.steps if step.kept},
         "model_sha256": model_sha256,

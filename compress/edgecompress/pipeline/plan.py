@@ -2,27 +2,30 @@
 
 A step's fingerprint covers its part of the recipe, the fingerprints of the steps it builds on, the data's content, the
 versions of libraries and the program's own code as far as the step can reach it; so the same fingerprint means the same
-result. No torch is imported here.
+result. A finished result is reused if it was made from the very files that the steps before it have now, which its
+manifest tells; where those have still to be made, that cannot be told yet. No torch is imported here.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecompress.errors import ResourceError
 from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.branches import reach_of
-from edgecompress.pipeline.changes import CODE, changed, changed_rooms, listed
-from edgecompress.pipeline.history import last_parts
+from edgecompress.pipeline.changes import CODE, changed, changed_rooms, last_parts, listed
 from edgecompress.recipe.schema import DistillSpec, Recipe
-from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, step_inputs
+from edgecompress.recipe.steps import LIBRARIES, STAGE_ORDER, has_stage, reads, step_inputs
 from edgecompress.recipe.techniques import FLOAT_PARTS
 from edgecompress.sources.fingerprints import library_version, model_parts
 from edgecompress.store.code import Program, read_program
 from edgecompress.store.files import sha256_json
-from edgecompress.store.store import MISSING, StageResult, Store
+from edgecompress.store.manifests import Made
+from edgecompress.store.store import MISSING, StageResult, Store, contents
+from edgecompress.wording import verb
 
 #: Keys of the `data` block that say where data are: what counts is their content.
 PLACES = {"path", "test_path", "download"}
@@ -40,6 +43,7 @@ class Step:
         result: The finished result, None where it has to be made.
         reason: Why it is cached or has to be made, in words.
         kept: Rooms of the program whose code is another than the one that made the result, which was kept all the same.
+        waits: Whether there is a finished result, which is reused if what it was made from comes out as it was.
     """
 
     stage: str
@@ -48,6 +52,7 @@ class Step:
     result: StageResult | None
     reason: str
     kept: tuple[str, ...] = ()
+    waits: bool = False
 
     @property
     def fresh(self) -> bool:
@@ -105,34 +110,84 @@ def make_plan(
             raise UsageError(f"--until {until}: this recipe has the stages {', '.join(stages)}")
         stages = stages[: stages.index(until) + 1]
     data = data_fingerprint(recipe, trust=trust)
+    return Plan(_steps(recipe, store, stages, data, (), {}, fresh=fresh, keep_cache=keep_cache), data)
+
+
+def follow(
+    recipe: Recipe,
+    store: Store,
+    plan: Plan,
+    results: Mapping[str, StageResult],
+    *,
+    fresh: bool = False,
+    keep_cache: bool = False,
+) -> Plan:
+    """Returns a plan with the steps that have no result yet decided anew: which of theirs fit what there is by now.
+
+    Args:
+        recipe: The run's.
+        store: Where finished steps lie.
+        plan: As it was.
+        results: What the first steps of it came to.
+        fresh: As for `make_plan`.
+        keep_cache: As for `make_plan`.
+    """
+    stages = [step.stage for step in plan.steps]
+    done = plan.steps[: len(results)]
+    steps = _steps(recipe, store, stages, plan.data_sha256, done, results, fresh=fresh, keep_cache=keep_cache)
+    return Plan(steps, plan.data_sha256)
+
+
+def _steps(
+    recipe: Recipe,
+    store: Store,
+    stages: list[str],
+    data: str,
+    done: tuple[Step, ...],
+    results: Mapping[str, StageResult],
+    *,
+    fresh: bool,
+    keep_cache: bool,
+) -> tuple[Step, ...]:
+    """Returns the steps of a run, of which the first are done."""
     last, program = last_parts(recipe, store), read_program()
-    prints: dict[str, str] = {}
-    steps: list[Step] = []
-    made_before: str | None = None
-    for stage in stages:
+    steps, there = list(done), dict(results)
+    prints = {step.stage: step.fingerprint for step in done}
+    made_before = next((step.stage for step in done if step.result is None), None)
+    for stage in stages[len(done) :]:
         parts = _parts(recipe, stage, prints, data, program)
-        step = _step(stage, parts, store, fresh=fresh, keep_cache=keep_cache)
+        needed = reads(recipe, stage)
+        open_ = [name for name in needed if name not in there]
+        inputs = None if open_ else contents(there[name] for name in needed)
+        step = _step(stage, parts, store, inputs, fresh=fresh, keep_cache=keep_cache)
+        if step.result is not None and open_:
+            reason = f"finished before, reused if {listed(open_)} {verb(len(open_), 'comes', 'come')} out as before"
+            step = Step(stage, sha256_json(parts), parts, None, reason, waits=True)
         if step.result is None and step.reason == MISSING:
             follows = f"follows {made_before}" if made_before is not None else ""
             step = replace(step, reason=changed(parts, last.get(stage)) or follows or MISSING)
         if step.result is None:
             made_before = made_before or stage
+        else:
+            there[stage] = step.result
         prints[stage] = step.fingerprint
         steps.append(step)
-    return Plan(tuple(steps), data)
+    return tuple(steps)
 
 
-def _step(stage: str, parts: dict[str, Any], store: Store, *, fresh: bool, keep_cache: bool) -> Step:
+def _step(
+    stage: str, parts: dict[str, Any], store: Store, inputs: Made | None, *, fresh: bool, keep_cache: bool
+) -> Step:
     fingerprint = sha256_json(parts)
-    result, reason = store.load(stage, fingerprint)
     if fresh:
         return Step(stage, fingerprint, parts, None, FRESH)
+    result, reason = store.load(stage, fingerprint, inputs)
     if result is None and keep_cache:
         rest = {key: value for key, value in parts.items() if key != CODE}
         for other, theirs in store.finished(stage):
             if {key: value for key, value in theirs.items() if key != CODE} != rest:
                 continue
-            kept, _ = store.load(stage, other)
+            kept, _ = store.load(stage, other, inputs)
             if kept is not None:
                 rooms = changed_rooms(parts, theirs)
                 return Step(stage, other, theirs, kept, f"kept: made by other code ({listed(rooms)})", tuple(rooms))

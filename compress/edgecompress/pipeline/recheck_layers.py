@@ -11,6 +11,7 @@ from edgecompress.context import Context, Listener
 from edgecompress.errors import ResourceError
 from edgecompress.pipeline.recheck import read_run, recipe_of
 from edgecompress.report.words.analysis import conclusion
+from edgecompress.store.files import sha256_json
 from edgecompress.store.store import StageResult, Store
 
 AGAIN = "Run the recipe again with `edgecompress run`: what is finished is reused"
@@ -51,21 +52,26 @@ def analyse_layers(
     from edgecompress.stages.quantizing.twins import load_twin
     from edgecompress.stages.verifying.analysis import COMMAND_EFFORT, COMMAND_SAMPLES, analyse_run
 
-    results = _results(folder, store, lock.get("steps") or {}, ("quantize", final_stage(recipe)))
+    results = _results(folder, store, lock, ("quantize", final_stage(recipe)))
     if fingerprint(recipe, trust=trust) != lock.get("data_sha256"):
         raise ResourceError(f"{folder}: the data has changed since the run. {AGAIN}.")
     ctx = Context(recipe.seed, trust=trust, listeners=list(listeners), stage="analyze")
     bench = Workbench(recipe, ctx, store, results)
+    for result in results.values():
+        ctx.known |= result.used
     twin = load_twin(results["quantize"], bench.float_flatbuffer(final_stage(recipe)))
     found = analyse_run(bench, twin, samples or COMMAND_SAMPLES, effort=COMMAND_EFFORT if samples is None else math.inf)
     return {**found, "conclusion": conclusion(found, recipe.quantize.model_dump(mode="json"))}
 
 
-def _results(folder: Path, store: Store, steps: dict[str, str], needed: Iterable[str]) -> dict[str, StageResult]:
-    """Returns what the stages left that made the quantized model."""
+def _results(folder: Path, store: Store, lock: dict[str, Any], needed: Iterable[str]) -> dict[str, StageResult]:
+    """Returns what the stages left that made the quantized model: the run's own, and none that was made again since."""
     results = {}
+    steps, content = lock.get("steps") or {}, lock.get("content") or {}
     for stage in needed:
         result, why = store.load(stage, steps[stage]) if stage in steps else (None, "the lock file does not name it")
+        if result is not None and content.get(stage) != sha256_json(result.content):
+            result, why = None, "it was made again since, with other bytes"
         if result is None:
             raise ResourceError(
                 f"{folder}: what stage {stage} made is not in the store {store.root} ({why}). {AGAIN}; or name the "

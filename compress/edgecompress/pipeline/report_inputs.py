@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from edgecompress.report.schema import (
     VerificationSummary,
 )
 from edgecompress.report.verdict import training_of
+from edgecompress.store.reading import read_document
 from edgecompress.store.store import StageResult
 
 LIBRARIES = (
@@ -208,7 +208,7 @@ def environment() -> dict[str, Any]:
 
 
 def _json_file(result: StageResult, name: str) -> Any:
-    return json.loads(result.path(name).read_bytes()) if name in result.artifacts else None
+    return read_document(result.path(name), "a document of a stage") if name in result.artifacts else None
 
 
 def _tuple(value: Any) -> Any:

@@ -1,33 +1,30 @@
-"""The pipeline: go through the plan, reuse what is finished, make the rest, write the report.
-
-The order of the stages is the literal table STAGES; the loop knows nothing about any of them.
-"""
+"""The pipeline: a plan, the loop over its steps, and what is written of it into the run's folder."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgecompress.context import Context, Listener
-from edgecompress.errors import DataError, ExitCode, ModelError
-from edgecompress.pipeline.doubts import early_doubts, warn_at_once
+from edgecompress.errors import ExitCode, ResourceError
+from edgecompress.pipeline.changes import remember
+from edgecompress.pipeline.doubts import early_doubts
 from edgecompress.pipeline.folder import alone, prepare, recorder
-from edgecompress.pipeline.history import remember
 from edgecompress.pipeline.lock_file import differences, lock_file
-from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
+from edgecompress.pipeline.making import Asked, carry_out
+from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.schema import HTML, MARKDOWN, PICTURE
 from edgecompress.report.verdict import DOUBTS
-from edgecompress.store.file_lock import exclusive
-from edgecompress.store.files import is_whole, sha256_file, sha256_json, write_bytes
-from edgecompress.store.store import StageResult, Store
+from edgecompress.store.files import are_hashes, is_whole, sha256_file, sha256_json, write_bytes
+from edgecompress.store.reading import read_document, read_into_memory
+from edgecompress.store.store import Artifact, StageResult, Store
 from edgecompress.version import __version__
 
 MODEL = "model.tflite"
@@ -44,6 +41,11 @@ BESIDE = {
     "vocabulary.json": ("export", "vocabulary.json"),
     STEP: ("export", STEP),
 }
+#: All that a run may leave in its folder, its logs aside.
+NAMES = (MODEL, REJECTED, *BESIDE, LOCK, PICTURE, MARKDOWN, HTML, REPORT)
+#: The pages beside a report, and what of one tells how it came about, not what it is about.
+PAGES = {LOCK, PICTURE, MARKDOWN, HTML}
+OF_THE_MOMENT = ("stages", "environment")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def run_pipeline(
     fresh: bool = False,
     keep_cache: bool = False,
     strict: bool = False,
+    force: bool = False,
+    recipe_file: Path | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Carries out a recipe and returns how it ended; model.tflite and the report lie in `output`.
@@ -87,16 +91,23 @@ def run_pipeline(
         EdgecompressError: The run could not be finished; the steps done before stay in the store.
     """
     started = time.monotonic()
-    plan = make_plan(recipe, store, trust=trust, until=until, fresh=fresh, keep_cache=keep_cache)
+    asked = Asked(recipe, store, trust, until, fresh, keep_cache)
+    plan = asked.plan()
     changed = differences(recipe.locked, plan) if recipe.locked is not None else []
+    store.require_writable({step.stage: step.reason for step in plan.steps if step.result is None})
+    changed = [f"Not as in the lock file, so the bytes may differ: {difference}." for difference in changed]
     prepare(output)
-    with alone(output), recorder(output) as record:
+    repeated = recipe.locked is not None  # the lock file lies in the folder of the recipe's run
+    with (
+        alone(output, NAMES, None if repeated else recipe_file, force=force) as claim,
+        recorder(output) as record,
+    ):
         ctx = Context(recipe.seed, trust=trust, listeners=[record, *listeners])
         ctx.emit(
             "run-start", stages=[step.stage for step in plan.steps], cached=[s.stage for s in plan.steps if s.result]
         )
-        for difference in changed:
-            ctx.warn(f"Not as in the lock file, so the bytes may differ: {difference}.")
+        for doubt in (*claim.doubts, *changed):
+            ctx.warn(doubt)
         for step in plan.steps:
             if step.kept:
                 ctx.note(f"{step.stage}: a result of other code is kept ({', '.join(step.kept)})")
@@ -107,15 +118,14 @@ def run_pipeline(
                     ctx.stage = step.stage
                     ctx.emit("stage-cached", seconds=step.result.seconds if step.result else 0.0)
                 return _outcome(report, output, plan, started, strict=strict)
-        remember(recipe, store, {step.stage: step.parts for step in plan.steps})
-
-        def planned_anew() -> Plan:
-            return make_plan(recipe, store, trust=trust, until=until, fresh=fresh, keep_cache=keep_cache)
-
-        plan, results = _carry_out(recipe, plan, ctx, store, planned_anew)
+        if not store.read_only:
+            remember(recipe, store, {step.stage: step.parts for step in plan.steps})
+        plan, results = carry_out(asked, plan, ctx)
         if until is not None and "benchmark" not in results:
             return _stopped(recipe, results, output, plan, started, strict=strict)
+        claim.before_writing()
         report = _write_results(recipe, plan, results, output, ctx)
+        claim.written({*report["files"], *report["pages"], REPORT})
         if recipe.locked is not None:
             _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
         return _outcome(report, output, plan, started, strict=strict)
@@ -136,105 +146,6 @@ def _stopped(
     return Outcome(code, output, None, plan, time.monotonic() - started, messages, doubts)
 
 
-def _carry_out(
-    recipe: Recipe, plan: Plan, ctx: Context, store: Store, planned_anew: Callable[[], Plan], bench: Any = None
-) -> tuple[Plan, dict[str, StageResult]]:
-    """Goes through a plan; returns it with what was made.
-
-    Which files a user's code opens is known once it has run: what depends on them is planned anew then.
-    """
-    results: dict[str, StageResult] = {}
-    if bench is not None:
-        bench.results = results
-    for step in plan.steps:
-        ctx.stage, ctx.warnings = step.stage, []
-        if step.result is not None:
-            results[step.stage] = step.result
-            ctx.emit("stage-cached", seconds=step.result.seconds)
-            warn_at_once(step.stage, step.result, ctx)
-            continue
-        if bench is None:
-            # Everything heavy is imported here, so that a run with nothing to do answers at once.
-            from edgecompress.stages.before.preflight import preflight
-            from edgecompress.stages.table import Workbench
-
-            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
-            bench = Workbench(recipe, ctx, store)
-            bench.results = results
-            preflight(bench, {other.stage for other in plan.steps if other.result is None})
-            _require_same_data(recipe, plan, trust=ctx.trust)
-            if altered(recipe, plan, plan.steps[-1].stage):
-                return _carry_out(recipe, planned_anew(), ctx, store, planned_anew, bench)
-        else:
-            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
-        results[step.stage] = _make(step, plan, bench, store)
-        warn_at_once(step.stage, results[step.stage], ctx)
-        ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
-    ctx.stage = ""
-    return plan, results
-
-
-def _require_same_data(recipe: Recipe, plan: Plan, *, trust: bool) -> None:
-    """Makes sure that what was loaded is what the plan is about, or results would be stored under another's name.
-
-    A `python:` source is not asked again: it may take long, and what it gave is what was hashed.
-
-    Raises:
-        DataError: The data was changed or removed meanwhile.
-    """
-    from edgecompress.data.loading import fingerprint
-
-    if recipe.data.source.startswith("python:"):
-        return
-    if fingerprint(recipe, trust=trust) != plan.data_sha256:
-        raise DataError(f"the data ({recipe.data.source}) changed while it was read. Run again when it stays as it is.")
-
-
-def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
-    """Makes a step, unless another run does so just now: then waits for it."""
-
-    def waiting(holder: str) -> None:
-        bench.ctx.note(f"{holder} is making this stage already: waiting for it")
-
-    with exclusive(store.lock(step.stage, step.fingerprint), waiting):
-        made, _ = store.load(step.stage, step.fingerprint)
-        return made if made is not None and not step.fresh else _make_alone(step, plan, bench, store)
-
-
-def _make_alone(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
-    from edgecompress.stages.table import STAGES
-
-    started = time.monotonic()
-    checkpoints = store.checkpoints(step.stage, step.fingerprint)
-    if step.fresh:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    bench.ctx.checkpoints = checkpoints
-    _require_as_planned(step, plan, bench.recipe)
-    with store.workspace(step.stage, step.fingerprint) as work:
-        metrics = STAGES[step.stage](bench, work)
-        # Or it would be kept as the result of what was planned, for every later run.
-        _require_as_planned(step, plan, bench.recipe)
-        seconds, warnings = time.monotonic() - started, tuple(bench.ctx.warnings)
-        result = store.finish(work, step.stage, step.fingerprint, metrics, seconds, warnings, step.parts)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return result
-
-
-def _require_as_planned(step: Step, plan: Plan, recipe: Recipe) -> None:
-    """Makes sure that what a step depends on, code included, is what its fingerprint says.
-
-    Raises:
-        ModelError: It was changed since the run began.
-    """
-    if changed := altered(recipe, plan, step.stage):
-        raise ModelError(f"while the run was at work, {changed}. Run again when it stays as it is.")
-
-
-def _brief(result: StageResult) -> dict[str, Any]:
-    """Returns the plain numbers of a stage, for the log."""
-    return {name: value for name, value in result.metrics.items() if isinstance(value, int | float | str | bool)}
-
-
 def _write_results(
     recipe: Recipe, plan: Plan, results: dict[str, StageResult], output: Path, ctx: Context
 ) -> dict[str, Any]:
@@ -245,40 +156,74 @@ def _write_results(
     passed = bool(results["verify"].metrics["passed"])
     exported = results["export"].artifacts[MODEL]
     kept, dropped = (MODEL, REJECTED) if passed else (REJECTED, MODEL)
-    with contextlib.suppress(FileNotFoundError):
-        (output / dropped).unlink()
+    _remove(output / dropped)
     if not (output / kept).is_file() or sha256_file(output / kept) != exported.sha256:
-        write_bytes(output / kept, exported.path.read_bytes())
-    files = {kept: exported.sha256, **_write_beside(results, output, passed=passed)}
+        _copy(exported, output / kept)
+    _write_beside(results, output, passed=passed)
     lock = lock_file(recipe, plan, results, exported.sha256).encode()
     write_bytes(output / LOCK, lock)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
+    inputs = report_inputs(recipe, plan, results, created_at=created_at, files=_files(results))
     pages = {LOCK: hashlib.sha256(lock).hexdigest()}
-    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan), "pages": pages}
+    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan, results), "pages": pages}
     report = write_report(output, report)
     ctx.note(f"report written to {output}")
     return report
 
 
-def _write_beside(results: dict[str, StageResult], output: Path, *, passed: bool) -> dict[str, str]:
-    """Writes what lies beside the flatbuffer, and returns file -> SHA-256; what an earlier run left goes."""
-    former = _former_files(output)
-    files: dict[str, str] = {}
+def _beside(results: Mapping[str, StageResult], *, passed: bool) -> dict[str, Artifact]:
+    """Returns what lies beside the flatbuffer."""
+    found = {}
     for name, (stage, source) in BESIDE.items():
         artifact = results[stage].artifacts.get(source) if stage in results else None
         if artifact is not None and (passed or name != STEP):
-            write_bytes(output / name, artifact.path.read_bytes())
-            files[name] = artifact.sha256
+            found[name] = artifact
+    return found
+
+
+def _files(results: Mapping[str, StageResult]) -> dict[str, str]:
+    """Returns the files of a finished run's folder with their SHA-256, its pages aside."""
+    passed = bool(results["verify"].metrics["passed"])
+    beside = {name: artifact.sha256 for name, artifact in _beside(results, passed=passed).items()}
+    return {MODEL if passed else REJECTED: results["export"].artifacts[MODEL].sha256, **beside}
+
+
+def _write_beside(results: Mapping[str, StageResult], output: Path, *, passed: bool) -> None:
+    """Writes what lies beside the flatbuffer; what an earlier run left goes."""
+    former, beside = _former_files(output), _beside(results, passed=passed)
+    for name in BESIDE:
+        if name in beside:
+            _copy(beside[name], output / name)
         elif name in former:
-            (output / name).unlink(missing_ok=True)
-    return files
+            _remove(output / name)
+
+
+def _copy(artifact: Artifact, path: Path) -> None:
+    """Writes a file of a stage into the run's folder: the one that was judged, and no other.
+
+    Raises:
+        ResourceError: It is not the one any more, cannot be read, or the file system refused.
+    """
+    try:
+        content = read_into_memory(artifact.path)
+    except OSError as error:
+        raise ResourceError(f"cannot read {artifact.path}: {error.strerror or error}. Run again.") from error
+    if hashlib.sha256(content).hexdigest() != artifact.sha256:
+        raise ResourceError(f"{artifact.path} changed while the run was at work. Run again when it stays as it is.")
+    write_bytes(path, content)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot remove {path}: {error.strerror or error}. It is of an earlier run.") from error
 
 
 def _former_files(output: Path) -> set[str]:
     """Returns the files that the report in a folder lists, none where there is no report."""
     try:
-        return set(json.loads((output / REPORT).read_bytes())["files"])
+        return set(read_document(output / REPORT, "a report")["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
@@ -292,11 +237,13 @@ def _compare(locked: dict[str, Any], model_sha256: str, ctx: Context) -> None:
         ctx.warn(f"The flatbuffer is not that of the lock file: SHA-256 {model_sha256[:12]} here, {theirs[:12]} there.")
 
 
-def _run_key(recipe: Recipe, plan: Plan) -> str:
+def _run_key(recipe: Recipe, plan: Plan, results: Mapping[str, StageResult]) -> str:
     """Returns what the report depends on: the steps, and what only names or judges."""
     return sha256_json(
         {
             "steps": [step.fingerprint for step in plan.steps],
+            # What is reported on, not only what it was asked to be: a result made again may have other bytes.
+            "content": {stage: result.content for stage, result in results.items()},
             "name": recipe.name,
             "budget": recipe.budget.model_dump(mode="json"),
             "version": __version__,
@@ -306,12 +253,25 @@ def _run_key(recipe: Recipe, plan: Plan) -> str:
 
 
 def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
-    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
+    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed.
+
+    Its seal anybody can make: so it is held against what the stages' results give.
+    """
+    from edgecompress.pipeline.report_inputs import report_inputs
+    from edgecompress.report.document import build_report
+
     try:
-        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
-        if report["run_key"] != _run_key(recipe, plan) or not is_whole(report) or "verdict" not in report:
+        results = {step.stage: step.result for step in plan.steps if step.result is not None}
+        report: dict[str, Any] = read_document(output / REPORT, "a report")
+        if report["run_key"] != _run_key(recipe, plan, results) or not is_whole(report) or "verdict" not in report:
             return None
         hashes = {**report["files"], **report["pages"]}
+        if not are_hashes(hashes) or set(report["pages"]) != PAGES:
+            return None
+        inputs = report_inputs(recipe, plan, results, created_at=str(report["created_at"]), files=_files(results))
+        built = json.loads(json.dumps(build_report(recipe, inputs)))
+        if any(report.get(key) != value for key, value in built.items() if key not in OF_THE_MOMENT):
+            return None
         return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -5,7 +5,6 @@ For example `model = load_pruned(MyNet(num_classes=10), "runs/my-run")`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from torch import nn
 from edgecompress.errors import ModelError
 from edgecompress.models.weights import load_weights
 from edgecompress.pruning.architecture import apply_architecture
+from edgecompress.store.reading import read_document
 
 #: What a run's folder calls the plan, and what weights are called in one.
 PLAN = "architecture.json"
@@ -36,7 +36,7 @@ def load_pruned(model: Model, plan: str | Path, weights: str | Path | None = Non
     """
     path = Path(plan) / PLAN if Path(plan).is_dir() else Path(plan)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_document(path, "an architecture plan")
     except OSError as error:
         raise ModelError(
             f"the architecture plan {path} cannot be read: {error.strerror or error}. Expected the file "

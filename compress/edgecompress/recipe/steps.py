@@ -48,6 +48,19 @@ def step_inputs(recipe: Recipe, stage: str, prints: dict[str, str]) -> dict[str,
     return {name: prints[name] for name in wanted if name in prints}
 
 
+def reads(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """Returns the stages of a recipe whose files a stage reads: its result is about these very files."""
+    before = STAGE_ORDER[: STAGE_ORDER.index(stage)]
+    match stage:
+        case "distill":
+            wanted: tuple[str, ...] = ("teacher",) if recipe.distill is not None else ()
+        case "benchmark":
+            wanted = ("export",)
+        case _:
+            wanted = before
+    return tuple(name for name in wanted if has_stage(recipe, name))
+
+
 def model_stages(recipe: Recipe) -> list[tuple[str, str]]:
     """Returns the float models of a run in order: (row of the report, stage that made it)."""
     rows = []

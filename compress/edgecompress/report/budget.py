@@ -12,6 +12,8 @@ from edgecompress.report.numbers import KIB, significant
 
 #: Accuracies are percentages of counts: 98.3 - 97.3 may come out as 1.0000000000000142, which is no miss.
 ROUNDING = 1e-9
+#: Values are written with six digits behind the point.
+SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,38 @@ def evaluate_budget(budget: BudgetSpec, figures: BudgetFigures) -> dict[str, Any
         if limit is not None
     ]
     return {"passed": all(line["passed"] for line in lines), "lines": lines}
+
+
+def unfounded(budget: Mapping[str, Any], known: Mapping[str, float]) -> list[str]:
+    """Returns the lines of a budget, in words, that do not follow from their own figures or from what is known.
+
+    Args:
+        budget: As `evaluate_budget` gave it.
+        known: Name of a line -> its value, as it was found again.
+    """
+    found = []
+    for line in budget["lines"]:
+        value, limit = line["value"], line["limit"]
+        again = known.get(line["name"], value)
+        if (value is None) != (again is None) or (
+            value is not None and abs(value - again) > SAME * max(1.0, abs(again))
+        ):
+            found.append(
+                f"{line['name']} is {again:g}, not {value}" if again is not None else f"{line['name']} is unknown"
+            )
+        elif value is None:
+            found += [f"{line['name']} was not measured, but passed"] if line["passed"] else []
+        elif abs(value - limit) > SAME and line["passed"] != (
+            value < limit if line["bound"] == "at most" else value > limit
+        ):
+            found.append(f"{line['name']} is {value:g}, {line['bound']} {limit:g}, which {_said(line['passed'])}")
+    if budget["passed"] != all(line["passed"] for line in budget["lines"]):
+        found.append(f"the whole {_said(budget['passed'])}")
+    return found
+
+
+def _said(passed: bool) -> str:
+    return f"is said to have {'passed' if passed else 'failed'}"
 
 
 def _figure_limits(

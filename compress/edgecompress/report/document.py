@@ -31,6 +31,7 @@ from edgecompress.report.verdict import assess
 from edgecompress.report.words.analysis import conclusion
 from edgecompress.report.words.usage import input_document, output_document
 from edgecompress.store.files import is_whole, sealed, write_bytes, write_json
+from edgecompress.store.reading import read_document
 from edgecompress.version import __version__
 
 #: Keys without which a document is no report of ours.
@@ -194,13 +195,14 @@ def load_report(folder: Path) -> dict[str, Any]:
     """
     path = folder if folder.name == REPORT and folder.is_file() else folder / REPORT
     try:
-        report = json.loads(path.read_bytes())
+        report = read_document(path, "a report")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ResourceError(
             f"{folder} holds no finished run: there is no {REPORT}. Give the folder that `edgecompress run` wrote to."
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ResourceError(f"{path} cannot be read: {error}. Run the recipe again.") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ResourceError(f"{path} cannot be read: {why}. Run the recipe again.") from error
     version = report.get("schema_version") if isinstance(report, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ResourceError(

@@ -47,12 +47,43 @@ SIGNS = {
     "failed": "\N{LARGE RED CIRCLE}",
 }
 #: Characters that would start markup inside a line of text.
-MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
+MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~]|&(?=#?\w+;))")
+
+
+#: What GitHub turns into something else wherever it stands, also behind a backslash: people's and teams' names, issues,
+#: commits, addresses on the web and of mail, pictures by their names, formulas.
+REFERENCE = re.compile(
+    r"@\w|[#!]\d|(?<!\w)(?:gh-\d|ghsa-)|://|(?<!\w)www\.|(?<!\w)(?:mailto|xmpp):|(?<!\w):[a-z+_-][\w+-]*:|\$"
+    r"|(?<![^\W_])(?=\d*[a-f])[\da-f]{7,64}(?![^\W_])",
+    re.IGNORECASE,
+)
+#: A word without what would end code, and each of those.
+WORDS = re.compile(r"[^\s|`]+|[|`]")
+#: A word between brackets, quotation marks and commas.
+CORE = re.compile(r"([(\[{\"'*,;]*)(.*?)([)\]}\"'*.,;:!?]*)")
+#: What makes a list, a line or a heading of a paragraph that begins with it.
+BEGINNING = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[-+=](?:\s|$)|-{2,}$|={2,}$))")
 
 
 def escaped(text: object) -> str:
-    """Returns text that Markdown shows as it is, on one line."""
-    return MARKUP.sub(r"\\\1", printable(" ".join(str(text).split())))
+    """Returns a paragraph that Markdown shows as it is, on one line; what GitHub would link is set as code."""
+    return BEGINNING.sub(r"\1\\", cell(text))
+
+
+def cell(text: object) -> str:
+    """Returns the same for a table's cell."""
+    return WORDS.sub(lambda word: _word(word[0]), printable(" ".join(str(text).split())))
+
+
+def _word(text: str) -> str:
+    parts = CORE.fullmatch(text) if REFERENCE.search(text) else None
+    if parts is None or not parts[2]:
+        return _plain(text)
+    return f"{_plain(parts[1])}`{parts[2]}`{_plain(parts[3])}"
+
+
+def _plain(text: str) -> str:
+    return MARKUP.sub(r"\\\1", text)
 
 
 def code_block(text: str, language: str) -> str:
@@ -64,10 +95,10 @@ def code_block(text: str, language: str) -> str:
 def table(found: Table) -> str:
     """Returns a GFM table; numbers are set flush right."""
     lines = [
-        "| " + " | ".join(escaped(name) for name in found.headers) + " |",
+        "| " + " | ".join(cell(name) for name in found.headers) + " |",
         "| " + " | ".join("---:" if name in found.right else "---" for name in found.headers) + " |",
     ]
-    lines += ["| " + " | ".join(escaped(text) for text in row) + " |" for row in found.rows]
+    lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in found.rows]
     return "\n".join(lines)
 
 

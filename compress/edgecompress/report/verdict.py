@@ -55,6 +55,17 @@ def assess(report: Mapping[str, Any]) -> dict[str, Any]:
     return {"status": status, "reasons": [*failures, *doubts]}
 
 
+def is_verdict(found: Any) -> bool:
+    """Returns whether a value is what `assess` gives."""
+    if not isinstance(found, Mapping) or found.get("status") not in (GOOD, DOUBTFUL, FAILED):
+        return False
+    reasons = found.get("reasons")
+    return isinstance(reasons, list) and all(
+        isinstance(reason, Mapping) and all(isinstance(reason.get(key), str) for key in ("code", "text"))
+        for reason in reasons
+    )
+
+
 def doubts_of(evidence: Mapping[str, Any], *, limits: Iterable[str] = ()) -> list[Reason]:
     """Returns what makes a result doubtful.
 

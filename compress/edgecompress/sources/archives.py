@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -10,12 +12,15 @@ from pathlib import Path
 
 from edgecompress.errors import ResourceError
 from edgecompress.machine import memory_bytes
-from edgecompress.store.files import require_file
+from edgecompress.store.reading import open_regular, read_bounded
 
 #: Below this nothing is a bomb.
-HARMLESS_BYTES = 256 * 1024**2
-#: What compresses further than this holds next to nothing: pictures and weights come to 10 at most.
-LARGEST_RATIO = 200
+HARMLESS_BYTES = 64 * 1024**2
+#: What compresses further than this holds next to nothing: text comes to 4, pictures and weights to less. What unpacks
+#: to much is copied, split and made into numbers of 32 bits besides.
+LARGEST_RATIO = 10
+#: The share of the memory that a file's content may take.
+SHARE = 0.5
 MIB = 1024**2
 #: How gzip begins; by this, not by its name, a file is known.
 GZIP = b"\x1f\x8b"
@@ -33,16 +38,15 @@ def read_unpacked(path: Path, error: type[ResourceError] = ResourceError) -> byt
         ResourceError: It cannot be read, is damaged, is a bomb, or is an archive of another kind.
     """
     try:
-        require_file(path)
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             start = handle.read(8)
-            if not start.startswith(GZIP):
-                other = next((one for mark, one in OTHERS.items() if start.startswith(mark)), None)
-                if other is not None:
-                    kind, command = other.split(", ")
-                    way_out = f"Unpack it: {command} {path.name}"
-                    raise error(f"{path}: a {kind} archive; only gzip is read packed. {way_out}")
-                return start + handle.read()
+        if not start.startswith(GZIP):
+            other = next((one for mark, one in OTHERS.items() if start.startswith(mark)), None)
+            if other is not None:
+                kind, command = other.split(", ")
+                way_out = f"Unpack it: {command} {path.name}"
+                raise error(f"{path}: a {kind} archive; only gzip is read packed. {way_out}")
+            return read_bounded(path, int(SHARE * memory_bytes()), "what is read into the memory here")
     except OSError as problem:
         raise error(f"{path}: {problem.strerror or problem}") from problem
     return _gunzipped(path, error)
@@ -54,28 +58,31 @@ def is_gzip(path: Path) -> bool:
     Raises:
         OSError: It cannot be read.
     """
-    require_file(path)
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return handle.read(len(GZIP)) == GZIP
 
 
+def most_unpacked(packed: int) -> int:
+    """Returns how many bytes an archive of so many may unpack to."""
+    return min(max(HARMLESS_BYTES, LARGEST_RATIO * packed), int(SHARE * memory_bytes()))
+
+
 def _gunzipped(path: Path, error: type[ResourceError]) -> bytes:
-    packed = path.stat().st_size
-    most = min(max(HARMLESS_BYTES, LARGEST_RATIO * packed), memory_bytes())
-    parts, size = [], 0
+    content = io.BytesIO()  # grows in place, where parts would have to be joined
     try:
-        with gzip.open(path) as stream:
-            while size <= most and (part := stream.read(MIB)):
-                parts.append(part)
-                size += len(part)
+        with open_regular(path) as handle, gzip.open(handle) as stream:
+            packed = os.fstat(handle.fileno()).st_size
+            most = most_unpacked(packed)
+            while content.tell() <= most and (part := stream.read(MIB)):
+                content.write(part)
     except (OSError, EOFError, zlib.error) as problem:
         raise error(f"{path}: gzip that is damaged or cut short ({problem}). Fetch it again.") from problem
-    if size <= most:
-        return b"".join(parts)
-    if most < memory_bytes():
+    if content.tell() <= most:
+        return content.getvalue()
+    if most < int(SHARE * memory_bytes()):
         raise error(
-            f"{path}: a gzip bomb: {packed / MIB:,.1f} MiB that unpack to more than {most / MIB:,.0f} MiB. No real "
-            "data pack like that."
+            f"{path}: a gzip bomb: {packed / MIB:,.1f} MiB that unpack to more than {most / MIB:,.0f} MiB. If it is "
+            f"none, unpack it yourself: gunzip {path.name}"
         )
     raise error(f"{path}: it unpacks to more than the {most / MIB:,.0f} MiB of memory here. Make it smaller.")
 
@@ -99,8 +106,8 @@ def check_unpacked(
         return
     if unpacked > LARGEST_RATIO * packed:
         raise error(
-            f"{what} {path}: a zip bomb: {packed / MIB:,.1f} MiB that unpack to {unpacked / MIB:,.0f} MiB. "
-            "No real data pack like that."
+            f"{what} {path}: a zip bomb: {packed / MIB:,.1f} MiB that unpack to {unpacked / MIB:,.0f} MiB. If it is "
+            "none, save it without compression (arrays: np.savez in the place of np.savez_compressed)."
         )
     if unpacked > memory_bytes():
         raise error(

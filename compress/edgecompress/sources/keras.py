@@ -8,6 +8,7 @@ hold it against, so it counts as code as a whole.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.store.files import require_file, sha256_file, sha256_json
+from edgecompress.sources.archives import check_unpacked
+from edgecompress.sources.border import at_border, described
+from edgecompress.store.files import sha256_file, sha256_json
+from edgecompress.store.reading import open_regular
 
 PREFIX = "keras/"
-#: Layers that hold code or a program of their own, by class.
+#: Layers that hold code or a program of their own, by the last part of their class: it may be spelled with its modules.
 CODE = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+#: Modules of Keras's whose functions compute; those of others read files, fetch them or change what is allowed.
+COMPUTING = frozenset(
+    {
+        "activations",
+        "backend",
+        "constraints",
+        "initializers",
+        "losses",
+        "metrics",
+        "nn",
+        "ops",
+        "random",
+        "regularizers",
+    }
+)
+#: Layers whose vocabulary may be the path of another file.
+LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"})
+_PARTS = re.compile(r"[>.:/]")
 EXPECTED = "Give a .keras file, an .h5 file with a whole model in it, or the folder of a SavedModel."
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PROGRAM = ("saved_model.pb", "saved_model.pbtxt")
@@ -47,7 +69,8 @@ class KerasSource:
         try:
             if self.kind != "saved-model":
                 return sha256_file(self.path)
-            files = sorted(file for file in self.path.rglob("*") if file.is_file())
+            # TensorFlow opens what it finds by its name: a pipe there is no file to be passed over.
+            files = sorted(file for file in self.path.rglob("*") if file.exists() and not file.is_dir())
             return sha256_json({file.relative_to(self.path).as_posix(): sha256_file(file) for file in files})
         except OSError as error:
             raise ModelError(f"model {self.name}: {error.filename or self.path}: {error.strerror or error}") from error
@@ -81,22 +104,27 @@ class KerasSource:
                 "the code is not in the file. Save the model as a SavedModel, which holds what its layers compute: "
                 'model.export("FOLDER").'
             )
+        for entry in entries:
+            if LOOKUPS & _names(entry) and isinstance(_config_of(entry).get("vocabulary"), str):
+                raise ModelError(
+                    f"model {self.name}: {entry['class_name']} layer {_name_of(entry)} takes its vocabulary from "
+                    f"another file ({_config_of(entry)['vocabulary']}). Save it with the vocabulary in it."
+                )
         names = [
             f"{entry['class_name']} layer {_name_of(entry)}".strip()
             for entry in entries
-            if entry["class_name"] in CODE and entry["class_name"] != "__lambda__"
+            if CODE & _names(entry) and entry["class_name"] != "__lambda__"
         ]
-        if not names and any(entry["class_name"] in CODE for entry in entries):
+        names += [f"the function {function}" for function in map(_odd_function, entries) if function]
+        if not names and any(CODE & _names(entry) for entry in entries):
             names = ["a Python lambda"]
         return ", ".join(names)
 
     def _config(self) -> dict[str, Any]:
         """Returns the description of the layers."""
-        try:
+        with at_border(lambda error: ModelError(f"model {self.name}: {self.path} is damaged ({described(error)})")):
             text = _config_of_archive(self.path) if self.kind == "keras" else _config_of_hdf5(self.path)
             config = json.loads(text) if text is not None else None
-        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise ModelError(f"model {self.name}: {self.path} is damaged ({type(error).__name__}: {error})") from error
         if not isinstance(config, dict):
             what = "weights only, no model" if self.kind == "h5" else "no model"
             raise ModelError(f"model {self.name}: {self.path} holds {what}. Save the whole model: model.save(FILE).")
@@ -119,8 +147,7 @@ def keras_source(name: str, base_dir: Path) -> KerasSource:
             return KerasSource(name, path, "saved-model")
         raise ModelError(f"model {name}: the folder {path} is no SavedModel: {_PROGRAM[0]} is missing. {EXPECTED}")
     try:
-        require_file(path)
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             start = handle.read(len(_HDF5))
     except FileNotFoundError as error:
         raise ModelError(
@@ -137,6 +164,7 @@ def keras_source(name: str, base_dir: Path) -> KerasSource:
 
 def _config_of_archive(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
+        check_unpacked(path, archive.infolist(), "model", ModelError)
         if "config.json" not in archive.namelist():
             return None
         if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
@@ -153,27 +181,50 @@ def _config_of_hdf5(path: Path) -> str | None:
 
 
 def _entries(node: Any) -> Iterator[dict[str, Any]]:
-    """Gives every object that the description has loaded, at any depth."""
-    if isinstance(node, dict):
-        if isinstance(node.get("class_name"), str):
-            yield node
-        node = list(node.values())
-    if isinstance(node, list):
-        for inner in node:
-            yield from _entries(inner)
+    """Gives every object that the description has loaded, at any depth, in the order in which they stand there."""
+    waiting = [node]
+    while waiting:  # no recursion: a stranger's description may be nested deeper than Python's calls
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("class_name"), str):
+                yield node
+            node = list(node.values())
+        if isinstance(node, list):
+            waiting += reversed(node)
+
+
+def _names(entry: dict[str, Any]) -> frozenset[str]:
+    """Returns what an object's class is called, without the modules and the package that may stand before it."""
+    spelled = (entry["class_name"], entry.get("registered_name"))
+    return frozenset(_PARTS.split(name)[-1] for name in spelled if isinstance(name, str))
 
 
 def _is_foreign(entry: dict[str, Any]) -> bool:
     """Says whether an object's class is of another package, so that its code would have to be found elsewhere."""
-    if ">" in entry["class_name"]:
+    name, registered = entry["class_name"], entry.get("registered_name")
+    if ">" in name or (isinstance(registered, str) and ">" in registered):
         return True
-    if "module" not in entry:  # written by an older Keras, or a notation of its own
-        return False
-    module = str(entry["module"])
-    return module != "builtins" and module.partition(".")[0] != "keras"
+    module = entry.get("module", "")
+    if "module" not in entry or module == "builtins":  # an older Keras's, a notation of its own, or a function's name
+        return "." in name and name.partition(".")[0] != "keras"
+    return str(module).partition(".")[0] != "keras"
+
+
+def _odd_function(entry: dict[str, Any]) -> str:
+    """Returns the full name of a function that does something else than compute; "" for others and for classes."""
+    module = str(entry.get("module", "builtins"))
+    if entry["class_name"] != "function" or module == "builtins":
+        return ""
+    name = f"{module}.{entry.get('config')}"
+    parts = [part for part in name.split(".")[1:] if part != "src"]
+    return "" if parts[0] in COMPUTING else name
+
+
+def _config_of(entry: dict[str, Any]) -> dict[str, Any]:
+    config = entry.get("config")
+    return config if isinstance(config, dict) else {}
 
 
 def _name_of(entry: dict[str, Any]) -> str:
-    config = entry.get("config")
-    name = config.get("name") if isinstance(config, dict) else None
+    name = _config_of(entry).get("name")
     return f"`{name}`" if name else ""

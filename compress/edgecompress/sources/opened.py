@@ -6,7 +6,6 @@ They are only known once the code has run. So they are remembered, for whoever a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import sysconfig
@@ -16,6 +15,7 @@ from typing import Any
 
 from edgecompress.store.code import cache_folder
 from edgecompress.store.files import sha256_file, write_json
+from edgecompress.store.reading import read_document
 
 #: Files of Python itself, and of the machine: what they hold is not the user's.
 _CODE = frozenset({".py", ".pyc", ".pyi", ".so", ".dll", ".pyd", ".pth"})
@@ -53,7 +53,7 @@ def noting_files(key: str) -> Iterator[None]:
 def known_files(key: str) -> list[str]:
     """Returns the files that code of that key opened, absolute paths; none where it has not run yet."""
     try:
-        found = json.loads(_place(key).read_bytes())
+        found = read_document(_place(key), "a list of files")
     except (OSError, ValueError):
         return []
     return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []

@@ -22,6 +22,7 @@ from edgecompress.errors import EdgecompressError, ModelError, ResourceError, Us
 from edgecompress.sources.opened import noting_files
 from edgecompress.sources.python_imports import sources_sha256
 from edgecompress.store.files import sha256_json
+from edgecompress.store.reading import DOCUMENT_BYTES, read_bounded
 
 PREFIX = "python:"
 #: Modules that users' code imported from beside a recipe: name -> folder of that recipe.
@@ -207,7 +208,7 @@ def _load_beside(module: str, file: Path) -> ModuleType:
     parts = module.split(".")
     above = len(parts) - 1 + (file.name == "__init__.py" and parts[-1] == file.parent.name)
     root = file.parents[above]
-    digest = hashlib.sha256(f"{file}\n".encode() + file.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{file}\n".encode() + read_bounded(file, DOCUMENT_BYTES, "a Python file")).hexdigest()[:12]
     top = f"{parts[0]}_{digest}"
     if top not in sys.modules:
         _load_as(top, root, parts[0])

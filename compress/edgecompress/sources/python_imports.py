@@ -6,7 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgecompress.errors import ResourceError
 from edgecompress.store.files import sha256_file, sha256_json
+from edgecompress.store.reading import DOCUMENT_BYTES, read_bounded
 
 
 def sources_sha256(file: Path, folder: Path) -> str:
@@ -18,7 +20,17 @@ def sources_sha256(file: Path, folder: Path) -> str:
     Args:
         file: The module.
         folder: The recipe's, which absolute imports start from.
+
+    Raises:
+        ResourceError: A file cannot be read.
     """
+    try:
+        return _sources_sha256(file, folder)
+    except OSError as error:
+        raise ResourceError(f"{error.filename or file}: {error.strerror or error}. Expected Python source.") from error
+
+
+def _sources_sha256(file: Path, folder: Path) -> str:
     root, start = folder.resolve(), file.resolve()
     if not start.is_relative_to(root) or "site-packages" in start.relative_to(root).parts:
         return sha256_file(file)
@@ -37,7 +49,7 @@ def sources_sha256(file: Path, folder: Path) -> str:
 def _imported(file: Path, root: Path) -> Iterator[Path]:
     """Gives the files below `root` that a file imports."""
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(read_bounded(file, DOCUMENT_BYTES, "a Python file"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # told when it is loaded
         return
     package = file.relative_to(root).parts[:-1]

@@ -28,7 +28,7 @@ from edgecompress.recipe.schema import DistillSpec, Habits, ModelSpec, Recipe, T
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
 from edgecompress.store.code import Reach, code_hashes
-from edgecompress.store.files import sha256_json
+from edgecompress.store.files import sha256_json, write_bytes
 from edgecompress.store.store import StageResult, Store
 from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
@@ -65,6 +65,7 @@ class Workbench:
         ctx: Who is told of progress, and what may be run.
         store: Where finished steps lie.
         results: What has been finished, by stage.
+        apart: Whether the shipped flatbuffer is run in processes of its own: it may have been changed since.
         rehearsed: Networks that were converted before training, by stage: those that are not trained bring their file.
     """
 
@@ -73,6 +74,7 @@ class Workbench:
     store: Store
     results: dict[str, StageResult] = field(default_factory=dict)
     rehearsed: dict[str, StageResult] = field(default_factory=dict)
+    apart: bool = False
 
     @cached_property
     def device(self) -> torch.device:
@@ -231,12 +233,13 @@ class Workbench:
         return Lesson(stored, spec.temperature, spec.alpha)
 
     def float_flatbuffer(self, stage: str) -> Path:
-        """Returns the float32 flatbuffer of a finished stage's model; it is converted once."""
+        """Returns the float32 flatbuffer of a finished stage's model; it is converted once.
+
+        Raises:
+            StaleInputError: It came out otherwise than the one that other stages of this run were made from.
+        """
         if FLOAT in self.results[stage].artifacts:
             return self.results[stage].path(FLOAT)
-        if stage in self.rehearsed and FLOAT in self.rehearsed[stage].artifacts and self._as_loaded(stage):
-            return self.rehearsed[stage].path(FLOAT)
-        check_converter()
         fingerprint = sha256_json(
             {
                 "model": self.results[stage].fingerprint,
@@ -248,12 +251,19 @@ class Workbench:
         )
 
         def make(work: Path) -> dict[str, Any]:
+            rehearsed = self.rehearsed.get(stage)
+            if rehearsed is not None and FLOAT in rehearsed.artifacts and self._as_loaded(stage):
+                write_bytes(work / FLOAT, rehearsed.path(FLOAT).read_bytes())
+                return {}
+            check_converter()
             self.ctx.note(f"converting the {stage} model to a flatbuffer")
             data = self.task_of(stage).dataset
             convert(self.load(stage), data.input_shape, work / FLOAT, data.input_dtype)
             return {}
 
-        return self.store.once("flatbuffer", fingerprint, make, self.ctx.note).path(FLOAT)
+        result = self.store.once("flatbuffer", fingerprint, make, self.ctx.note)
+        self.ctx.use(result.name, result.content)
+        return result.path(FLOAT)
 
     def _as_loaded(self, stage: str) -> bool:
         """Returns whether a stage left a model with the very weights that the recipe names."""

@@ -18,6 +18,7 @@ from edgecompress.stages.verifying.kernels import warn_of_wrong_kernels
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.runtime.child import call
 from edgecompress.tflite.runtime.latency import measure
+from edgecompress.tflite.runtime.patience import OWN_START_S
 from edgecompress.tflite.runtime.proof import REFERENCE, SAMPLES, RuntimeProof, prove
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import quantize_input
@@ -78,7 +79,7 @@ def _times(bench: Workbench, paths: dict[str, Path], runtime: str) -> dict[str, 
         "runs": min(spec.runs, MICRO_RUNS) if micro else spec.runs,
     }
     try:
-        found: dict[str, Any] = call("bench", arguments, on_progress=progress, runtime=runtime)
+        found: dict[str, Any] = call("bench", arguments, start_s=OWN_START_S, on_progress=progress, runtime=runtime)
     except ModelError as error:
         bench.ctx.warn(f"No latency on {runtime}: {error}")
         return {}

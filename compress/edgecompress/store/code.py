@@ -20,6 +20,7 @@ from typing import Any
 from edgecompress.errors import ResourceError
 from edgecompress.store import syntax
 from edgecompress.store.files import sha256_json, write_bytes
+from edgecompress.store.reading import DOCUMENT_BYTES, read_bounded
 from edgecompress.store.syntax import DIGITS, EFFECTS, definitions
 
 PACKAGE = "edgecompress"
@@ -65,6 +66,10 @@ class Program:
         """Takes module -> what `syntax.definitions` found in it."""
         self._modules = modules
         self._known: dict[tuple[Any, ...], dict[str, str]] = {}
+        # What every way through the program asks again.
+        self._places: dict[str, tuple[str, str]] = {}
+        self._methods: dict[str, dict[str, list[str]]] = {}
+        self._open: dict[str, bool] = {}
 
     def hashes(self, reach: Reach) -> dict[str, str]:
         """Returns room -> hash of the definitions in it that are reached.
@@ -87,12 +92,14 @@ class Program:
 
     def split(self, name: str) -> tuple[str, str]:
         """Returns module and definition of a dotted name; "" for the module itself, and for what there is not."""
-        parts = name.split(".")
-        for length in range(len(parts), 0, -1):
-            module = ".".join(parts[:length])
-            if module in self._modules:
-                return module, ".".join(parts[length:])
-        return "", name
+        place = self._places.get(name)
+        if place is None:
+            module, inside = name, ""
+            while module and module not in self._modules:
+                module, _, last = module.rpartition(".")
+                inside = f"{last}.{inside}" if inside else last
+            place = self._places[name] = (module, inside)
+        return place
 
     def hash_of(self, name: str) -> str:
         """Returns the hash of a definition's syntax."""
@@ -128,22 +135,32 @@ class Program:
         for module, inside in self._definitions(name):
             yield module, inside, self._modules[module][inside]
 
-    def methods_of(self, module: str, owner: str) -> Iterator[str]:
-        """Gives the names of a class's methods."""
-        start = f"{owner}."
-        yield from (name.removeprefix(start) for name in self._modules[module] if name.startswith(start))
+    def methods_of(self, module: str, owner: str) -> list[str]:
+        """Returns the names of a class's methods."""
+        if module not in self._methods:
+            owners = self._methods[module] = {}
+            for name in self._modules[module]:
+                parts = name.split(".")
+                for length in range(1, len(parts)):
+                    owners.setdefault(".".join(parts[:length]), []).append(".".join(parts[length:]))
+        return self._methods[module].get(owner, [])
 
     def has_effects(self, module: str) -> bool:
         """Returns whether a module does something beside defining names."""
         return EFFECTS in self._modules[module]
 
-    def is_called_by_others(self, name: str, seen: frozenset[str] = frozenset()) -> bool:
+    def is_called_by_others(self, name: str) -> bool:
         """Returns whether a class has a base of another package, which may call its methods."""
+        if name not in self._open:
+            self._open[name] = self._has_foreign_base(name, frozenset())
+        return self._open[name]
+
+    def _has_foreign_base(self, name: str, seen: frozenset[str]) -> bool:
         found = [content for _, _, content in self.definitions_of(name)]
         if not found:  # of another package, though a module of ours may hand it on
             return True
         return any(
-            self.is_called_by_others(base, seen | {name})
+            self._has_foreign_base(base, seen | {name})
             for content in found
             for base in [*content["bases"], *(content["uses"] if not content["hash"] else ())]
             if base not in seen
@@ -205,10 +222,13 @@ def cache_folder() -> Path:
 def _sources() -> dict[str, Path]:
     """Returns module -> source file of the whole program."""
     found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = (PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+    for folder, _, files in os.walk(ROOT):
+        inside = ".".join((PACKAGE, *Path(folder).relative_to(ROOT).parts))
+        for file in files:
+            if file.endswith(".py"):
+                name = inside if file == "__init__.py" else f"{inside}.{file.removesuffix('.py')}"
+                found[name] = Path(folder, file)
+    return dict(sorted(found.items()))
 
 
 _programs: dict[str, Program] = {}
@@ -261,9 +281,9 @@ def _seal(text: bytes) -> bytes:
 def _remembered() -> dict[str, dict[str, Any]]:
     """Returns hash of a module's source -> what it defines, as far as that is known."""
     try:
-        seal, _, text = _memory().read_bytes().partition(b"\n")
+        seal, _, text = read_bounded(_memory(), DOCUMENT_BYTES, "what is remembered").partition(b"\n")
         return dict(json.loads(text)) if seal == _seal(text) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

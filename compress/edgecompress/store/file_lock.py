@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgecompress.errors import ResourceError
+from edgecompress.store.own_files import NOT_OURS, open_own
+from edgecompress.store.sharing import make_folder, share
+
+#: Of a process's number.
+MOST_DIGITS = 20
 
 
 class BusyError(ResourceError):
@@ -25,14 +31,13 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
     Raises:
         BusyError: Another process holds it, and `waiting` is None; the message says which.
-        ResourceError: The file cannot be made.
+        ResourceError: The file cannot be made, or what lies there is no lock.
     """
     try:
         descriptor = _hold(path, waiting)
     except OSError as error:
-        raise ResourceError(
-            f"cannot lock {path}: {error.strerror or error}. Choose a writable folder on a local disk."
-        ) from error
+        way_out = "" if NOT_OURS in str(error) else " Choose a writable folder on a local disk."
+        raise ResourceError(f"cannot lock {path}: {error.strerror or error}.{way_out}") from error
     try:
         yield
     finally:
@@ -42,10 +47,10 @@ def exclusive(path: Path, waiting: Callable[[str], None] | None = None) -> Itera
 
 
 def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     told = False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_own(path)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,6 +63,8 @@ def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
                     told = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_in_place(descriptor, path):
+                _check(descriptor, path)
+                share(path)  # a killed run leaves it, and another user's may have to take it up
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 return descriptor
@@ -67,14 +74,21 @@ def _hold(path: Path, waiting: Callable[[str], None] | None) -> int:
         os.close(descriptor)  # its holder removed it while this process waited
 
 
+def _check(descriptor: int, path: Path) -> None:
+    """Lets files pass that hold what a lock does: the number of a process, or nothing."""
+    content = os.pread(descriptor, MOST_DIGITS + 1, 0)
+    if content and not (content.isdigit() and len(content) <= MOST_DIGITS):
+        raise OSError(errno.EINVAL, f"it is no lock, {NOT_OURS}", str(path))
+
+
 def _is_in_place(descriptor: int, path: Path) -> bool:
     try:
-        here, there = os.fstat(descriptor), path.stat()
+        here, there = os.fstat(descriptor), path.lstat()
     except FileNotFoundError:
         return False
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _holder(descriptor: int) -> str:
-    number = os.pread(descriptor, 20, 0).decode("ascii", "replace")
+    number = os.pread(descriptor, MOST_DIGITS, 0).decode("ascii", "replace")
     return f"process {number}" if number.isdigit() else "another process"

@@ -6,28 +6,31 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
-import stat
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ResourceError
+from edgecompress.store.reading import kind_of, open_regular
+from edgecompress.store.sharing import make_folder, share
 
 #: How files end that are not whole yet.
 PARTIAL = ".partial"
-#: Key of a document: the hash of all else in it.
-OWN_HASH = "sha256"
+#: Keys of a document: the hash of all else in it, and where it is sealed with a key what that makes of it.
+OWN_HASH, KEYED = "sha256", "hmac_sha256"
+#: Digits of a SHA-256 in hex, and the longest name of a file.
+HEX_DIGITS, LONGEST_NAME = 64, 255
 
 
 def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of a file's content, in hex.
 
     Raises:
-        OSError: It cannot be read, or is no file: a pipe may never end, nor does what a device gives.
+        OSError: It cannot be read, is no file (pipes and devices may never end), or is made of holes.
     """
-    require_file(path)
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -37,15 +40,43 @@ def require_file(path: Path) -> None:
     Raises:
         OSError: It is a pipe, a device or a socket, or cannot be looked at.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if kind := kind_of(path.stat().st_mode):
+        raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
 
 
 def sha256_json(value: Any) -> str:
     """Returns the SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hex."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Returns a value as canonical JSON: sorted keys, no spaces.
+
+    Raises:
+        ValueError: It holds NaN or infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def is_sha256(value: Any) -> bool:
+    """Returns whether a value is a SHA-256 in hex, as it is written here."""
+    return isinstance(value, str) and len(value) == HEX_DIGITS and set(value) <= set("0123456789abcdef")
+
+
+def is_plain_name(name: Any) -> bool:
+    """Returns whether a name leads to something in a folder and nowhere else: no path, nothing that cannot be shown."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and name.isprintable()
+        and not {"/", "\\"} & set(name)
+        and len(name.encode()) <= LONGEST_NAME
+    )
+
+
+def are_hashes(value: Any) -> bool:
+    """Returns whether a value names files of one folder with their SHA-256."""
+    return isinstance(value, dict) and all(is_plain_name(name) and is_sha256(value[name]) for name in value)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -56,7 +87,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
@@ -64,6 +95,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
+        share(temporary)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -74,29 +106,57 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from error
 
 
-def remove_partial(folder: Path) -> None:
-    """Removes what killed processes had begun to write in a folder; nobody else may be writing there."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically; the same value gives the same bytes."""
+    """Writes a value as indented JSON, atomically; the same value gives the same bytes.
+
+    What is infinite or undefined becomes null, for JSON has no other word for it.
+    """
+    value, _ = finite(value)
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def finite(value: Any) -> tuple[Any, list[str]]:
+    """Returns a JSON value with None for every number that is infinite or undefined, and the keys of these."""
+    missing: list[str] = []
+
+    def clean(one: Any, key: str) -> Any:
+        if isinstance(one, float) and not math.isfinite(one):
+            missing.append(key)
+            return None
+        if isinstance(one, dict):
+            return {name: clean(part, f"{key}.{name}" if key else str(name)) for name, part in one.items()}
+        if isinstance(one, list | tuple):
+            return [clean(part, key) for part in one]
+        return one
+
+    return clean(value, ""), list(dict.fromkeys(missing))
+
+
+def no_figure(keys: list[str]) -> str:
+    """Returns what a warning says of figures that are no numbers."""
+    told = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")  # noqa: PLR2004
+    return (
+        f"left out, because infinite or undefined: {told}. Somewhere the network divides by zero, or computes what "
+        "float32 does not hold."
+    )
 
 
 def sealed(document: dict[str, Any]) -> dict[str, Any]:
     """Returns a document with the hash of all else in it, so that damage to it shows."""
-    rest = {key: value for key, value in document.items() if key != OWN_HASH}
     # As it is read back: keys that are numbers, and tuples, become what JSON knows.
-    return {**rest, OWN_HASH: sha256_json(json.loads(json.dumps(rest)))}
+    rest = json.loads(json.dumps(rest_of(document)))
+    return {**rest, OWN_HASH: sha256_json(rest)}
 
 
-def is_whole(document: dict[str, Any]) -> bool:
-    """Says whether a document is as it was sealed; one of before documents were sealed can only be believed."""
+def rest_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Returns what of a document its seals are about."""
+    return {key: value for key, value in document.items() if key not in (OWN_HASH, KEYED)}
+
+
+def is_whole(document: Any) -> bool:
+    """Says whether a document is as it was sealed; one without a hash of its own was never."""
     try:
-        return OWN_HASH not in document or sealed(document) == document
+        return isinstance(document, dict) and document.get(OWN_HASH) == sha256_json(rest_of(document))
     except (ValueError, RecursionError):  # NaN, which is never written
         return False
 

@@ -1,7 +1,8 @@
 """What a source file defines, what each definition uses, and a hash of its syntax: comments and messages do not count.
 
 Left out are docstrings and annotations, and what only speaks: the arguments of errors, what is given to `note`, `warn`,
-`progress` and `emit`, sentences that are collected, the text of assertions, and texts that only go into one of these.
+`progress`, `doing` and `emit`, sentences that are collected, the text of assertions, and texts that only go into one of
+these.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Methods that tell whoever listens; a statement that only calls one of them does nothing else.
-TELLING = frozenset({"note", "warn", "progress", "emit"})
+TELLING = frozenset({"note", "warn", "progress", "doing", "emit"})
 #: Lists of sentences: what is added to them is shown, and decides nothing.
 SENTENCES = frozenset({"notes", "warnings"})
 #: Lists of sentences of which it counts whether there are any: only their words do not.

@@ -89,11 +89,10 @@ def fit(
     optimizer = make_optimizer(model, spec)
     announce, finish_step = at_progress or (lambda _share: None), after_step or (lambda _optimizer: None)
     checkpoint, anchor = Checkpoint(ctx, name), Checkpoint(ctx, f"{name}.epoch")
-    saved = checkpoint.load()
-    done = Progress(first)
-    if saved is not None:
-        announce((saved["step"] - 1) / total)  # ranges that had been frozen are frozen again
-        done = restore(saved, model, optimizer, keeper)
+    # Ranges that had been frozen are frozen again before they are put back.
+    resumed = checkpoint.resume(model, optimizer, keeper, range(first, last), lambda step: announce((step - 1) / total))
+    done = resumed or Progress(first)
+    if resumed is not None:
         ctx.note(f"{name}: {done.step - first} of {last - first} steps were done before")
         _tell_again(ctx, done, task, spec)
     order: NDArray[np.int64] | None = None

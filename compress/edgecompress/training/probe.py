@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import torch
 
+from edgecompress.lifeline import end_with
+
 #: A trial that takes longer has shown nothing.
 LONGEST_S = 120.0
 #: How native code ends a process that it has damaged.
@@ -50,11 +52,12 @@ def attempt(action: Callable[[Tell], None], *, longest_s: float = LONGEST_S) -> 
     if not hasattr(os, "fork"):
         return Trial(possible=False)
     reader, writer = os.pipe()
+    parent = os.getpid()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from Python 3.12 on it warns of threads; the copy uses none
         child = os.fork()
     if not child:
-        _be_the_copy(action, reader, writer, longest_s)
+        _be_the_copy(action, parent, reader, writer, longest_s)
     os.close(writer)
     told, status = bytearray(), None
     end = time.monotonic() + longest_s
@@ -74,13 +77,14 @@ def attempt(action: Callable[[Tell], None], *, longest_s: float = LONGEST_S) -> 
     return Trial(told.decode(), crashed)
 
 
-def _be_the_copy(action: Callable[[Tell], None], reader: int, writer: int, longest_s: float) -> None:
+def _be_the_copy(action: Callable[[Tell], None], parent: int, reader: int, writer: int, longest_s: float) -> None:
     """Carries out the action and ends the process, without what Python does at its end: that is the original's."""
     try:
+        end_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the original is interrupted too, and ends the copy
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(int(longest_s) + 1)  # should the original be killed
+        signal.alarm(int(longest_s) + 1)  # should the original be killed where nothing tells us of it
         faulthandler.disable()
         gc.disable()
         os.close(reader)

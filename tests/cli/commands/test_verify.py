@@ -22,7 +22,8 @@ def verdict(passed: bool) -> dict[str, Any]:
     ]
     doubt = {"code": "chance", "text": "No better than chance."}
     told = {"status": "doubtful", "reasons": [doubt]} if passed else {"status": "good", "reasons": []}
-    return {"passed": passed, "accuracy": 92.85, "checks": checks, "verdict": told}
+    trusted = ["latency", "agreement with the twin"]
+    return {"passed": passed, "accuracy": 92.85, "checks": checks, "verdict": told, "not_recomputed": trusted}
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_a_run_as_it_was_left(answer: dict[str, Any], capsys: Capture) -> None:
         "model.tflite             ok           unchanged since the run",
         "agreement with the twin  not checked  the twin is not in the store any more",
         "runs/x: verified",
+        "Taken from the report on trust: latency, agreement with the twin.",
         "The run's own verdict: doubtful",
         "  - No better than chance.",
     ]
@@ -64,7 +66,8 @@ def test_a_changed_run_ends_in_exit_5(answer: dict[str, Any], capsys: Capture) -
     assert invoke(["verify", "runs/x", "--trust"]) == 5
     out = capsys.readouterr().out
     assert "model.tflite             FAILED       it is missing" in out
-    assert out.endswith("runs/x: NOT as the run left it\nThe run's own verdict: good\n")
+    assert "runs/x: NOT as the run left it\n" in out
+    assert out.endswith("\nThe run's own verdict: good\n")
     assert answer["asked"][2] is True
 
 

@@ -6,8 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import scipy.fft
-import scipy.signal
 
 from edgecompress.data.front_end import dct, describe, features, fitted, mel_filters, shape
 from edgecompress.errors import DataError
@@ -37,6 +35,8 @@ def band_by_hand(description: dict, band: int) -> np.ndarray:
     "spec", [{}, {"sample_rate": 8000, "window_ms": 25, "hop_ms": 10, "bands": 20, "seconds": 0.5}]
 )
 def test_log_mel_is_the_formula(spec) -> None:
+    import scipy.signal  # seconds, which not every session that collects these tests should spend
+
     description = describe(AudioSpec(**spec))
     x = waveforms(description["samples"])
     found = features(x, description)
@@ -55,6 +55,8 @@ def test_log_mel_is_the_formula(spec) -> None:
 
 
 def test_mfcc_is_the_cosine_transform_of_log_mel() -> None:
+    import scipy.fft
+
     spec = {"bands": 32, "coefficients": 13}
     description = describe(AudioSpec(features="mfcc", **spec))
     x = waveforms(description["samples"])

@@ -67,6 +67,24 @@ def test_layers_parameters_and_zeros() -> None:
     assert (last.name, last.output_shape) == ("3", (1, 2))
 
 
+class ReadsAParameter(nn.Module):
+    """A layer that is given a parameter as its input, as relative positions are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.read = nn.Parameter(torch.ones(3, 4)), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.read(self.table).sum() + self.read(x)
+
+
+def test_a_layer_may_read_a_parameter() -> None:
+    model = ReadsAParameter()
+    model.read.bias.requires_grad = False
+    assert count(model, (4,)).macs == 4 * 2 * 4
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, True, False]
+
+
 def test_the_model_and_torch_are_left_as_they_were() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
     model[2].eval()

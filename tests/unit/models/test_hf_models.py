@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgecompress.data.base import Dataset, Ends, Split
@@ -172,3 +175,130 @@ def test_norms_stay_float_where_such_a_model_is_what_is_quantized() -> None:
         assert not Recipe.model_validate({**recipe, **change}).float_norms
     student = {"student": {"model": "transformer"}, "quantize": {"norms": "float32"}}
     assert Recipe.model_validate({**recipe, **student}).float_norms
+
+
+def parted(encoder: Path, folder: Path) -> Path:
+    """A copy of the encoder with its weights in two files and an index."""
+    shutil.copytree(encoder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, index = sorted(tensors), {}
+    for number, part in ((1, names[::2]), (2, names[1::2])):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file, {"format": "pt"})
+        index |= dict.fromkeys(part, file)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
+
+
+INDEX = "model.safetensors.index.json"
+EMBEDDING = "embeddings.word_embeddings.weight"
+
+
+def change_index(folder: Path, change: Callable[[dict[str, str]], object]) -> None:
+    document = json.loads((folder / INDEX).read_text())
+    change(document["weight_map"])
+    (folder / INDEX).write_text(json.dumps(document))
+
+
+def test_weights_in_several_files_are_read_by_their_index(encoder: Path, tmp_path: Path) -> None:
+    folder = parted(encoder, tmp_path / "parted")
+    text = torch.tensor([[2, 4, 5, 3, 0, 0]], dtype=torch.int32)
+    with torch.no_grad():
+        assert torch.allclose(built(folder)(text), built(encoder)(text))
+    before = hf_sha256(f"hf/{folder}", Path())
+    change_index(folder, lambda names: names.pop(EMBEDDING))
+    assert hf_sha256(f"hf/{folder}", Path()) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("model-00009-of-00002.safetensors", "which should hold embeddings.* is not there"),
+        ("../../outside.safetensors", "is not a file of this folder"),
+        ("config.json", "is not there"),
+    ],
+)
+def test_an_index_names_files_of_its_folder_alone(encoder: Path, tmp_path: Path, file: str, message: str) -> None:
+    folder = parted(encoder, tmp_path / "a" / "parted")
+    save_file({EMBEDDING: torch.zeros(10, 8)}, tmp_path / "outside.safetensors")
+    change_index(folder, lambda names: names.update({EMBEDDING: file}))
+    for use in (lambda: built(folder), lambda: hf_sha256(f"hf/{folder}", Path())):
+        with pytest.raises(ModelError, match=rf"index\.json: .*{file}.*{message}"):
+            use()
+
+
+def test_an_index_that_is_none_is_refused(encoder: Path, tmp_path: Path) -> None:
+    folder = parted(encoder, tmp_path / "parted")
+    for text in ("[]", "{}", '{"weight_map": {"a": 3}}', "{"):
+        (folder / INDEX).write_text(text)
+        with pytest.raises(ModelError, match=r"index\.json (is no JSON|has no `weight_map`|cannot be read)"):
+            built(folder)
+    (folder / INDEX).unlink()
+    with pytest.raises(ModelError, match=r"but neither model\.safetensors nor an index"):
+        built(folder)
+
+
+def changed(encoder: Path, folder: Path, **tensors: torch.Tensor | None) -> Path:
+    """A copy of the encoder with other tensors."""
+    shutil.copytree(encoder, folder)
+    found: dict[str, torch.Tensor | None] = {**load_file(folder / "model.safetensors")}
+    found |= {name.replace("__", "."): one for name, one in tensors.items()}
+    kept = {name: one for name, one in found.items() if one is not None}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_what_would_be_drawn_at_random_is_named(encoder: Path, tmp_path: Path) -> None:
+    folder = changed(encoder, tmp_path / "a", embeddings__word_embeddings__weight=None)
+    with pytest.raises(ModelError, match=r"1 tensor of the model is not in the weights \(embeddings\.word"):
+        built(folder)
+    assert built(changed(encoder, tmp_path / "b", pooler__dense__weight=None))
+
+
+def test_tensors_that_are_no_plain_numbers_or_lie_in_two_files_are_named(encoder: Path, tmp_path: Path) -> None:
+    tiny = torch.zeros(10, 8).to(torch.float8_e4m3fn)
+    with pytest.raises(ModelError, match=r"embeddings\.word_embeddings\.weight is of the type F8_E4M3"):
+        built(changed(encoder, tmp_path / "a", embeddings__word_embeddings__weight=tiny))
+    bad = torch.full((10, 8), float("nan"))
+    with pytest.raises(ModelError, match=r"embeddings\.word_embeddings\.weight has values that are not finite"):
+        built(changed(encoder, tmp_path / "b", embeddings__word_embeddings__weight=bad))
+    folder = parted(encoder, tmp_path / "c")
+    second = load_file(folder / "model-00002-of-00002.safetensors")
+    first = load_file(folder / "model-00001-of-00002.safetensors")
+    save_file(
+        second | {next(iter(first)): torch.zeros(1)}, folder / "model-00002-of-00002.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(ModelError, match=r"lies in two files \(model-00001-of-00002\.safetensors and model-00002"):
+        built(folder)
+
+
+def test_pickled_weights_are_read_as_tensors_only_and_by_their_kind(encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder, tmp_path / "a")
+    tensors = load_file(tmp_path / "a" / "model.safetensors")
+    (tmp_path / "a" / "model.safetensors").unlink()
+    file = tmp_path / "a" / "pytorch_model.bin"
+    torch.save(tensors, file)
+    text = torch.tensor([[2, 4, 5, 3, 0, 0]], dtype=torch.int32)
+    with torch.no_grad():
+        assert torch.allclose(built(tmp_path / "a")(text), built(encoder)(text))
+    torch.save({**tensors, EMBEDDING: tensors[EMBEDDING].to_sparse()}, file)
+    with pytest.raises(ModelError, match=rf"{EMBEDDING} is sparse"):
+        built(tmp_path / "a")
+    torch.save({**tensors, EMBEDDING: print}, file)
+    with pytest.raises(ModelError, match="could run code"):
+        built(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "absent.safetensors"])
+def test_weights_and_adapters_from_elsewhere_are_refused(encoder: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a"
+    shutil.copytree(encoder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": name}))
+    with pytest.raises(ModelError, match=rf"config\.json names weights that .* does not hold \({name}"):
+        built(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/elsewhere"}))
+    with pytest.raises(ModelError, match="holds an adapter"):
+        built(folder)

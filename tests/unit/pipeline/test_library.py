@@ -37,6 +37,7 @@ def test_defaults_are_those_of_the_command(handed: dict[str, Any], monkeypatch: 
     assert handed == {
         "output": Path("runs/mine"), "store": Path("runs/.store"),
         "trust": False, "until": None, "fresh": False, "keep_cache": False, "strict": False, "listeners": (),
+        "force": False, "recipe_file": None,
     }  # fmt: skip
     monkeypatch.setenv("EDGECOMPRESS_STORE", "elsewhere")
     monkeypatch.setenv("EDGECOMPRESS_TRUST", "1")
@@ -50,13 +51,14 @@ def test_what_is_asked_for_wins(handed: dict[str, Any], monkeypatch: pytest.Monk
     listeners = [lambda _event: None]
     edgecompress.run(
         "small.yaml", output="out", overrides=["seed=7"], store="here", trust=True, until="export", fresh=True,
-        strict=True, listeners=listeners,
+        strict=True, force=True, listeners=listeners,
     )  # fmt: skip
     recipe = handed.pop("recipe")
     assert (recipe.name, recipe.seed) == ("small", 7)
     assert handed == {
         "output": Path("out"), "store": Path("here"),
         "trust": True, "until": "export", "fresh": True, "keep_cache": False, "strict": True, "listeners": listeners,
+        "force": True, "recipe_file": Path("small.yaml"),
     }  # fmt: skip
 
 

@@ -9,13 +9,14 @@ import pytest
 import yaml
 
 from edgecompress.errors import ModelError, UsageError
-from edgecompress.pipeline.history import remember
+from edgecompress.pipeline.changes import remember
 from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, altered, make_plan
 from edgecompress.recipe.schema import Recipe
-from edgecompress.recipe.steps import STAGE_ORDER
+from edgecompress.recipe.steps import STAGE_ORDER, reads
 from edgecompress.store.code import Program, Reach
-from edgecompress.store.store import Store
+from edgecompress.store.manifests import read_manifest
+from edgecompress.store.store import StageResult, Store, contents
 
 FULL: dict[str, Any] = {
     "version": 1,
@@ -49,11 +50,16 @@ def prints(found: Plan) -> dict[str, str]:
 
 
 def finish(store: Store, found: Plan, *stages: str) -> None:
+    there: dict[str, StageResult] = {}
     for step in found.steps:
         if step.stage in stages:
             with store.workspace(step.stage, step.fingerprint) as work:
                 (work / "file").write_text(step.stage)
-                store.finish(work, step.stage, step.fingerprint, {}, 1.0, (), step.parts)
+                made_from = contents(there[name] for name in reads(recipe(), step.stage) if name in there)
+                store.finish(work, step.stage, step.fingerprint, {}, 1.0, (), step.parts, made_from=made_from)
+        result, _ = store.load(step.stage, step.fingerprint)
+        if result is not None:
+            there[step.stage] = result
 
 
 @pytest.mark.parametrize(
@@ -266,7 +272,27 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     step.result.path("file").write_text("other")
     found = plan(tmp_path).steps
     assert found[1].reason == "file is damaged (its hash differs)"
-    assert [one.stage for one in found if one.result is None] == ["distill"]
+    # Whether the others fit what will be made is not known before.
+    assert [one.stage for one in found if one.waits] == ["prune", "quantize", "export", "verify", "benchmark"]
+    assert found[2].reason == "finished before, reused if distill comes out as before"
+    assert [one.stage for one in found if one.result is None and not one.waits] == ["distill"]
+
+
+def test_a_result_that_was_made_from_other_files_is_not_reused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finish(store, plan(tmp_path), *STAGE_ORDER)
+    (export,) = (step for step in plan(tmp_path).steps if step.stage == "export")
+    assert export.result is not None
+    with store.workspace("export", export.fingerprint) as work:  # as another run would put it there
+        (work / "file").write_text("other bytes")
+        made_from = read_manifest(export.result.folder, store.seal).made_from
+        store.finish(work, "export", export.fingerprint, {}, 1.0, (), export.parts, made_from=made_from)
+    found = plan(tmp_path)
+    told = {step.stage: step.reason for step in found.steps if step.result is None}
+    assert told == {"verify": "made from another file of export", "benchmark": "made from another file of export"}
+    # Nor is it where results of other code are kept.
+    kept = plan(tmp_path, keep_cache=True)
+    assert [step.stage for step in kept.steps if step.result is None] == ["verify", "benchmark"]
 
 
 def test_until(tmp_path: Path) -> None:

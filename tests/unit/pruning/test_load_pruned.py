@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from edgecompress.pruning.loading import load_pruned
 from edgecompress.pruning.structured.pruner import StructuredPruner
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
+from tests.shared.processes import unmeasured
 from tests.unit.pruning.pruning_nets import example, make
 
 ROOT = Path(__file__).parents[3]
@@ -114,8 +116,9 @@ def test_it_comes_back_where_there_is_neither_pruning_library_nor_pickle(stage, 
         print(float((model(pair["x"]) - pair["y"]).abs().max()), "torch_pruning" in sys.modules)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT, env=unmeasured(os.environ), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.stdout == "0.0 False\n", done.stderr
 
 

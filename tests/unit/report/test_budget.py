@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgecompress.recipe.schema import BudgetSpec
-from edgecompress.report.budget import BudgetFigures, evaluate_budget
+from edgecompress.report.budget import BudgetFigures, evaluate_budget, unfounded
 
 FIGURES = BudgetFigures(
     metrics={"accuracy": 97.3, "macro_f1": 97.1},
@@ -82,3 +84,30 @@ def test_one_missed_line_misses_the_budget() -> None:
     found = evaluate_budget(BudgetSpec(accuracy=90, size_kib=10, agreement=90), FIGURES)
     assert [line["passed"] for line in found["lines"]] == [True, False, True]
     assert found["passed"] is False
+
+
+def line(**changes: Any) -> dict[str, Any]:
+    found = {"name": "size_kib", "value": 10.0, "limit": 12.0, "bound": "at most", "passed": True}
+    return {**found, **changes}
+
+
+@pytest.mark.parametrize(
+    ("lines", "passed", "known", "told"),
+    [
+        ([line()], True, {}, []),
+        ([line()], True, {"size_kib": 10.000004}, []),
+        ([line(value=12.0)], True, {}, []),
+        ([line(value=12.0, passed=False)], False, {}, []),  # the difference may be in a digit that is not written
+        ([line(value=13.0)], True, {}, ["size_kib is 13, at most 12, which is said to have passed"]),
+        ([line(bound="at least")], True, {}, ["size_kib is 10, at least 12, which is said to have passed"]),
+        ([line()], True, {"size_kib": 11.0}, ["size_kib is 11, not 10.0"]),
+        ([line(value=None)], True, {}, ["size_kib was not measured, but passed"]),
+        ([line(value=None, passed=False)], False, {}, []),
+        ([line(passed=False, value=13.0)], True, {}, ["the whole is said to have passed"]),
+        ([], False, {}, ["the whole is said to have failed"]),
+    ],
+)
+def test_limits_that_do_not_follow_from_their_figures(
+    lines: list[dict[str, Any]], passed: bool, known: dict[str, float], told: list[str]
+) -> None:
+    assert unfounded({"passed": passed, "lines": lines}, known) == told

@@ -20,6 +20,11 @@ DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "de
 ADAM = {"module": "elsewhere", "class_name": "MyAdam", "config": {}, "registered_name": "mine>MyAdam"}
 
 
+def function(module: str, name: str) -> dict[str, Any]:
+    found = {"module": module, "class_name": "function", "config": name, "registered_name": name}
+    return {**DENSE, "config": {"activation": found}}
+
+
 def archive(path: Path, *layers: Any, **more: Any) -> Path:
     config = {"module": "keras", "class_name": "Sequential", "config": {"layers": [DENSE, *layers]}, **more}
     with zipfile.ZipFile(path, "w") as file:
@@ -81,11 +86,66 @@ def test_layers_of_keras_need_no_trust(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        {"class_name": "keras.src.layers.core.dense.Dense", "config": {}},
+        {**DENSE, "module": "keras.src.layers.core.dense", "registered_name": "Dense"},
+        {**DENSE, "class_name": "layers.Dense", "module": "keras"},
+        function("keras.activations", "relu"),
+        function("keras.src.ops.nn", "gelu"),
+        {**DENSE, "class_name": "StringLookup", "config": {"vocabulary": ["a", "b"]}},
+    ],
+)
+def test_layers_of_keras_need_no_trust_however_they_are_spelled(tmp_path: Path, layer: dict[str, Any]) -> None:
+    assert keras_source(f"keras/{archive(tmp_path / 'a.keras', layer)}", tmp_path).require_trust(False) is False
+
+
+def test_a_vocabulary_in_another_file_is_not_read(tmp_path: Path) -> None:
+    layer = {**DENSE, "class_name": "StringLookup", "config": {"name": "words", "vocabulary": "/etc/passwd"}}
+    source = keras_source(f"keras/{archive(tmp_path / 'a.keras', layer)}", tmp_path)
+    with pytest.raises(ModelError, match=r"StringLookup layer `words` takes its vocabulary from another file"):
+        source.require_trust(True)
+
+
+def test_damage_of_any_kind_is_told_and_depth_is_no_matter(tmp_path: Path) -> None:
+    config = "[" * 5000 + "]" * 5000
+    with zipfile.ZipFile(tmp_path / "deep.keras", "w") as file:
+        file.writestr("config.json", config)
+    with pytest.raises(ModelError, match=r"deep\.keras is damaged .RecursionError"):
+        keras_source("keras/deep.keras", tmp_path).require_trust(False)
+    nested: Any = {"class_name": "Lambda", "config": {}}
+    for _ in range(300):
+        nested = {"class_name": "Sequential", "config": {"layers": [nested]}}
+    with pytest.raises(UsageError, match="Lambda layer"):
+        keras_source(f"keras/{archive(tmp_path / 'a.keras', nested)}", tmp_path).require_trust(False)
+    with zipfile.ZipFile(tmp_path / "b.keras", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("config.json", json.dumps({"a": list(range(999))}))
+    content = bytearray((tmp_path / "b.keras").read_bytes())
+    content[60:90] = b"\xff" * 30  # zlib's own error, which is no ValueError
+    (tmp_path / "b.keras").write_bytes(content)
+    with pytest.raises(ModelError, match=r"b\.keras is damaged .error: Error"):
+        keras_source("keras/b.keras", tmp_path).require_trust(False)
+
+
+@pytest.mark.parametrize(
     ("layer", "words"),
     [
         ({"class_name": "Lambda", "config": {"name": "l1", "function": ["code", None, None]}}, "Lambda layer `l1`"),
         ({"class_name": "TFSMLayer", "config": {}}, "TFSMLayer layer"),
         ({**DENSE, "config": {"activation": {"class_name": "__lambda__", "config": {}}}}, "a Python lambda"),
+        ({"class_name": "keras.src.layers.core.lambda_layer.Lambda", "config": {}}, r"keras\.src\..*Lambda layer"),
+        ({"class_name": "layers.Lambda", "module": "keras", "config": {}}, r"layers\.Lambda layer"),
+        ({**DENSE, "registered_name": "keras.layers.Lambda"}, "Dense layer `dense`"),
+        ({"class_name": "keras.layers.TFSMLayer", "config": {}}, r"keras\.layers\.TFSMLayer layer"),
+        (function("keras.utils", "get_file"), r"the function keras\.utils\.get_file"),
+        (
+            function("keras", "config.enable_unsafe_deserialization"),
+            r"the function keras\.config\.enable_unsafe_deserialization",
+        ),
+        (
+            function("keras.src.saving.saving_api", "load_model"),
+            r"the function keras\.src\.saving\.saving_api\.load_model",
+        ),
     ],
 )
 def test_code_needs_trust_and_is_named(tmp_path: Path, layer: dict[str, Any], words: str) -> None:
@@ -95,7 +155,17 @@ def test_code_needs_trust_and_is_named(tmp_path: Path, layer: dict[str, Any], wo
     assert source.require_trust(True) is True
 
 
-@pytest.mark.parametrize("layer", [{"module": "mine", "class_name": "Own", "config": {}}, {"class_name": "mine>Own"}])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"module": "mine", "class_name": "Own", "config": {}},
+        {"class_name": "mine>Own"},
+        {"class_name": "mine.layers.Own"},
+        {"module": "builtins", "class_name": "os.Own"},
+        {"module": "keras.layers", "class_name": "Own", "registered_name": "mine>Own"},
+        {"module": None, "class_name": "Own", "registered_name": "Own"},
+    ],
+)
 def test_foreign_classes_are_refused_with_or_without_trust(tmp_path: Path, layer: dict[str, Any]) -> None:
     source = keras_source(f"keras/{archive(tmp_path / 'a.keras', layer)}", tmp_path)
     for trust in (True, False):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecompress.errors import ResourceError
-from edgecompress.store.files import remove_partial, sha256_file, sha256_json, write_bytes, write_json
+from edgecompress.store.files import sha256_file, sha256_json, write_bytes, write_json
 from edgecompress.store.store import MANIFEST, StageResult, Store
 from tests.shared.processes import HUNG_S, wait_for
 
@@ -29,15 +29,11 @@ def rewrite(folder: Path, before: bytes, after: bytes) -> None:
     path.write_bytes(path.read_bytes().replace(before, after))
 
 
-def test_a_manifest_of_before_they_held_a_hash_is_taken(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    path = finished(store) / MANIFEST
+def without(folder: Path, key: str) -> None:
+    path = folder / MANIFEST
     manifest = json.loads(path.read_bytes())
-    del manifest["sha256"]
+    del manifest[key]
     path.write_text(json.dumps(manifest))
-    result, _ = store.load("teacher", PRINT)
-    assert result is not None
-    assert result.metrics == {"accuracy": 9.5}
 
 
 def test_a_manifest_with_keys_that_json_writes_otherwise_is_whole(tmp_path: Path) -> None:
@@ -75,6 +71,7 @@ def test_a_finished_step_comes_back_with_everything(tmp_path: Path) -> None:
         (lambda folder: rewrite(folder, b"careful", b"carefun"), "manifest.json is damaged"),
         (lambda folder: rewrite(folder, b"weights.bin", b"weights.bio"), "manifest.json is damaged"),
         (lambda folder: (folder / MANIFEST).write_text(json.dumps({"fingerprint": "x", "files": {}})), "other inputs"),
+        (lambda folder: without(folder, "sha256"), "manifest.json is damaged"),
     ],
 )
 def test_damage_is_noticed_and_named(tmp_path: Path, harm, why: str) -> None:
@@ -171,9 +168,13 @@ def test_shared_steps_that_are_damaged_are_named_and_made_again(tmp_path: Path) 
     assert "file is damaged (its hash differs). It is made again" in note
 
 
-def test_what_killed_processes_had_begun_to_write_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".model.tflite.abc.partial").write_bytes(b"half")
-    (tmp_path / "model.tflite").write_bytes(b"whole")
-    (tmp_path / ".lock").write_bytes(b"1")
-    remove_partial(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model.tflite"]
+def test_figures_that_are_no_numbers_are_left_out_and_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    figures = {"loss": float("nan"), "layers": [{"steps": float("inf")}, {"steps": 2.0}], "sizes": (1, -float("inf"))}
+    with store.workspace("verify", PRINT) as work:
+        result = store.finish(work, "verify", PRINT, figures, 1.0, ("careful",))
+    assert result.metrics == {"loss": None, "layers": [{"steps": None}, {"steps": 2.0}], "sizes": [1, None]}
+    assert result.warnings[0] == "careful"
+    assert "infinite or undefined: loss, layers.steps, sizes." in result.warnings[1]
+    write_json(tmp_path / "plot.json", {"values": [1.0, float("nan")]})
+    assert json.loads((tmp_path / "plot.json").read_text()) == {"values": [1.0, None]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgecompress.context import Context, Event
-from edgecompress.errors import ResourceError
+from edgecompress.context import Context, Event, plain_digest
+from edgecompress.errors import ResourceError, StaleInputError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.seals import Seal
 from edgecompress.store.store import Store
 from edgecompress.training import checkpoint as module
 from edgecompress.training.fit import fit
@@ -187,6 +189,67 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(
     (note,) = [e.data["message"] for e in events if e.kind == "note"]
     assert "net.checkpoint is damaged" in note
     assert "starts anew" in note
+
+
+def forge(path: Path, **changes: Any) -> None:
+    """Writes a checkpoint whose hash is right, as anybody can."""
+    saved = torch.load(io.BytesIO(path.read_bytes()[module.DIGEST :]), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save({**saved, **changes}, buffer)
+    digest = plain_digest(f"checkpoint {path.parent.name} {path.name}", buffer.getvalue())
+    path.write_bytes(digest.encode() + buffer.getvalue())
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {}}, {"model": nn.Linear(2, 2).state_dict()}, {"model": 3}, {"optimizer": {}}, {"random": {}},
+        {"random": None}, {"kept": None}, {"kept": []}, {"step": 10**9}, {"step": -1}, {"step": "x"}, {"curve": 3},
+        {"curve": [{}]}, {"losses": ["x"]}, {"setbacks": [3]}, {"used": 3}, {"used": {"a": "b"}},
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_something_else_starts_the_training_anew(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(CutError):
+        train(net(), tmp_path, Counter(12))
+    forge(tmp_path / "net.checkpoint", **changes)
+    undisturbed, again, events = net(), net(), list[Event]()
+    train(undisturbed, None, Counter())
+    train(again, tmp_path, Counter(), events)
+    assert_same(weights(undisturbed), weights(again))
+    (note,) = [e.data["message"] for e in events if e.kind == "note"]
+    assert note.endswith("this training starts anew")
+
+
+@pytest.mark.usefixtures("always")
+def test_a_checkpoint_is_for_one_training_and_of_one_key(tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        train(net(), tmp_path / "one", Counter(12))
+    ctx = Context(checkpoints=tmp_path / "one")
+    assert module.Checkpoint(ctx, "net").load() is not None
+    keyed = Context(checkpoints=tmp_path / "one", digest=Seal(b"key").digest)
+    assert module.Checkpoint(keyed, "net").load() is None
+    (tmp_path / "one").rename(tmp_path / "other")
+    assert module.Checkpoint(Context(checkpoints=tmp_path / "other"), "net").load() is None
+
+
+@pytest.mark.usefixtures("always")
+def test_a_checkpoint_that_began_from_other_soft_targets_is_none(tmp_path: Path) -> None:
+    def context() -> Context:
+        return Context(checkpoints=tmp_path)
+
+    one, other = {"outputs.npy": "a" * 64}, {"outputs.npy": "b" * 64}
+    ctx, model = context(), net()
+    ctx.use("soft-targets-1", one)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    module.Checkpoint(ctx, "net").save(module.Progress(3), model, optimizer, None)
+    assert module.Checkpoint(ctx, "net").load() is not None
+    later = context()
+    assert module.Checkpoint(later, "net").load() is not None
+    assert later.used == {"soft-targets-1": one}
+    with pytest.raises(StaleInputError, match="soft-targets had to be made again, and has other bytes"):
+        later.use("soft-targets-1", other)
+    assert module.Checkpoint(later, "net").load() is None  # now it is known what there is
 
 
 def test_outside_of_a_run_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

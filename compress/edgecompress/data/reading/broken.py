@@ -60,4 +60,4 @@ class Broken:
             raise DataError(f"{next(iter(self.files.values()))} {way_out}")
         lines = [f"  {what}" for what in list(self.files.values())[:NAMED]]
         lines += [f"  and {count - NAMED:,} more"] if count > NAMED else []
-        raise DataError("\n".join([f"{counted(count, self.noun)} cannot be used:", *lines, way_out]))
+        raise DataError(f"{counted(count, self.noun)} cannot be used:", [*lines, way_out])

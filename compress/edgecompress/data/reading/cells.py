@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecompress.data.limits import LONGEST_NAME
 from edgecompress.data.reading.folders import normal
 from edgecompress.data.reading.table import MISSING, shown
 from edgecompress.data.reading.text_reading import is_writable_text
@@ -38,6 +39,8 @@ def label_of(value: Any) -> tuple[str, str]:
     if value is not MISSING and value is not None and not isinstance(value, str):
         return "", f"is neither text nor a whole number: {shown(value)}"
     name, wrong = text_of(value)
+    if len(name) > LONGEST_NAME:
+        return "", f"is no name: {len(name):,} characters ({shown(name)}), at most {LONGEST_NAME:,} are read"
     name = normal(name.strip())
     return name, wrong or ("" if name else "is empty")
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
-from edgecompress.data.labels import anomaly_numbers, check_spellings, describe_classes
+from edgecompress.data.labels import anomaly_numbers, check_count, check_spellings, describe_classes
 from edgecompress.data.offsets import Offsets, targets_of
 from edgecompress.data.raw import RawData, RawKind, listing
 from edgecompress.data.reading.cells import LARGEST, array_of, exact_of, label_of, number_of, sequence_of, text_of
 from edgecompress.data.reading.folders import normal
-from edgecompress.data.reading.table import Table, shown
+from edgecompress.data.reading.table import MOST_BAD, Table, short, shown
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.wording import counted, verb
@@ -30,6 +30,10 @@ INDEX = re.compile(
     r"|unnamed: \d+([._]\d+)*|index|idx|row|level_0|#|((row|sample|record|line)[_ ]?)?(id|index|no|nr|num|number)\.?",
     re.IGNORECASE,
 )
+#: Names longer than this stay objects.
+WIDE = 32
+#: Longer cells are looked at one by one: in an array of texts each would take as much memory as the longest.
+LONGEST_NUMBER = 64
 #: Fewer rows may count by chance.
 FEWEST_ROWS = 10
 #: The share of steps by one in an index that begins again.
@@ -70,9 +74,7 @@ def raw_data_of(recipe: Recipe, tables: dict[str, Table]) -> RawData:
             table.check()  # says why
         label = _label_column(recipe, table, part, has_test="test" in tables)
         group = recipe.data.split_by and table.column("split_by", recipe.data.split_by, default="")
-        groups[part] = (
-            np.array([_group(table, row, value) for row, value in enumerate(table.columns[group])]) if group else None
-        )
+        groups[part] = _groups(table, group) if group else None
         answers[part] = _answers(table, label, numbers=task == "regression")
         if as_text:
             inputs[part] = _texts(recipe, table, notes)
@@ -118,11 +120,16 @@ def _label_column(recipe: Recipe, table: Table, part: str, *, has_test: bool) ->
         raise
 
 
-def _group(table: Table, row: int, value: Any) -> str:
-    name, wrong = label_of(value)
-    if wrong:
-        table.blame(row, f"the group {wrong}")
-    return name
+def _groups(table: Table, column: str) -> NDArray[Any]:
+    """Returns the names of the groups; rows without one are blamed."""
+    found = []
+    for row, value in enumerate(table.columns[column]):
+        name, wrong = label_of(value)
+        if wrong:
+            table.blame(row, f"the group {wrong}")
+        found.append(name)
+    # As an array of texts each would take as much memory as the longest.
+    return np.array(found, object if max(map(len, found), default=0) > WIDE else str)
 
 
 def _answers(table: Table, column: str | None, *, numbers: bool) -> list[Any] | None:
@@ -170,7 +177,7 @@ def _features(recipe: Recipe, table: Table, others: tuple[str, ...]) -> tuple[st
     ]
     if not counting:
         return rest
-    named = listing(f"`{name}`" if name else "the one without a name" for name in counting)
+    named = listing(f"`{short(name)}`" if name else "the one without a name" for name in counting)
     what = (
         f"{table.path}: the {verb(len(counting), f'{table.noun} numbers', f'{table.noun}s number')} the rows ({named})"
     )
@@ -213,21 +220,22 @@ def _values(recipe: Recipe, table: Table, names: Sequence[str], offsets: Offsets
             exact = bool((np.abs(fast) < EXACT).all())
             found.append(fast if exact else array_of([exact_of(cell) for cell in cells]))
             continue
-        wrong = {}
+        wrong, count = {}, 0
         column = np.zeros(len(cells))
         found.append(column)
         for row, value in enumerate(cells):
             column[row], problem = number_of(value)
-            if problem:
+            count += bool(problem)
+            if problem and count <= MOST_BAD:
                 wrong[row] = problem
-        if len(wrong) > WRONG_COLUMN * len(cells) and recipe.data.features is None:
+        if count > WRONG_COLUMN * len(cells) and recipe.data.features is None:
             row = next(iter(wrong))
             raise DataError(
-                f"{table.path}:{table.lines[row]}: {table.noun} `{name}` {wrong[row]}. If it is no feature, name those "
-                "that are in data.features."
+                f"{table.path}:{table.lines[row]}: {table.noun} `{short(name)}` {wrong[row]}. If it is no feature, "
+                "name those that are in data.features."
             )
         for row, problem in wrong.items():
-            table.blame(row, f"`{name}` {problem}")
+            table.blame(row, f"`{short(name)}` {problem}")
     if table.bad:  # nothing comes of it
         return np.zeros((len(table), len(found)), np.float32)
     return offsets.columns(found)
@@ -237,8 +245,8 @@ def _numbers(cells: list[Any]) -> NDArray[np.float64] | None:
     """Returns cells as numbers, None where one of them is none."""
     if not all(type(cell) in (str, int, float) for cell in cells):
         return None
-    if any("_" in cell for cell in cells if isinstance(cell, str)):  # NumPy reads 1_000 as Python does
-        return None
+    if any("_" in cell or len(cell) > LONGEST_NUMBER for cell in cells if isinstance(cell, str)):
+        return None  # NumPy reads 1_000 as Python does
     try:
         values: NDArray[np.float64] = np.array(cells).astype(np.float64)
     except (ValueError, OverflowError):
@@ -282,6 +290,7 @@ def _labels(
     """Returns the labels by part, and the names of the classes."""
     if task == "regression":
         return {part: array_of(given or []).reshape(-1, 1) for part, given in answers.items()}, ()
+    check_count(len({name for given in answers.values() for name in given or ()}), origin)
     check_spellings({part: given for part, given in answers.items() if given is not None}, origin)
     if task == "anomaly-detection":
         return anomaly_numbers(answers, sizes, origin)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import not_
 from pathlib import Path
 
+from edgecompress.data.limits import MOST_COLUMNS, check_memory
 from edgecompress.data.reading.folders import GZ, ending, normal
-from edgecompress.data.reading.table import Table, rows_to_columns, shown
+from edgecompress.data.reading.table import MOST_BAD, Table, rows_to_columns, shown
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
 from edgecompress.wording import counted, verb
@@ -22,6 +25,17 @@ QUOTING = {True: csv.QUOTE_MINIMAL, False: csv.QUOTE_NONE}
 TAB_SUFFIXES = (".tsv", ".tab")
 #: Rows and characters that delimiter and header are found out from.
 SAMPLE_ROWS, SAMPLE_CHARACTERS = 200, 1_000_000
+#: A line with its end, as csv takes them: also where it is a carriage return alone.
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+#: Cells of different content that are kept once, however often they are met.
+KEPT_ONCE = 65_536
+#: Bytes of a cell: what a row and a column point to it by, and a text of its own where it is not kept once.
+POINTERS, TEXT = 16, 56
+REMEDY = "Unpack it, use a part of it, or give the numbers as arrays (source: npz)."
+#: Fields of a row that a message may show.
+SHOWN_FIELDS = 50
+#: Of so many rows one is looked at for cells that are not kept once.
+EACH = 16
 #: Orange's header, https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html:
 #: names; types; flags.
 ORANGE_TYPES = frozenset({
@@ -39,12 +53,14 @@ class Parsed:
     Attributes:
         rows: Their fields; blank lines are left out.
         lines: The line each one begins at.
-        bad: Line -> why a record could not be split.
+        bad: Line -> why a record could not be split; after MOST_BAD of them nothing is read any more.
+        cost: Bytes that the fields take in memory, about.
     """
 
     rows: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bad: dict[int, str] = field(default_factory=dict)
+    cost: int = 0
 
 
 def read_delimited(path: Path, wanted: Sequence[str]) -> Table:
@@ -62,38 +78,70 @@ def read_delimited(path: Path, wanted: Sequence[str]) -> Table:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{path}:{line}: a zero byte. Expected a table as text, in UTF-8.")
     delimiter = _delimiter(path, text, wanted)
-    parsed = parse(text, delimiter)
+    parsed = parse(text, delimiter, path)
     orange = delimiter == "\t" and _is_orange(parse(_sample(text), delimiter, quoted=False).rows)
     if orange:
-        parsed = parse(text, delimiter, quoted=False)
+        parsed = parse(text, delimiter, path, quoted=False)
     elif delimiter == "\t" and _misfits(parsed):  # tab-separated files have quotes as others do, or as plain characters
-        plain = parse(text, delimiter, quoted=False)
+        plain = parse(text, delimiter, path, quoted=False)
         parsed = plain if _misfits(plain) < _misfits(parsed) else parsed
     return _table(path, parsed, delimiter, wanted, orange=orange)
 
 
-def parse(text: str, delimiter: str, *, quoted: bool = True) -> Parsed:
-    """Returns the records of a text; with `quoted`, fields in double quotes may hold delimiters and line ends."""
+def parse(text: str, delimiter: str, path: Path | None = None, *, quoted: bool = True) -> Parsed:
+    """Returns the records of a text; with `quoted`, fields in double quotes may hold delimiters and line ends.
+
+    Args:
+        text: All of it.
+        delimiter: What separates fields.
+        path: The file, where what it costs is to be in proportion to its size.
+        quoted: Whether quotes have a meaning.
+
+    Raises:
+        DataError: The fields would take more memory than they may.
+    """
     result = Parsed()
     dialect = type("Found", (csv.excel,), {"delimiter": delimiter, "strict": True, "quoting": QUOTING[quoted]})
+    size = path.stat().st_size if path is not None else len(text)
     before = csv.field_size_limit(len(text) + 1)  # the usual limit is 131,072 characters
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), dialect)
-        while True:
-            line = reader.line_num + 1
-            try:
-                row = next(reader)
-            except StopIteration:
-                return result
-            except csv.Error as error:
-                end = "a quote is opened here and never closed" if "end of data" in str(error) else str(error)
-                result.bad[line] = end
+        reader = csv.reader((line.group() for line in LINE.finditer(text)), dialect)
+        once: dict[str, str] = {}
+        for line, row in _records(reader, result.bad):
+            if path is not None and len(row) > MOST_COLUMNS:
+                if not result.rows:
+                    raise DataError(
+                        f"{path}:{line}: {len(row):,} columns; at most {MOST_COLUMNS:,} are read. Give so many "
+                        "numbers as arrays (source: npz), or leave columns out."
+                    )
+                result.bad[line] = f"{len(row):,} fields; a table may have {MOST_COLUMNS:,} columns"
                 continue
-            if row:
-                result.rows.append(row)
-                result.lines.append(line)
+            if result.rows and len(once) < KEPT_ONCE:  # the first names the columns
+                once.update(zip(row, row, strict=True))
+            if len(result.rows) % EACH == 0:
+                result.cost += EACH * TEXT * sum(1 for _ in compress(row, map(not_, map(once.__contains__, row))))
+                check_memory(result.cost, size, f"{path}: its cells, up to line {line:,} alone,", REMEDY)
+            result.rows.append(list(map(once.get, row, row)))
+            result.lines.append(line)
+            result.cost += POINTERS * len(row)
+        return result
     finally:
         csv.field_size_limit(before)
+
+
+def _records(reader: Iterator[list[str]], bad: dict[int, str]) -> Iterator[tuple[int, list[str]]]:
+    """Gives the line that each record begins at with its fields, until too many cannot be split."""
+    while len(bad) < MOST_BAD:
+        line = reader.line_num + 1  # type: ignore[attr-defined]  # of csv's reader
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            bad[line] = "a quote is opened here and never closed" if "end of data" in str(error) else str(error)
+            continue
+        if row:
+            yield line, row
 
 
 def _sample(text: str) -> str:
@@ -152,14 +200,16 @@ def _table(path: Path, parsed: Parsed, delimiter: str, wanted: Sequence[str], *,
         remark += "; no header: columns are called 1, 2, ..."
     rows, lines, bad, again = [], [], dict(parsed.bad), []
     heads = [list(map(_name, row)) for row in parsed.rows[:skip]]
-    for row, line in zip(parsed.rows[skip:], parsed.lines[skip:], strict=True):
-        if list(map(_name, row)) in heads:
+    for place in range(skip, len(parsed.rows)):
+        row, line = parsed.rows[place], parsed.lines[place]
+        if _name(row[0]) in (head[0] for head in heads) and list(map(_name, row)) in heads:
             again.append(line)
         elif len(row) == len(names):
             rows.append(row)
             lines.append(line)
-        else:
-            bad[line] = f"{counted(len(row), 'field')}, expected {len(names)}: {shown(delimiter.join(row))}"
+        elif len(bad) < MOST_BAD:
+            begin = delimiter.join(row[:SHOWN_FIELDS])
+            bad[line] = f"{counted(len(row), 'field')}, expected {len(names)}: {shown(begin)}"
     table = Table(path, names, rows_to_columns(names, rows), lines, bad, remark=remark)
     if again:
         repeat = verb(len(again), "row repeats the header and was", "rows repeat the header and were")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecompress.data.raw import listing
+from edgecompress.errors import DataError
 from edgecompress.wording import counted, verb
 
 #: What systems and network storage put into folders, in small letters; names that begin with a dot are hidden anyway.
@@ -18,6 +20,10 @@ SYSTEM = frozenset({
     "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 })  # fmt: skip
 GZ = ".gz"
+#: Folders within each other, below a class; and all folders below one.
+DEEPEST, MOST_FOLDERS = 50, 200_000
+#: Characters of a path in a message.
+LONGEST_SHOWN = 300
 
 
 @dataclass
@@ -97,10 +103,20 @@ def walk(root: Path, suffixes: Collection[str]) -> Walk:
 
     Raises:
         OSError: A folder cannot be read.
+        DataError: There are too many folders, or too many within each other.
     """
     found = Walk()
-    _enter(root, suffixes, found, {_identity(root)})
+    _enter(root, suffixes, found, {_identity(root)}, 0)
     found.files.sort()
+    return found
+
+
+def total_size(files: Iterable[Path]) -> int:
+    """Returns how many bytes files have together; one that cannot be looked at has none."""
+    found = 0
+    for path in files:
+        with contextlib.suppress(OSError):
+            found += path.stat().st_size
     return found
 
 
@@ -109,7 +125,8 @@ def count_files(folder: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
-def _enter(place: Path, suffixes: Collection[str], found: Walk, seen: set[tuple[int, int]]) -> None:
+def _enter(place: Path, suffixes: Collection[str], found: Walk, seen: set[tuple[int, int]], depth: int) -> None:
+    _check_bounds(place, depth, len(seen))
     folders = []
     for entry in _sorted(place):
         path = place / entry.name
@@ -130,7 +147,22 @@ def _enter(place: Path, suffixes: Collection[str], found: Walk, seen: set[tuple[
             found.again.append(path)
         else:
             seen.add(identity)
-            _enter(path, suffixes, found, seen)
+            _enter(path, suffixes, found, seen, depth + 1)
+
+
+def _check_bounds(place: Path, depth: int, seen: int) -> None:
+    if depth > DEEPEST:
+        raise DataError(f"{short_path(place)}: folders lie within each other {DEEPEST} deep. Expected a few levels.")
+    if seen > MOST_FOLDERS:
+        raise DataError(
+            f"{short_path(place)}: up to here there are more than {MOST_FOLDERS:,} folders. Expected fewer."
+        )
+
+
+def short_path(path: Path) -> str:
+    """Returns a path for a message, its middle left out where it is long."""
+    text = str(path)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 2 :]}"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -18,7 +18,8 @@ from edgecompress.data.pictures import GREY, RGB
 from edgecompress.data.reading.broken import Broken
 from edgecompress.data.reading.grey_levels import WHITE_16, Levels, used_levels
 from edgecompress.errors import DataError
-from edgecompress.store.files import require_file
+from edgecompress.sources.border import at_border, described
+from edgecompress.store.reading import open_regular, read_into_memory
 
 SUFFIXES = frozenset({
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".bmp", ".dib", ".gif", ".webp", ".tif",
@@ -31,6 +32,8 @@ FLOAT_MODE = "F"
 #: EXIF's tag for how a camera was held, and its values that exchange width and height.
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
 OPAQUE = 255
+#: How a scan of a progressive JPEG begins; each brings all of the picture nearer to what it is. Ten are usual.
+SCAN, MOST_SCANS = b"\xff\xda", 200
 #: Colour pictures of 16 bits a channel come with their upper 8 bits alone; below this, most of what they hold is lost.
 DIM = 64
 
@@ -59,6 +62,8 @@ def read_header(path: Path) -> Header:
     with _opened(path) as image:
         if image.mode == FLOAT_MODE:
             raise DataError(f"{path}: a picture of floating-point values. Expected 8 or 16 bits per channel.")
+        if image.info.get("progressive") and (scans := read_into_memory(path).count(SCAN)) > MOST_SCANS:
+            raise DataError(f"{path}: a JPEG of {scans:,} scans, each of which takes time. Save it again.")
         width, height = image.size
         turned = image.getexif().get(ORIENTATION) in TURNED
         size = (width, height) if turned else (height, width)
@@ -144,23 +149,23 @@ def read_pictures(
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Opens a picture, and turns everything that goes wrong while it is used into a DataError that names it."""
-    try:
-        require_file(path)  # a pipe may never end
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata is no reason to stop
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                yield image
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a picture Pillow can read, or broken. Replace or remove it.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: too many pixels to be safe to decode ({error}). Scale it down.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}). Replace or remove it.") from error
-    except Exception as error:  # decoders of broken files fail in any way
-        raise DataError(f"{path}: broken picture ({type(error).__name__}: {error}). Replace or remove it.") from error
+    with at_border(lambda error: _broken(error, path)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata is no reason to stop
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with open_regular(path) as stream, Image.open(stream, formats=FORMATS) as image:
+            yield image
+
+
+def _broken(error: BaseException, path: Path) -> DataError:
+    """Returns the error for a picture that cannot be used."""
+    match error:
+        case UnidentifiedImageError():
+            return DataError(f"{path}: not a picture Pillow can read, or broken. Replace or remove it.")
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return DataError(f"{path}: too many pixels to be safe to decode ({error}). Scale it down.")
+        case OSError():
+            return DataError(f"{path}: cannot be read ({error.strerror or error}). Replace or remove it.")
+    return DataError(f"{path}: broken picture ({described(error)}). Replace or remove it.")
 
 
 def _upright_8_bit(image: Image.Image, path: Path, levels: Levels, seen: Counter[str]) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,12 @@ from edgecompress.data.reading.folders import normal
 from edgecompress.errors import DataError
 from edgecompress.wording import counted, verb
 
-#: Columns named in a message before it says how many more there are.
-COLUMNS_LISTED = 12
+#: Columns named in a message before it says how many more there are, characters of each.
+COLUMNS_LISTED, NAME_SHOWN = 12, 60
+#: Rows that cannot be used before the others are not looked at: a message for each of millions would fill the memory.
+MOST_BAD = 10_000
+#: Names that one which is not there is compared with.
+MOST_COMPARED = 1_000
 
 
 class _Missing:
@@ -61,8 +66,14 @@ class Table:
         return len(self.lines)
 
     def blame(self, row: int, what: str) -> None:
-        """Notes what is wrong with a row."""
+        """Notes what is wrong with a row.
+
+        Raises:
+            DataError: So many cannot be used that the rest need not be looked at.
+        """
         self.bad.setdefault(self.lines[row], what)
+        if len(self.bad) >= MOST_BAD:
+            self.check()
 
     def check(self) -> None:
         """Lets a table pass that has rows, all of which can be used.
@@ -91,8 +102,8 @@ class Table:
             asked = normal(asked)
             if asked in self.names:
                 return asked
-            near = difflib.get_close_matches(asked, self.names, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
+            near = difflib.get_close_matches(asked, self.names[:MOST_COMPARED], n=1)
+            hint = f" Did you mean `{short(near[0])}`?" if near else ""
             raise DataError(f"data.{key}: {self.path} has no {self.noun} `{asked}`.{hint} {self._has()}")
         for name in (default, *(name for name in self.names if name.lower() == default)):
             if name in self.names:
@@ -106,24 +117,33 @@ class Table:
 
     def _has(self) -> str:
         more = len(self.names) - COLUMNS_LISTED
-        shown = ", ".join(self.names[:COLUMNS_LISTED]) + (f" and {more} more" if more > 0 else "")
-        return f"It has: {shown or 'none'}{f' ({self.remark})' if self.remark else ''}."
+        listed = ", ".join(map(short, self.names[:COLUMNS_LISTED])) + (f" and {more:,} more" if more > 0 else "")
+        return f"It has: {listed or 'none'}{f' ({self.remark})' if self.remark else ''}."
 
 
 def bad_lines(path: Path, found: Iterable[tuple[int, str]], remark: str = "") -> str:
     """Returns the message for lines that cannot be used: how many, and the first few with file and line."""
     listed = sorted(found)
     count = len(listed)
-    head = f"{path}: {counted(count, 'row')} cannot be used{f' ({remark})' if remark else ''}:"
+    least = " or more" if count >= MOST_BAD else ""
+    head = f"{path}: {counted(count, 'row')}{least} cannot be used{f' ({remark})' if remark else ''}:"
     shown = [f"  {path}:{line}: {what}" for line, what in listed[:LISTED]]
     more = [f"  and {count - LISTED:,} more"] if count > LISTED else []
     return "\n".join([head, *shown, *more, f"Mend or remove {verb(count, 'it', 'them')}."])
 
 
 def shown(value: Any, longest: int = 40) -> str:
-    """Returns a cell for a message, cut if it is long."""
-    text = repr(value)
+    """Returns a cell for a message, cut if it is long; what it holds is looked at no further than is shown."""
+    bounded = reprlib.Repr()
+    bounded.maxlist = bounded.maxdict = bounded.maxtuple = longest // 2
+    bounded.maxstring = bounded.maxlong = bounded.maxother = 2 * longest
+    text = repr(value[: 2 * longest]) if isinstance(value, str) else bounded.repr(value)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def short(name: str) -> str:
+    """Returns a column's name for a message, cut if it is long."""
+    return name if len(name) <= NAME_SHOWN else f"{name[: NAME_SHOWN - 3]}..."
 
 
 def rows_to_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
-from edgecompress.store.files import require_file
+from edgecompress.store.reading import read_into_memory
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 #: Other format tags that are met.
@@ -61,8 +61,7 @@ def read_wav(path: Path) -> Recording:
         DataError: It is no WAV file, is compressed, cut short or empty.
     """
     try:
-        require_file(path)
-        content = path.read_bytes()
+        content = read_into_memory(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     if not content:

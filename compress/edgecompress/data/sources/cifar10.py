@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from edgecompress.data.raw import RawData, data_path, hash_files, listing
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources.border import at_border, described
+from edgecompress.store.reading import MIB, read_bounded
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "data"
@@ -25,6 +28,10 @@ VERSIONS = {"cifar-10-batches-py": "", "cifar-10-batches-bin": ".bin"}
 SIDE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIDE * SIDE
 ADVICE = "Fetch it again."
+#: Steps of a pickle: of a batch, with 10,000 labels and names, there are some 60,000.
+MOST_STEPS = 1_000_000
+#: A batch has 30 MB.
+LARGEST_BYTES = 256 * MIB
 
 
 def load(recipe: Recipe, _trust: bool) -> RawData:
@@ -54,7 +61,7 @@ class ArrayUnpickler(pickle.Unpickler):
             case "numpy", "ndarray":
                 return object  # only handed to _reconstruct, so it need not do anything
             case "numpy", "dtype":
-                return np.dtype
+                return _dtype
             case "_codecs", "encode":
                 return _encode
             case _:
@@ -66,6 +73,13 @@ def _empty_array(_kind: object, _shape: object, _code: object) -> NDArray[Any]:
     return np.ndarray((0,), np.uint8)
 
 
+def _dtype(text: str, *_: object) -> np.dtype[Any]:
+    """Returns a type of numbers by its short name."""
+    if not isinstance(text, str) or len(text) > len("float64"):
+        raise pickle.UnpicklingError("its arrays are of no plain type")
+    return np.dtype(text)
+
+
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1", "iso-8859-1"):
         raise pickle.UnpicklingError(f"it encodes as {encoding}")
@@ -75,7 +89,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def _batch(path: Path) -> Split:
     """Returns one batch file's samples."""
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, LARGEST_BYTES, "a batch")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     rows, labels = _from_binary(content, path) if path.suffix == ".bin" else _from_pickle(content, path)
@@ -95,16 +109,29 @@ def _from_binary(content: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray
 
 
 def _from_pickle(content: bytes, path: Path) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    try:
+    with at_border(lambda error: DataError(f"{path}: not a CIFAR-10 batch ({described(error)}). {ADVICE}")):
+        _check_steps(content)
         batch = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
-        rows, labels = batch["data"], np.asarray(batch["labels"])
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise DataError(f"{path}: not a CIFAR-10 batch ({type(error).__name__}: {error}). {ADVICE}") from error
+        rows, labels = batch["data"], batch["labels"]
+        # As an array only where it is flat: lists of one list over and over would become an array without end.
+        if not isinstance(labels, np.ndarray):
+            labels = np.array(labels) if all(isinstance(one, int) for one in labels) else np.array(None)
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (PIXELS,):
         raise DataError(f"{path}: `data` is not an (N, {PIXELS}) uint8 array. {ADVICE}")
     if labels.dtype.kind not in "iu" or labels.shape != rows.shape[:1]:
         raise DataError(f"{path}: `labels` is not one integer for each of {len(rows)} pictures. {ADVICE}")
     return rows, labels
+
+
+def _check_steps(content: bytes) -> None:
+    """Lets a pickle pass that does no more than one of a batch does.
+
+    Raises:
+        pickle.UnpicklingError: It takes too many steps, or numbers what it remembers so high that memory would run out.
+    """
+    for step, (code, argument, _) in enumerate(pickletools.genops(content)):
+        if step >= MOST_STEPS or ("PUT" in code.name and int(argument or 0) >= MOST_STEPS):
+            raise pickle.UnpicklingError("it takes more steps than a batch")
 
 
 def _find(recipe: Recipe) -> dict[str, Path]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.data.labels import check_spellings
+from edgecompress.data.labels import check_count, check_spellings
+from edgecompress.data.limits import LONGEST_NAME, MAX_CLASSES
 from edgecompress.data.raw import listing
 from edgecompress.data.reading.folders import Walk, count_files, ending, is_hidden, normal, walk
+from edgecompress.data.reading.text_reading import read_text
 from edgecompress.errors import DataError
 from edgecompress.wording import counted, verb
 
@@ -57,6 +63,14 @@ class Found:
     labels: dict[str, list[int]] = field(default_factory=dict)
     walk: Walk = field(default_factory=Walk)
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def numbers(self) -> dict[str, list[int]]:
+        """Class name in NFC -> where it stands among the names."""
+        found: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            found.setdefault(normal(name), []).append(number)
+        return found
 
     def without(self, broken: Collection[Path], root: Path) -> dict[str, NDArray[np.int64]]:
         """Returns which files are left in each part without broken ones, ascending.
@@ -112,7 +126,7 @@ def _classified(root: Path, layout: Layout) -> Found:
         for folder in folders:
             files = _files(folder, layout, found, empty)
             found.files[part] += files
-            found.labels[part] += [_class_number(folder, found.names, listed=bool(listed))] * len(files)
+            found.labels[part] += [_class_number(folder, found, listed=bool(listed))] * len(files)
         if not found.files[part]:
             raise DataError(
                 f"{place}: class folders without a {layout.noun}.{_unread(empty, layout)} Expected {layout.expected}."
@@ -138,9 +152,7 @@ def _calibration(root: Path, layout: Layout, found: Found) -> None:
 def _refuse_empty(root: Path, layout: Layout, found: Found, empty: dict[Path, Walk], *, listed: bool) -> None:
     """Raises DataError where class folders hold nothing of the right kind, in no split."""
     held = {number for numbers in found.labels.values() for number in numbers}
-    lacking = {
-        folder: one for folder, one in empty.items() if _class_number(folder, found.names, listed=listed) not in held
-    }
+    lacking = {folder: one for folder, one in empty.items() if _class_number(folder, found, listed=listed) not in held}
     if lacking:
         names = list(dict.fromkeys(f"`{normal(folder.name)}`" for folder in lacking))
         folders, them = verb(len(names), "folder", "folders"), verb(len(names), "it", "them")
@@ -163,8 +175,21 @@ def _parts(root: Path, layout: Layout) -> dict[Path, list[Path]]:
 
 def _folders(place: Path, layout: Layout) -> list[Path]:
     """Returns the visible folders in a place that may be classes, sorted by name."""
-    folders = (entry for entry in place.iterdir() if entry.is_dir() and not is_hidden(entry.name))
-    return sorted(folder for folder in folders if folder.name not in layout.left_out)
+    with os.scandir(place) as entries:
+        names = (entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
+        found = sorted(itertools.islice((name for name in names if name not in layout.left_out), MAX_CLASSES + 1))
+    if len(found) > MAX_CLASSES:
+        raise DataError(
+            f"{place}: more than {MAX_CLASSES:,} folders, which would be classes. Expected {layout.expected}."
+        )
+    return [place / name for name in found]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _beside(place: Path, known: set[Path]) -> Walk:
@@ -209,8 +234,8 @@ def _tell_of_twins(place: Path, folders: Sequence[Path], found: Found) -> None:
     Raises:
         DataError: Two classes are links to the same files.
     """
-    names = [normal(folder.name) for folder in folders]
-    twins = sorted({name for name in names if names.count(name) > 1})
+    names = Counter(normal(folder.name) for folder in folders)
+    twins = sorted(name for name, count in names.items() if count > 1)
     if twins:
         found.notes.append(
             f"{place}: {counted(len(twins), 'class', 'classes')} with two folders whose names differ in the form of "
@@ -226,27 +251,27 @@ def _tell_of_twins(place: Path, folders: Sequence[Path], found: Found) -> None:
 def _listed_classes(root: Path) -> list[str]:
     """Returns the names in classes.txt, empty where there is none."""
     file = root / CLASSES_FILE
-    if not file.is_file():
+    if not os.path.lexists(file):
         return []
-    try:
-        names = [normal(line.strip()) for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 text ({error})") from error
+    names = [normal(line.strip()) for line in read_text(file).rstrip().splitlines()]
+    check_count(len(names), str(file))
     for number, name in enumerate(names, 1):
         if not name:
             raise DataError(f"{file}:{number}: an empty line. Expected one class name per line.")
+        if len(name) > LONGEST_NAME:
+            raise DataError(f"{file}:{number}: a name of {len(name):,} characters; at most {LONGEST_NAME:,} are one.")
     if not names:
         raise DataError(f"{file}: empty. Expected one class name per line.")
     return names
 
 
-def _class_number(folder: Path, names: Sequence[str], *, listed: bool) -> int:
+def _class_number(folder: Path, found: Found, *, listed: bool) -> int:
     """Returns the class of a folder: by its name, or by its index where classes.txt gives the order.
 
     Raises:
         DataError: classes.txt has no such class, or has it twice.
     """
-    matches = [number for number, name in enumerate(names) if normal(name) == normal(folder.name)]
+    names, matches = found.names, found.numbers.get(normal(folder.name), [])
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from edgecompress.data.raw import RawData, data_path, hash_files
 from edgecompress.data.sources.download import download
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
-from edgecompress.sources.archives import is_gzip
+from edgecompress.sources.archives import is_gzip, most_unpacked
+from edgecompress.store.reading import open_regular
 from edgecompress.wording import counted
 
 #: Where it is looked for without a `path`: Debian's package, torchvision's layout in ./data, a plain folder.
@@ -28,8 +31,6 @@ CLASSES = (
 DOWNLOAD_FOLDER = "data"
 #: IDX type code of unsigned bytes.
 UBYTE = 8
-#: The largest of the four files has 47 MB.
-LARGEST_BYTES = 1024**3
 
 
 def load(recipe: Recipe, _trust: bool) -> RawData:
@@ -55,14 +56,19 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """
     header = 4 * (1 + dimensions)
     try:
-        with gzip.open(path) if is_gzip(path) else path.open("rb") as stream:
+        packed = is_gzip(path)
+        with open_regular(path) as handle, gzip.open(handle) if packed else handle as stream:
             start = stream.read(header)
             if start[:4] != bytes((0, 0, UBYTE, dimensions)) or len(start) < header:
                 raise DataError(f"{path}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")
             shape = [int(side) for side in np.frombuffer(start, ">u4", dimensions, 4)]
-            size = int(np.prod(shape, dtype=object))
+            size = math.prod(shape)
+            there = os.fstat(handle.fileno()).st_size
+            most = most_unpacked(there) if packed else there
+            if packed and size > most:
+                raise DataError(f"{path}: a gzip bomb: its header says {size:,} bytes. Fetch it again, or unpack it.")
             # No more than the header says, whatever an archive would unpack to.
-            content = stream.read(min(size, LARGEST_BYTES) + 1)
+            content = stream.read(min(size, most) + 1)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({why}). Is the file whole? Fetch it again.") from error
@@ -70,6 +76,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         problem = "truncated" if len(content) < size else "too long"
         found = counted(header + len(content), "byte")
         raise DataError(f"{path}: {problem}: {found}, but its header says {header + size:,}. Fetch it again.")
+    if not size:
+        raise DataError(f"{path} is empty: its header says {' x '.join(map(str, shape))}")
     return np.frombuffer(content, np.uint8).reshape(shape).copy()  # writable, as torch wants it
 
 

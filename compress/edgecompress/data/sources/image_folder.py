@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecompress.data.base import Split
 from edgecompress.data.labels import describe_classes
-from edgecompress.data.pictures import sides
+from edgecompress.data.pictures import check_pictures, sides
 from edgecompress.data.raw import RawData, empty_split, hash_files, required_path
 from edgecompress.data.reading.broken import Broken
 from edgecompress.data.reading.picture_files import SUFFIXES, common_form, levels_of, read_headers, read_pictures
@@ -36,6 +36,7 @@ def load(recipe: Recipe, _trust: bool) -> RawData:
         broken.skip = False
         broken.settle(len(every))
     form = common_form(headers, sides(recipe.data.image_size), recipe.data.channels)
+    check_pictures(len(every), *form)
     levels = levels_of(found.files.get("train") or every, headers, broken)
     pictures = {part: read_pictures(files, form, levels, seen, broken) for part, files in found.files.items()}
     notes = [*found.notes, *found.walk.notes(root, LAYOUT.noun), *broken.settle(len(every))]

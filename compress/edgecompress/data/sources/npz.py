@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
 import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from edgecompress.data.limits import LONGEST_NAME
 from edgecompress.data.raw import RawData, hash_files, required_path
 from edgecompress.data.reading.named_arrays import expected, keys_of, raw_data
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import Recipe
 from edgecompress.sources.archives import check_unpacked, is_gzip, read_unpacked
+from edgecompress.store.reading import open_regular
 
 #: What NumPy and zipfile raise over files of other kinds and damaged ones (RuntimeError: encrypted, unknown method;
-#: OverflowError: a shape beyond 64 bits; TokenError: a header that is no Python text).
+#: OverflowError: a shape beyond 64 bits; TokenError, SyntaxError, TypeError: a header that is no Python text).
 UNREADABLE = (
     OSError,
     ValueError,
@@ -26,10 +30,17 @@ UNREADABLE = (
     MemoryError,
     RuntimeError,
     OverflowError,
+    TypeError,
+    SyntaxError,
+    struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
+#: How a file of a single array begins, and where in it the values begin at the latest, as NumPy has it.
+ARRAY, HEADER_BYTES = b"\x93NUMPY", 16 * 1024
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+MOST_MEMBERS = 10_000
 
 
 def load(recipe: Recipe, _trust: bool) -> RawData:
@@ -60,30 +71,59 @@ def _read(path: Path, recipe: Recipe) -> dict[str, Any]:
     """Returns the arrays by name; the ones that are not used are not read."""
     keys, what = keys_of(recipe), _what(recipe)
     try:
-        # Opened here, because NumPy leaves the file open where it turns out to be no archive.
-        with path.open("rb") as handle:
-            # Pickles could run code, so arrays of Python objects are refused.
-            archive = np.load(
-                io.BytesIO(read_unpacked(path, DataError)) if is_gzip(path) else handle, allow_pickle=False
-            )
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with open_regular(path) as handle:
+            stream: BinaryIO = io.BytesIO(read_unpacked(path, DataError)) if is_gzip(path) else handle
+            start = stream.read(len(ARRAY))
+            stream.seek(0)
+            if start == ARRAY:  # said before it is read
                 example = "np.savez(path, x_train=..., y_train=...)"
                 raise DataError(f"{path} holds a single array. Expected {what}: {example}")
-            used = (
-                info
-                for info in (archive.zip.infolist() if archive.zip is not None else ())
-                if info.filename.removesuffix(".npy") in keys
-            )
-            check_unpacked(path, used, "data.path", DataError)
-            return {name: _member(archive, name, path) if name in keys else None for name in archive.files}
+            with zipfile.ZipFile(stream) as archive:
+                members = _members(archive, keys, path)
+                check_unpacked(path, (info for info in members.values() if info is not None), "data.path", DataError)
+                return {name: _member(archive, info, path) for name, info in members.items()}
     except UNREADABLE as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({why}). Expected {what}.") from error
 
 
-def _member(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> Any:
+def _members(archive: zipfile.ZipFile, keys: tuple[str, ...], path: Path) -> dict[str, zipfile.ZipInfo | None]:
+    """Returns the arrays that an archive holds by name, None for those that are not used."""
+    found: dict[str, zipfile.ZipInfo | None] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        used = info if name in keys else None
+        if used is not None and name in found:
+            raise DataError(f"{path}: {name} is in it twice: which one counts? Save it again with one array of a name.")
+        if used is not None and info.compress_type not in PACKED:
+            raise DataError(f"{path}: {name} is packed in a way that NumPy does not write. Save it by np.savez.")
+        found[name[:LONGEST_NAME]] = used
+        if len(found) > MOST_MEMBERS:
+            raise DataError(f"{path}: more than {MOST_MEMBERS:,} arrays. Expected {', '.join(keys)}.")
+    return found
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo | None, path: Path) -> Any:
+    """Returns an array. What its header says of its shape is believed where as many bytes are there."""
+    if info is None:
+        return None
+    name = info.filename.removesuffix(".npy")
     try:
-        return archive[name]
+        with archive.open(info) as stream:
+            header = io.BytesIO(stream.read(HEADER_BYTES))
+            version = np.lib.format.read_magic(header)
+            first = version == (1, 0)
+            read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            shape, _, kind = read_header(header)
+        needed = math.prod(shape) * max(kind.itemsize, 1)
+        if needed > info.file_size and not kind.hasobject:
+            raise DataError(
+                f"{path}: {name} cannot be read: its header says {' x '.join(map(str, shape))} of {kind}, "
+                f"{needed:,} bytes, but there are {info.file_size:,}. Is the file whole?"
+            )
+        with archive.open(info) as stream:
+            # Pickles could run code, so arrays of Python objects are refused.
+            return np.lib.format.read_array(stream, allow_pickle=False)
     except UNREADABLE as error:
         objects = " Python objects are not loaded: save names as np.array([...], dtype=str)."
         hint = objects if "allow_pickle" in str(error) else " Is the file whole?"

@@ -57,7 +57,10 @@ def _arrays(split: Split | None) -> list[NDArray[Any] | None]:
 
 def _written(recipe: Recipe) -> list[str]:
     file = python_source_file(recipe.data.source, Path(recipe.base_dir), error=DataError)
-    return [recipe.data.source, sha256_file(file), repr(recipe.data.args)]
+    try:
+        return [recipe.data.source, sha256_file(file), repr(recipe.data.args)]
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror or error}. Expected Python source.") from error
 
 
 def _hash(array: NDArray[Any] | None) -> list[Any] | None:

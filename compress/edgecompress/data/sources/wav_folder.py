@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from edgecompress.data.base import Split
 from edgecompress.data.front_end import describe, features, fitted, shape
 from edgecompress.data.labels import anomaly_numbers, describe_classes
+from edgecompress.data.limits import check_memory
 from edgecompress.data.raw import RawData, empty_split, hash_files, required_path
 from edgecompress.data.reading.broken import Broken
-from edgecompress.data.reading.folders import normal
+from edgecompress.data.reading.folders import normal, total_size
 from edgecompress.data.reading.text_reading import read_text
 from edgecompress.data.reading.wav_files import read_wav
 from edgecompress.data.sources.class_folders import CALIBRATION, Found, Layout, scan
@@ -147,6 +149,10 @@ def _read(
     """Returns the features of recordings by part; those of broken ones are zeros."""
     result = {}
     for part, paths in files.items():
+        needed, given = 4 * len(paths) * math.prod(shape(description)), total_size(paths)
+        check_memory(
+            needed, given, f"{counted(len(paths), 'recording')} as frames", "Set a shorter data.audio.seconds."
+        )
         result[part] = np.zeros((len(paths), *shape(description)), np.float32)
         for number, path in enumerate(paths):
             try:
@@ -154,7 +160,11 @@ def _read(
             except DataError as error:
                 broken.add(path, str(error))
                 continue
-            waveform = fitted(recording.samples, recording.rate, description)
+            try:
+                waveform = fitted(recording.samples, recording.rate, description)
+            except DataError as error:
+                broken.add(path, f"{path}: {error}")
+                continue
             result[part][number] = features(waveform[np.newaxis], description)[0]
             if recording.open_end:
                 seen["without a length in the header {} read to the end of the file"] += 1

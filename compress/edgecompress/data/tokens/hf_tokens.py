@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from numpy.typing import NDArray
 
 from edgecompress.data.tokens.subwords import BATCH, head
 from edgecompress.errors import ModelError
-from edgecompress.sources.hugging_face import CONFIG, TOKENIZER, hf_document, hf_folder
+from edgecompress.quiet import quiet
+from edgecompress.sources.border import at_border, described
+from edgecompress.sources.hugging_face import CONFIG, TOKENIZER, hf_config, hf_document, hf_folder
+
+FAILS = "fails on a text of the data"
 
 
 class HfTokens:
@@ -23,14 +28,32 @@ class HfTokens:
         padding: The token that stands behind short texts.
     """
 
-    def __init__(self, document: Mapping[str, Any], padding: int) -> None:
-        """Takes the document of a tokenizer of the `tokenizers` library."""
+    def __init__(self, document: Mapping[str, Any], padding: int, origin: str = "the vocabulary") -> None:
+        """Takes the document of a tokenizer of the `tokenizers` library, and what messages call it.
+
+        Raises:
+            ModelError: It is none.
+        """
         from tokenizers import Tokenizer
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.padding = padding
+        self._origin = origin
         self._document = {**document, "truncation": None, "padding": None}
-        self._tokenizer = Tokenizer.from_str(json.dumps(self._document))
+        with self._blamed("is no tokenizer"):
+            self._tokenizer = Tokenizer.from_str(json.dumps(self._document))
+
+    @contextlib.contextmanager
+    def _blamed(self, problem: str) -> Iterator[None]:
+        """Turns what the library raises into an error that names the tokenizer; its panics announce themselves."""
+
+        def explain(error: BaseException) -> ModelError:
+            return ModelError(
+                f"{self._origin} {problem} ({described(error)}). Save it again with the `tokenizers` library."
+            )
+
+        with at_border(explain), quiet():
+            yield
 
     @property
     def size(self) -> int:
@@ -39,22 +62,25 @@ class HfTokens:
 
     def encode_whole(self, text: str) -> NDArray[np.int32]:
         """Returns all tokens of a text, without special ones."""
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        with self._blamed(FAILS):
+            return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
 
     def encode(self, texts: Sequence[str], length: int) -> NDArray[np.int32]:
         """Returns (N, length) token numbers as the model expects them: cut off and padded behind."""
         result = np.full((len(texts), length), self.padding, np.int32)
-        self._tokenizer.enable_truncation(length)
-        for start in range(0, len(texts), BATCH):
-            found = self._tokenizer.encode_batch_fast([head(text, length) for text in texts[start : start + BATCH]])
-            for row, one in zip(result[start:], found, strict=False):
-                row[: len(one.ids)] = one.ids
-        self._tokenizer.no_truncation()
+        with self._blamed(FAILS):
+            self._tokenizer.enable_truncation(length)
+            for start in range(0, len(texts), BATCH):
+                found = self._tokenizer.encode_batch_fast([head(text, length) for text in texts[start : start + BATCH]])
+                for row, one in zip(result[start:], found, strict=False):
+                    row[: len(one.ids)] = one.ids
+            self._tokenizer.no_truncation()
         return result
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text that tokens stand for."""
-        return str(self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False))
+        with self._blamed("cannot turn tokens back into text"):
+            return str(self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False))
 
     def document(self) -> dict[str, Any]:
         """Returns plain JSON values from which another program can do the same: `tokenizer` is the library's own."""
@@ -68,9 +94,13 @@ def hf_tokens(name: str, base_dir: Path) -> HfTokens:
         ModelError: Its folder cannot be used.
     """
     folder = hf_folder(name, base_dir)
-    padding = hf_document(name, folder, CONFIG).get("pad_token_id")
+    padding = hf_config(name, folder).get("pad_token_id")
     document = hf_document(name, folder, TOKENIZER)
-    try:
-        return HfTokens(document, padding if isinstance(padding, int) else 0)
-    except Exception as error:  # the library raises plain Exceptions
-        raise ModelError(f"model {name}: {folder / TOKENIZER} is no tokenizer: {error}") from error
+    origin = f"model {name}: {folder / TOKENIZER}"
+    tokens = HfTokens(document, padding if isinstance(padding, int) else 0, origin)
+    if not 0 <= tokens.padding < max(tokens.size, 1):
+        raise ModelError(
+            f"model {name}: {folder / CONFIG}: `pad_token_id` is {tokens.padding}, but {TOKENIZER} has the tokens 0 to "
+            f"{tokens.size - 1}."
+        )
+    return tokens

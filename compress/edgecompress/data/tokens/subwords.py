@@ -22,6 +22,9 @@ WORD = re.compile(r"[\S\x1c-\x1f]+")
 GAP = re.compile(r"(?<=[\S\x1c-\x1f])(?![\x1c-\x1f])\s")
 #: Longest word that WordPiece takes apart, as in BERT; a longer one is unknown.
 LONGEST_WORD = 100
+#: Longest word that BPE learns from in one piece.
+LEARNT_FROM = 1_000
+LONG_WORD = re.compile(rf"\S{{{LEARNT_FROM + 1},}}")
 #: Code points that stand for characters within a word while WordPiece is learnt: private ones, so rarely met in text.
 WITHIN = 0xF0000
 #: Longer texts are tokenised in parts of about this many characters, texts at a time in batches of this many: the
@@ -99,6 +102,16 @@ def _parts(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def _bounded(text: str) -> Iterator[str]:
+    """Returns a text with long words in pieces: each pair that is merged would go through all of such a word again."""
+    start = 0
+    for word in LONG_WORD.finditer(text):
+        for end in range(word.start() + LEARNT_FROM, word.end(), LEARNT_FROM):
+            yield text[start:end]
+            start = end
+    yield text[start:]
+
+
 def train_subwords(kind: str, texts: Sequence[str], *, size: int, lowercase: bool) -> Subwords:
     """Returns a vocabulary of at most `size` tokens, learnt from texts; the same texts always give the same one.
 
@@ -125,7 +138,8 @@ def train_subwords(kind: str, texts: Sequence[str], *, size: int, lowercase: boo
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     if kind == "bpe":
-        tokenizer.train_from_iterator(parts, _trainer(size, pre_tokenizers.ByteLevel.alphabet()))
+        words = (piece for part in parts for piece in _bounded(part))
+        tokenizer.train_from_iterator(words, _trainer(size, pre_tokenizers.ByteLevel.alphabet()))
     document = json.loads(tokenizer.to_str())
     # Else a text that holds "[PAD]" would be padding there.
     document["added_tokens"] = []

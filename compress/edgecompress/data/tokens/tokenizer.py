@@ -16,6 +16,7 @@ from edgecompress.data.tokens.hf_tokens import HfTokens
 from edgecompress.data.tokens.subwords import Subwords, train_subwords
 from edgecompress.errors import DataError
 from edgecompress.recipe.schema import TokenizerSpec
+from edgecompress.sources.border import at_border, described
 
 #: Token 0 pads, token 1 stands for everything that is not in the vocabulary.
 PADDING, UNKNOWN = 0, 1
@@ -137,13 +138,14 @@ def vocabulary_from(document: Mapping[str, Any]) -> Vocabulary:
     Raises:
         DataError: It describes none.
     """
-    match document.get("kind"):
-        case "byte":
-            return Bytes()
-        case "hf":
-            return HfTokens(document["tokenizer"], document["padding"])
-        case "wordpiece" | "bpe":
-            return Subwords(str(document["kind"]), document["tokenizer"])
-        case "word" | "char":
-            return Pieces(str(document["kind"]), document["tokens"], lowercase=document["lowercase"])
+    with at_border(lambda error: DataError(f"this is no vocabulary that a run left ({described(error)})")):
+        match document.get("kind"):
+            case "byte":
+                return Bytes()
+            case "hf":
+                return HfTokens(document["tokenizer"], document["padding"])
+            case "wordpiece" | "bpe":
+                return Subwords(str(document["kind"]), document["tokenizer"])
+            case "word" | "char":
+                return Pieces(str(document["kind"]), document["tokens"], lowercase=document["lowercase"])
     raise DataError(f"a vocabulary of kind `{document.get('kind')}` is not known")

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgecompress.errors import EdgecompressError, ModelError
+from edgecompress.errors import ModelError
 from edgecompress.quiet import quiet
+from edgecompress.sources.border import at_border
 from edgecompress.sources.keras import EXPECTED, KerasSource
 from edgecompress.wording import counted
 
@@ -80,10 +81,26 @@ def load_layers(source: KerasSource, *, safe: bool) -> Loaded:
             inputs, outputs = [], []
         model.trainable = True  # a frozen layer's weights are parameters as well
         weights = [np.asarray(variable) for variable in model.trainable_weights]
+        _require_finite(source, model)
     _check_single(source.name, len(inputs), len(outputs))
     shapes = [tuple(tensor.shape) for tensor in outputs]
     dtype = keras.backend.standardize_dtype(inputs[0].dtype)
     return Loaded(lambda x: model(x, training=False), tuple(inputs[0].shape), dtype, shapes, weights)
+
+
+def _require_finite(source: KerasSource, model: Any) -> None:
+    """Raises ModelError where weights are no finite numbers; what is not trained may hold infinity, as masks do."""
+    learned = {id(variable) for variable in model.trainable_weights}
+    for variable in model.weights:
+        values = np.asarray(variable)
+        if values.dtype.kind not in "fc":  # numpy knows bfloat16 by another letter
+            values = values.astype(np.float32) if "float" in values.dtype.name else np.zeros(0)
+        trained = id(variable) in learned or variable.name in _STATISTICS
+        if not bool((np.isfinite(values) if trained else ~np.isnan(values)).all()):
+            raise ModelError(
+                f"model {source.name}: {source.path}: {variable.path} has values that are not finite; the training "
+                "that made it failed. Take the model of an epoch before."
+            )
 
 
 def load_program(source: KerasSource) -> Loaded:
@@ -142,15 +159,11 @@ def calm() -> Iterator[None]:
 @contextlib.contextmanager
 def explaining_keras(name: str, problem: str, hint: str = "") -> Iterator[None]:
     """Turns whatever Keras or TensorFlow raises into an error that names the model."""
-    try:
+    with at_border(lambda error: ModelError(f"model {name}: {problem}: {cause(error)}. {hint}".rstrip())):
         yield
-    except (MemoryError, EdgecompressError):
-        raise
-    except Exception as error:  # they raise whatever their layers raise
-        raise ModelError(f"model {name}: {problem}: {cause(error)}. {hint}".rstrip()) from error
 
 
-def cause(error: Exception) -> str:
+def cause(error: BaseException) -> str:
     """Returns an error's class and the first line of what it says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300].rstrip('.!') if lines else 'no message'}"

@@ -59,6 +59,14 @@ def _reshape(node: Node, args: Tensors) -> torch.Tensor:
     return args[0].reshape((shape[0] * samples, *shape[1:])) if shape else args[0].reshape(samples)
 
 
+def _broadcast(node: Node, args: Tensors) -> torch.Tensor:
+    """Spreads each sample by itself: a constant's first axis is no batch, and may grow like any other."""
+    shape, target = node.input_shapes[0], node.output_shapes[0]
+    samples = args[0].numel() // max(math.prod(shape), 1)
+    one = args[0].reshape(samples, *[1] * (len(target) - len(shape)), *shape).expand(samples, *target)
+    return one.flatten(0, 1) if target else one
+
+
 def _concatenation(node: Node, args: Tensors) -> torch.Tensor:
     return activate(node, torch.cat(args, dim=int(node.options["axis"])))
 
@@ -155,7 +163,7 @@ OPS: dict[str, Callable[[Node, Tensors], torch.Tensor | tuple[torch.Tensor, ...]
     "ADD": _binary(torch.add),
     "AVERAGE_POOL_2D": average_pool,
     "BATCH_MATMUL": _batch_matmul,
-    "BROADCAST_TO": lambda node, args: args[0].expand(args[0].shape[0], *node.output_shapes[0][1:]),
+    "BROADCAST_TO": _broadcast,
     "CONCATENATION": _concatenation,
     "CONV_2D": conv,
     "CEIL": _unary(torch.ceil),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DivergedError, ModelError
-from edgecompress.quantization.graph.graph import Graph, Node
+from edgecompress.quantization.graph.graph import Graph, Node, TensorSpec
 from edgecompress.quantization.graph.ops import COMPARING, FIXED_OUTPUT, PASS_THROUGH, WEIGHTED
 
 INT8, INT16 = np.dtype(np.int8), np.dtype(np.int16)
@@ -255,13 +255,21 @@ def check_comparisons(graph: Graph, groups: list[RangeGroup], group_of: Mapping[
         ModelError: One is too large; the layer is named.
     """
     for node in graph.nodes if any(node.op in COMPARING for node in graph.nodes) else ():
-        large = [n for n in node.inputs if n in group_of and groups[group_of[n]].scale >= LARGEST_COMPARED]
-        if node.op in COMPARING and large:
-            group = groups[group_of[large[0]]]
-            raise ModelError(
-                f"{node.op} (layer {node.label}) compares values from {group.low:.4g} to {group.high:.4g}; its INT8 "
-                "kernel takes a range of 255 at most. Scale the values down in front of it."
-            )
+        for n in node.inputs if node.op in COMPARING else ():
+            low, high = _held(graph.tensors[n], groups[group_of[n]] if n in group_of else None)
+            if high - low >= LARGEST_COMPARED * (QMAX - QMIN):
+                raise ModelError(
+                    f"{node.op} (layer {node.label}) compares values from {low:.4g} to {high:.4g}; its INT8 kernel "
+                    "takes a range of 255 at most. Scale the values down in front of it."
+                )
+
+
+def _held(spec: TensorSpec, group: RangeGroup | None) -> tuple[float, float]:
+    """Returns what the grid of an activation or a constant holds, from where to where; floats and integers: nothing."""
+    if group is None and not spec.quantized:
+        return 0.0, 0.0
+    scale, zero_point = (group.scale, group.zero_point) if group is not None else (spec.scale[0], spec.zero_point[0])
+    return (QMIN - int(zero_point)) * float(scale), (QMAX - int(zero_point)) * float(scale)
 
 
 def _least_step(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Graph, Node
@@ -23,17 +24,40 @@ CELL = 6.0
 LARGEST_SHARE = 255.0 / 256.0
 #: Share of a softmax's sum that raising the least outputs may add: an INT8 probability's step.
 ADDED_SHARE = 1.0 / 256.0
+#: Of INT8, and by how many of them an output may be raised, whatever its chance.
+STEPS, SLIGHT_STEPS = 255, 4
 #: Up to so many classes nothing but the answer counts.
 FEW_CLASSES = 100
 #: Between outputs and those raised, on average: a fiftieth of what INT8 itself takes off the cosine of a large network.
 LEAST_COSINE = 0.9998
+#: Operator whose output is the same for all inputs beyond these.
+CLIPPING = {
+    "LOGISTIC": (-SATURATED_AT["LOGISTIC"], SATURATED_AT["LOGISTIC"]),
+    "RELU": (0.0, np.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_0_TO_1": (0.0, 1.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+    "TANH": (-SATURATED_AT["TANH"], SATURATED_AT["TANH"]),
+}
+#: Operators that hand on values as they are: what their readers clip need not reach further in front of them either.
+_HANDING_ON = frozenset(
+    {"EXPAND_DIMS", "GATHER", "PAD", "QUANTIZE", "RESHAPE", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V", "SQUEEZE",
+     "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"}
+)  # fmt: skip
+_ANYWHERE = (-np.inf, np.inf)
 _HALVINGS = 40
 #: About how many outputs need be looked at, evenly spread: of a language model there are many.
 MOST_OUTPUTS = 2_000_000
 
 
-def mark_readers(graph: Graph, groups: list[RangeGroup]) -> None:
-    """Sets `limits` and `symmetric` of a graph's range groups by what reads them, in place."""
+def mark_readers(graph: Graph, groups: list[RangeGroup], constants: Mapping[int, torch.Tensor] | None = None) -> None:
+    """Sets `limits` and `symmetric` of a graph's range groups by what reads them, in place.
+
+    Args:
+        graph: The graph.
+        groups: Its range groups.
+        constants: Tensor number -> real values, as far as they are known.
+    """
     group_of = {n: k for k, group in enumerate(groups) for n in group.tensors}
     made_by, read_by = _neighbours(graph, len(groups), group_of)
     for k, group in enumerate(groups):
@@ -53,12 +77,45 @@ def mark_readers(graph: Graph, groups: list[RangeGroup]) -> None:
                 groups[group_of[node.outputs[0]]].limits = (-limit * LARGEST_SHARE, limit * LARGEST_SHARE)
         if np.isfinite(limit):
             group.limits = (-limit, limit)
+    reaches = _reaches(graph, constants or {})
+    for group in groups:
+        if group.dtype == INT8 and not group.fixed and group.observed and graph.input not in group.tensors:
+            lows, highs = zip(*(reaches.get(n, _ANYWHERE) for n in group.observed), strict=True)
+            group.limits = (max(group.limits[0], min(lows)), min(group.limits[1], max(highs)))
     for node in graph.nodes:
         # XNNPACK multiplies two INT8 activations where the second one's zero point is 0; what is left to TFLite's own
         # kernel takes 30 times as long.
         if node.op == "BATCH_MATMUL" and node.inputs[1] in group_of:
             second = groups[group_of[node.inputs[1]]]
             second.symmetric = second.dtype == INT8 and not second.fixed
+
+
+def _reaches(graph: Graph, constants: Mapping[int, torch.Tensor]) -> dict[int, tuple[float, float]]:
+    """Returns, for each activation that is read, between which values its readers tell values apart."""
+    found: dict[int, tuple[float, float]] = {graph.output: _ANYWHERE}
+    for node in reversed(graph.nodes):
+        behind = [found.get(n, _ANYWHERE) for n in node.outputs]
+        low, high = min(one[0] for one in behind), max(one[1] for one in behind)
+        cut = _cut(node, constants)
+        if cut is not None:  # where both cut, both have to agree on where values end
+            low, high = max(low, min(cut[0], high)), min(high, max(cut[1], low))
+        elif node.op not in _HANDING_ON:
+            low, high = _ANYWHERE
+        for n in node.inputs:
+            if n >= 0 and graph.tensors[n].constant is None:
+                known = found.get(n, (low, high))
+                found[n] = (min(known[0], low), max(known[1], high))
+    return found
+
+
+def _cut(node: Node, constants: Mapping[int, torch.Tensor]) -> tuple[float, float] | None:
+    """Returns beyond which inputs an operator gives the same, None where it always tells them apart."""
+    if node.op not in ("MAXIMUM", "MINIMUM"):
+        return CLIPPING.get(node.op)
+    known = next((constants[n] for n in node.inputs if n in constants and constants[n].numel()), None)
+    if known is None:
+        return None
+    return (float(known.min()), np.inf) if node.op == "MAXIMUM" else (-np.inf, float(known.max()))
 
 
 def _neighbours(graph: Graph, count: int, group_of: Mapping[int, int]) -> tuple[list[list[Node]], list[list[Node]]]:
@@ -99,22 +156,26 @@ def output_floor(outputs: NDArray[np.floating]) -> float:
     """Returns how far outputs among which the largest counts may be raised from below, so that a range ends there.
 
     What is far below the largest output has no chance, and the steps spent on it are missing where two classes are
-    close. No sample's softmax sum grows by more than ADDED_SHARE. Of many classes the next best answers count too, and
-    outputs as vectors: those raised must have a mean cosine of LEAST_COSINE or more to those that were.
+    close. No sample's softmax sum grows by more than ADDED_SHARE. What is raised by more than SLIGHT_STEPS has no more
+    of the sum than that either: outputs that all but agree, as of a head behind a normalisation, all have a chance. Of
+    many classes the next best answers count too, and outputs as vectors: those raised must have a mean cosine of
+    LEAST_COSINE or more to those that were.
 
     Args:
         outputs: (..., classes).
     """
     values = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
     most = values.max(1, keepdims=True)
-    low = float(values.min())
+    low, top = float(values.min()), float(values.max())
     sums = np.exp(values - most).sum(1)
     norms = np.linalg.norm(values, axis=1)
 
     def harmless(floor: float) -> bool:
         raised = np.maximum(values, floor)
         added = np.exp(raised - most).sum(1) - sums
-        fits = bool((added <= ADDED_SHARE * sums).all())
+        far = (raised - values > SLIGHT_STEPS * (top - floor) / STEPS).any(1)
+        share = np.where(far, np.exp(np.minimum(floor - most[:, 0], 0.0)), 0.0)
+        fits = bool((np.maximum(added, share) <= ADDED_SHARE * sums).all())
         if not fits or values.shape[1] <= FEW_CLASSES:
             return fits
         lengths = norms * np.linalg.norm(raised, axis=1)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.graph.graph import Graph, Node
@@ -56,8 +57,13 @@ def share_biases(model: schema.ModelT, labels: list[str]) -> int:
     return shared
 
 
-def tied_groups(graph: Graph) -> list[RangeGroup]:
-    """Returns the range groups of a quantized graph, those of the same operator in all steps as one."""
+def tied_groups(graph: Graph, constants: Mapping[int, torch.Tensor] | None = None) -> list[RangeGroup]:
+    """Returns the range groups of a quantized graph, those of the same operator in all steps as one.
+
+    Args:
+        graph: The graph.
+        constants: Tensor number -> real values, as far as they are known.
+    """
     groups = find_groups(graph)
     of_tensor = {n: k for k, group in enumerate(groups) for n in group.tensors}
     maker = {n: node for node in graph.nodes for n in node.outputs}
@@ -84,7 +90,7 @@ def tied_groups(graph: Graph) -> list[RangeGroup]:
     for k, group in enumerate(groups):
         members.setdefault(root(k), []).append(group)
     found = _with_increments(graph, [_together(some) for _, some in sorted(members.items())])
-    mark_readers(graph, found)
+    mark_readers(graph, found, constants)
     return found
 
 

@@ -81,12 +81,15 @@ class LayerAnalysis:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Returns the ratio of two energies in dB, between -MOST_DB and MOST_DB; without noise it is MOST_DB."""
+    """Returns the ratio of two energies in dB, between -MOST_DB and MOST_DB; without noise it is MOST_DB.
+
+    Noise that is infinite or undefined leaves nothing of a signal.
+    """
     if noise <= 0.0:
         return MOST_DB
-    if signal <= 0.0:
+    if signal <= 0.0 or not math.isfinite(noise) or math.isnan(signal):
         return -MOST_DB
-    return min(max(10.0 * math.log10(signal / noise), -MOST_DB), MOST_DB)
+    return min(max(10.0 * math.log10(signal / noise), -MOST_DB), MOST_DB) if signal / noise else -MOST_DB
 
 
 def mean_snr_db(outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +14,16 @@ from edgecompress.quantization.graph.graph import Node, operands, tensor_values
 from edgecompress.quantization.grids.ranges import INT8
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.quantization.twin.writing import float_constants
-from edgecompress.quiet import quiet
 from edgecompress.tflite.format.sparse import densified
 from edgecompress.tflite.format.tidy import BEYOND
+from edgecompress.tflite.runtime.plain import Keeper, kept_tensors
 
 #: An operator computes what the twin computes when its outputs are within this many steps ...
 TOLERANCE_STEPS = 1.01
 #: ... for all but this share of them. Fixed-point kernels round otherwise than floating point in rare ties.
 OUTLIER_SHARE = 0.01
+#: Differences are told up to here: between infinity and a number there is no telling.
+MOST_STEPS = 1e6
 #: An answer is clear where the reference's two largest outputs differ by more than one step (and what float32 blurs).
 CLEAR_STEPS = 1.01
 #: Numbers are the same answer within this many steps (and what float32 blurs).
@@ -65,7 +66,9 @@ def first_difference(layers: list[LayerDifference]) -> LayerDifference | None:
     return next((layer for layer in layers if layer.differs), None)
 
 
-def compare_layers(twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[Any]) -> list[LayerDifference]:
+def compare_layers(
+    twin: Twin, shipped: schema.ModelT, content: bytes, samples: NDArray[Any], keeper: Keeper = kept_tensors
+) -> list[LayerDifference]:
     """Returns one difference per operator of the twin, in execution order.
 
     Every operator is judged alone: the twin computes it from the inputs that the flatbuffer itself had, so a fault
@@ -77,21 +80,22 @@ def compare_layers(twin: Twin, shipped: schema.ModelT, content: bytes, samples: 
             expand sparse weights, are passed over.
         content: The flatbuffer's bytes.
         samples: (N, ...) inputs in the flatbuffer's layout, not quantized.
+        keeper: What runs the flatbuffer.
 
     Raises:
         ValueError: The flatbuffer has other operators than the twin, or ones that cannot be run.
     """
     shipped = densified(shipped)
     numbers = match_tensors(twin, shipped)
-    interpreter = _interpreter(content)
+    wanted = sorted({numbers[n] for n in _activations(twin, numbers)})
     differ = _constants_differ(twin, shipped, numbers)
     totals = {node.index: [0.0, 0.0, 0, 0] for node in twin.graph.nodes}
     delegated = twin.dynamic
     # Only XNNPACK quantizes the input of a convolution row by row, and it is not asked here.
     twin.dynamic = {index: twin.graph.nodes[index].op == "FULLY_CONNECTED" for index in delegated}
     try:
-        for sample in samples:
-            values = _run(interpreter, twin, numbers, sample)
+        for kept in keeper(content, samples, wanted):
+            values = _real(twin, numbers, kept)
             with torch.no_grad():
                 for node in twin.graph.nodes:
                     _judge(twin, node, values, totals[node.index])
@@ -139,50 +143,29 @@ def match_tensors(twin: Twin, shipped: schema.ModelT) -> dict[int, int]:
     return numbers
 
 
-def _interpreter(content: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LiteRT warns that keeping all tensors costs memory; they are what is wanted
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        # Without the optimised delegate every operator runs by itself and its output can be read.
-        try:
-            interpreter = Interpreter(
-                model_content=content,
-                experimental_preserve_all_tensors=True,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-            interpreter.allocate_tensors()
-        except RuntimeError as error:  # the optimised kernels let more pass
-            raise ValueError(f"LiteRT's plain kernels cannot run it: {str(error).splitlines()[0]}") from error
-    return interpreter
-
-
-def _run(interpreter, twin: Twin, numbers: dict[int, int], sample: NDArray[Any]) -> dict[int, torch.Tensor]:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    details = interpreter.get_input_details()[0]
-    x = sample[None].astype(np.float64)
-    scale, zero_point = details["quantization"]
-    if scale:  # token numbers are integers that stand for themselves
-        info = np.iinfo(details["dtype"])
-        x = np.clip(np.rint(x / scale) + zero_point, info.min, info.max)
-    interpreter.set_tensor(details["index"], x.astype(details["dtype"]))
-    interpreter.invoke()
+def _real(twin: Twin, numbers: dict[int, int], kept: dict[int, NDArray[Any]]) -> dict[int, torch.Tensor]:
+    """Returns the twin's activations as the flatbuffer has them, from its raw values."""
     values = {}
-    for n, spec in enumerate(twin.graph.tensors):
-        if spec.constant is None and n in numbers:
-            raw = interpreter.get_tensor(numbers[n])
-            if n in twin.group_of:
-                group = twin.groups[twin.group_of[n]]
-                raw = ((raw.astype(np.float64) - group.zero_point) * group.scale).astype(np.float32)
-            values[n] = torch.from_numpy(np.array(raw))
+    for n in _activations(twin, numbers):
+        raw = kept[numbers[n]]
+        if n in twin.group_of:
+            group = twin.groups[twin.group_of[n]]
+            raw = ((raw.astype(np.float64) - group.zero_point) * group.scale).astype(np.float32)
+        values[n] = torch.from_numpy(np.array(raw))
     return values
+
+
+def _activations(twin: Twin, numbers: dict[int, int]) -> list[int]:
+    return [n for n, spec in enumerate(twin.graph.tensors) if spec.constant is None and n in numbers]
 
 
 def _judge(twin: Twin, node: Node, values: dict[int, torch.Tensor], total: list[float]) -> None:
     outputs = twin.run_node(node, twin.arguments(node, values, torch.device("cpu")))
     for n, expected in zip(node.outputs, outputs, strict=True):
-        one, other = (x.float().clamp(-BEYOND, BEYOND) for x in (expected, values[n]))  # masks may be infinite
+        # Masks may be infinite, and what divides zero by zero is undefined in both.
+        one, other = (x.double().clamp(-BEYOND, BEYOND).nan_to_num(2 * BEYOND) for x in (expected, values[n]))
         step = _step(twin, node, n, one[one.abs() < BEYOND])
-        steps = (one - other).abs() / step
+        steps = ((one - other).abs() / step).clamp(max=MOST_STEPS)
         total[0] = max(total[0], float(steps.max()))
         total[1] += float(steps.sum())
         total[2] += int((steps > TOLERANCE_STEPS).sum())

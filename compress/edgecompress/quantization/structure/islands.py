@@ -26,6 +26,9 @@ SAME_SCALE = frozenset({"DEPTH_TO_SPACE", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "R
 #: Operators whose INT8 kernel demands one grid for its output -> scale and zero point (Prepare in
 #: tensorflow/lite/kernels/activations.cc refuses any other).
 FIXED_GRID = {"LOG_SOFTMAX": (16.0 / 256.0, 127)}
+#: Constants that are compared with end here: activations that kernels compare have a range of 255 at most, so what is
+#: larger, or infinite, is beyond all of them. LiteRT ends the process at a scale that holds more.
+MOST_COMPARED = 254.0
 #: Copies rows of a table: with an INT8 table they are INT8, on the table's scale.
 EMBEDDING = "EMBEDDING_LOOKUP"
 
@@ -89,7 +92,8 @@ class _Graph:
             sources = {n: self._requantized(source, grid, operator) for n, source in sources.items()}
             grids = {grid}
         for n in constants:
-            sources[n] = self._stored(n, next(iter(grids)) if same_scale else None)
+            compares = self.name(operator) in COMPARING
+            sources[n] = self._stored(n, next(iter(grids)) if same_scale else None, MOST_COMPARED if compares else None)
         operator.inputs = np.array([sources.get(int(n), int(n)) for n in operator.inputs], np.int32)
         if self._is_float(int(operator.outputs[0])):  # comparisons answer with truth values
             self._give_output(operator, sources[next(n for n in floats if n in made)], same_scale=same_scale)
@@ -115,10 +119,17 @@ class _Graph:
         data = self.model.buffers[self._graph.tensors[number].buffer].data
         return None if data is None or len(data) == 0 else np.frombuffer(bytes(data), np.float32)
 
-    def _stored(self, number: int, grid: tuple[float, int] | None) -> int:
-        """Returns the number of a new INT8 tensor that holds a float constant, on a grid or on one that fits it."""
+    def _stored(self, number: int, grid: tuple[float, int] | None, most: float | None = None) -> int:
+        """Returns the number of a new INT8 tensor that holds a float constant, on a grid or on one that fits it.
+
+        Args:
+            number: The constant.
+            grid: Scale and zero point.
+            most: Values further from zero end there.
+        """
         values = self._values(number)
         assert values is not None  # noqa: S101 - it was seen to be a constant
+        values = values if most is None else np.clip(values, -most, most)
         scale, zero_point = grid or scale_and_zero_point(float(values.min()), float(values.max()))
         tensor = copy.deepcopy(self._graph.tensors[number])
         tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()

@@ -76,7 +76,9 @@ class Twin(WeightGrids):
         """
         super().__init__()
         self.graph: Graph = with_foreign(read_graph(quantized, labels), quantized)
-        self.groups: list[RangeGroup] = tied_groups(self.graph)
+        self.biases = find_biases(self.graph)
+        weights, self.constants = load_constants(self.graph, floating, self.biases)
+        self.groups: list[RangeGroup] = tied_groups(self.graph, self.constants)
         self.group_of: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.tensors}
         self._observed: dict[int, int] = {n: k for k, group in enumerate(self.groups) for n in group.observed}
         self.quantizing = True
@@ -88,8 +90,6 @@ class Twin(WeightGrids):
         self._way: Way | None = None
         self.masks: dict[str, torch.Tensor] = {}
         self.codebooks: dict[int, torch.Tensor] = {}
-        self.biases = find_biases(self.graph)
-        weights, self.constants = load_constants(self.graph, floating, self.biases)
         self.weights = nn.ParameterDict({str(n): nn.Parameter(values) for n, values in weights.items()})
         self._masks = any(is_infinite(one) for one in (*self.constants.values(), *weights.values()))
         self._margin = MASK_MARGIN if any(node.op in ("EXP", "SOFTMAX") for node in self.graph.nodes) else 0.0

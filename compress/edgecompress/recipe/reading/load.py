@@ -19,6 +19,7 @@ from edgecompress.recipe.reading.mapping import LABEL, document_of
 from edgecompress.recipe.reading.messages import MAX_PROBLEMS, complain_about, empty_block, real_path
 from edgecompress.recipe.reading.source import MAX_BYTES, MAX_DEPTH, UNPRINTABLE, Document, parse, spelled
 from edgecompress.recipe.schema import Recipe
+from edgecompress.store.reading import open_regular
 from edgecompress.wording import counted
 
 OVERRIDE = "--set"
@@ -79,7 +80,7 @@ def read_text(path: Path) -> str:
     """
     file = str(path)
     try:
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             raw = handle.read(MAX_BYTES + 1)
     except FileNotFoundError:
         near = sorted(other.name for other in path.parent.glob("*.y*ml"))[:5] if path.parent.is_dir() else []
@@ -89,7 +90,8 @@ def read_text(path: Path) -> str:
         raise RecipeError([Problem("this is a folder", "", file, 0, "name the recipe file in it")]) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RecipeError([Problem(f"cannot be read: {reason}", "", file, 0, "check its permissions")]) from None
+        hint = "check its permissions" if isinstance(error, PermissionError) else "name a YAML file"
+        raise RecipeError([Problem(f"cannot be read: {reason}", "", file, 0, hint)]) from None
     if len(raw) > MAX_BYTES:
         raise RecipeError([Problem(f"larger than {MAX_BYTES:,} bytes: not a recipe", "", file, 0, "name a YAML file")])
     try:

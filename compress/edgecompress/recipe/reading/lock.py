@@ -28,6 +28,7 @@ FACTS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "data_sha256": ((str, type(None)), "the hash of the data"),
     "widths": ((dict, type(None)), "a block of layers with their widths, or `null`"),
     "steps": (dict, "a block of stages with their fingerprints"),
+    "content": (dict, "a block of stages with the hash of their files"),
     "code": (dict, "a block of stages with hashes of the program's code"),
     "kept_code": (dict, "a block of stages with rooms of the program"),
     "model_sha256": (str, "the hash of model.tflite"),

@@ -128,7 +128,9 @@ def rehearse(bench: Workbench, network: Network) -> StageResult:
         samples = _samples(bench, network.stage)
         if not require_repeatable(model, samples):
             bench.ctx.note(f"the {network.stage} network changes its input in place: it gets a copy")
+        bench.ctx.doing(f"converting the {network.stage} network to a flatbuffer")
         convert(model, data.input_shape, work / FLOAT, data.input_dtype)
+        bench.ctx.doing(f"running the float32 file of the {network.stage} network in LiteRT")
         require_same_function(bench.task_of(network.stage), model, work / FLOAT, samples)
         content = (work / FLOAT).read_bytes()
         if quantize is None:
@@ -203,6 +205,7 @@ def _built(
     scheme = Scheme(spec.weights, spec.activations, wide_output=recipe.io == "float32")
     float_model = read_model(floating)
     scheme = with_floats(scheme, floating_parts(recipe, float_model, operator_labels(float_model, model)))
+    bench.ctx.doing("quantizing the file of the network")
     built = structured(floating, model, scheme, portable=spec.portable)
     structure = read_model(built.structure)
     keys = floating_operators(recipe, structure, built.labels)
@@ -243,6 +246,7 @@ def _built(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "quantized.tflite")
         path.write_bytes(write_model(structure))
+        bench.ctx.doing("running the INT8 file of the network in LiteRT")
         session = RUNTIMES["litert"].session(path)
         session.run(quantize_input(np.asarray(bench.task.to_flatbuffer(samples)), session.input))
     return {"census": found.as_dict()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +18,8 @@ from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick
 from edgecompress.store.files import write_json
+from edgecompress.store.manifests import is_made
+from edgecompress.store.reading import read_document
 
 #: Coarser widths that are tried, in multiples of `round_to`: kernels work on whole blocks of channels.
 COARSER = (1, 2, 4)
@@ -44,8 +47,8 @@ def settle(
         ModelError: The target cannot be reached, or only by models that are slower than the unpruned one.
     """
     path = None if bench.ctx.checkpoints is None else bench.ctx.checkpoints / SETTLED
-    if path is not None and path.is_file():
-        found = json.loads(path.read_bytes())
+    found = None if path is None else _settled_before(bench, path)
+    if found is not None:
         bench.ctx.note("the widths were settled before")
         for warning in found["warnings"]:
             bench.ctx.warn(warning)
@@ -54,8 +57,36 @@ def settle(
     if aim.kind != "latency" or spec.widths is not None:  # a search for a latency has timed its widths already
         aim = back_off(bench, model, spec, aim, yardstick, importance)
     if path is not None:
-        write_json(path, {"aim": asdict(aim), "warnings": bench.ctx.warnings})
+        document = {"aim": asdict(aim), "warnings": bench.ctx.warnings, "used": bench.ctx.used}
+        write_json(path, bench.store.seal.sealed(_place(path), document))
     return aim
+
+
+def _settled_before(bench: Workbench, path: Path) -> dict[str, Any] | None:
+    """Returns what an interrupted run had settled, None where there is nothing that can be believed: a note says so."""
+    try:
+        found = read_document(path, "a file of widths")
+        doubt = bench.store.seal.doubt(_place(path), found)
+        if not doubt and not is_made(found["used"]):
+            doubt = "does not say what it was made from"
+        if not doubt and (other := bench.ctx.conflict(found["used"])):
+            doubt = f"began from another {other.rpartition('-')[0]}"
+        Aim(**found["aim"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        doubt = f"cannot be read ({error})"
+    if doubt:
+        bench.ctx.note(f"{path.name} {doubt}: the widths are settled anew")
+        return None
+    for name, files in found["used"].items():
+        bench.ctx.use(name, files)
+    return dict(found)
+
+
+def _place(path: Path) -> str:
+    """Returns what the seal of the file is for: the widths of another step are none of this one."""
+    return f"widths {path.parent.name}"
 
 
 def back_off(

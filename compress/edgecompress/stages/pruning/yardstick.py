@@ -30,6 +30,7 @@ from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.runtime.child import call
 from edgecompress.tflite.runtime.latency import measure
+from edgecompress.tflite.runtime.patience import OWN_START_S
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 
 #: Timed runs of each flatbuffer, fewer where they would take longer than this altogether.
@@ -71,7 +72,7 @@ def timed(paths: Mapping[str, Path], spec: BenchmarkSpec, runs: int) -> dict[str
         return {label: (one.p50_ms, one.ratio_to_first) for label, one in found.items()}
     files = {label: str(path.absolute()) for label, path in paths.items()}
     arguments = {"paths": files, "runtime": runtime, "threads": spec.threads, "runs": runs}
-    answer: dict[str, dict[str, Any]] = call("bench", arguments, runtime=runtime)
+    answer: dict[str, dict[str, Any]] = call("bench", arguments, start_s=OWN_START_S, runtime=runtime)
     return {label: (one["p50_ms"], one["ratio_to_first"]) for label, one in answer.items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from edgecompress.quantization.proof.compare import (
 )
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
+from edgecompress.stages.verifying.apart import SCORING_BATCH, kept_tensors_apart, outputs_apart
 from edgecompress.tflite.facts.kernels import wrong_operators
-from edgecompress.tflite.format.flatbuffer import read_model
-from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.format.flatbuffer import read_content, read_model
+from edgecompress.tflite.runtime.plain import kept_tensors
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from edgecompress.tflite.runtime.session import dequantize_output, quantize_input
 from edgecompress.training.evaluate import outputs_of
@@ -46,12 +46,10 @@ GATE_SAMPLES = 5000
 LAYER_SAMPLES = 16
 #: Runtimes that may give a second opinion, and what theirs is called: the first whose kernels are right is asked.
 SECOND_OPINIONS = {"tensorflow": "TensorFlow's reference kernels", "tflite-micro": "tflite-micro's kernels"}
-TIMEOUT_S = 600
 #: Test samples for the second opinion: the reference kernels are slow.
 SECOND_SAMPLES = 500
 #: The twin may be this many times as far from the flatbuffer as another runtime's own kernels are.
 NOISE_MARGIN = 1.5
-SCORING_BATCH = 256
 
 
 def score(bench: Workbench, path: Path, *, runtime: str = "litert", samples: int | None = None) -> NDArray[np.float32]:
@@ -64,8 +62,8 @@ def outputs_of_flatbuffer(
 ) -> NDArray[np.float32]:
     """Returns the flatbuffer's outputs for raw inputs, as real numbers: (N, ...)."""
     threads = max(bench.recipe.benchmark.threads, 1)
-    if RUNTIMES[runtime].isolated:
-        return _outputs_isolated(bench, path, inputs, runtime, threads)
+    if bench.apart or RUNTIMES[runtime].isolated:
+        return outputs_apart(bench, path, inputs, runtime, threads)
     session = RUNTIMES[runtime].session(path, threads=threads)
     parts = [np.zeros((0, *bench.dataset.outputs), np.float32)]
     for start in range(0, len(inputs), SCORING_BATCH):
@@ -74,21 +72,6 @@ def outputs_of_flatbuffer(
         parts.append(dequantize_output(raw, session.output))
         bench.ctx.progress(min(start + SCORING_BATCH, len(inputs)), len(inputs), "samples")
     return np.concatenate(parts)
-
-
-def _outputs_isolated(
-    bench: Workbench, path: Path, inputs: NDArray[Any], runtime: str, threads: int
-) -> NDArray[np.float32]:
-    """Returns the same from a runtime that needs a process of its own."""
-    ends = RUNTIMES["litert"].session(path)
-    raw = quantize_input(bench.task.to_flatbuffer(bench.task.inputs(inputs)), ends.input)
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        given, found = (Path(folder, f"{name}.npy") for name in ("inputs", "outputs"))
-        np.save(given, raw, allow_pickle=False)
-        arguments = {"path": path.absolute(), "inputs": given, "outputs": found}
-        texts = {name: str(value) for name, value in arguments.items()}
-        call("outputs", {**texts, "runtime": runtime, "threads": threads}, timeout_s=TIMEOUT_S, runtime=runtime)
-        return dequantize_output(np.load(found, allow_pickle=False), ends.output)
 
 
 def second_opinion(
@@ -144,7 +127,8 @@ def check_twin(
     twin.to("cpu")
     samples, model = bench.task.to_flatbuffer(bench.task.inputs(split.inputs[:LAYER_SAMPLES])), read_model(path)
     try:
-        layers = compare_layers(twin, model, path.read_bytes(), samples)
+        keeper = kept_tensors_apart if bench.apart else kept_tensors
+        layers = compare_layers(twin, model, read_content(path), samples, keeper)
     except ValueError as error:
         reasons.append(f"the flatbuffer is not built as its twin: {error}")
         layers = []

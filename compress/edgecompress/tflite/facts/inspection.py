@@ -18,14 +18,15 @@ from edgecompress.tflite.facts.census import activation_dtypes, census, layer_na
 from edgecompress.tflite.facts.weights import count_zeros, macs
 from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes
 from edgecompress.tflite.format.metadata_reader import labels_of, read_files, read_notes
-from edgecompress.tflite.format.views import GraphView, OpInfo, TensorInfo, graph_views, text
+from edgecompress.tflite.format.views import GraphView, OpInfo, TensorInfo, graph_views, least_bytes, text
 from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.memory import require_room
 
-#: An interpreter that has not finished one invoke by then is taken to hang on the file.
-RUN_TIMEOUT_S = 60.0
 #: tflite-micro may take this much beside the activations; it tells what it took of it.
 ARENA_RESERVE_BYTES = 16 * 1024**2
-ARENA_LIMIT_BYTES = 1024**3
+ARENA_LIMIT_BYTES = 512 * 1024**2
+#: Weights that are looked through, as bytes of dense tensors; a file may name the same ones again and again.
+LOOKED_AT_BYTES, TIMES_THE_FILE = 1024**3, 64
 
 
 def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
@@ -47,12 +48,13 @@ def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
         ResourceError: The file cannot be read, is no flatbuffer, or is damaged.
     """
     content = read_content(path)
-    model = read_model(path)
+    model = read_model(content, name=str(path))
     views = graph_views(model)
     main = views[0]
     inputs = [_end(main.tensors[index], reads=False) for index in main.inputs]
     io = inputs[0]["dtype"] if inputs and inputs[0]["dtype"] in {"uint8", "float32"} else "int8"
-    layers = [_layer(model, main, op, name) for op, name in zip(main.ops, layer_names(main), strict=True)]
+    facts = _WeightFacts(model, len(content))
+    layers = [_layer(main, op, name, facts) for op, name in zip(main.ops, layer_names(main), strict=True)]
     counted = [layer["sparsity"] for layer in layers if layer["sparsity"] is not None]
     parts = breakdown(model, content)
     zeros, total = sum(entry["zeros"] for entry in counted), sum(entry["weights"] for entry in counted)
@@ -76,8 +78,8 @@ def inspect_flatbuffer(path: Path, *, run: bool = True) -> dict[str, Any]:
         "metadata_bytes": parts["metadata"],
         "overhead_bytes": overhead(parts),
         "overhead_allowance_bytes": allowance(model),
-        "runs": try_litert(path) if run else None,
-        "arena": estimate_arena(path, main) if run else None,
+        "runs": try_litert(path, least_bytes(views)) if run else None,
+        "arena": estimate_arena(path, main, least_bytes(views)) if run else None,
     }
 
 
@@ -92,39 +94,40 @@ def told_by_metadata(model: schema.ModelT, content: bytes) -> dict[str, Any] | N
         if notes is None:
             return None
         files = read_files(content)
+        labels = labels_of(notes, files)
     except ResourceError as error:  # the runtimes do not look at it: everything else can still be told
         return {"problem": str(error)}
     archive = {name: len(data) for name, data in files.items()}
     plain: dict[str, Any] = json.loads(json.dumps(asdict(notes)))
-    return {"problem": None, **plain, "labels": labels_of(notes, files), "archive": archive}
+    return {"problem": None, **plain, "labels": labels, "archive": archive}
 
 
-def try_litert(path: Path) -> dict[str, Any]:
-    """Returns whether LiteRT runs a file once, `works`, and if not why, `reason`; a crash stays in a child process."""
+def try_litert(path: Path, needed: int = 0) -> dict[str, Any]:
+    """Returns whether LiteRT runs a file once, `works`, and if not why, `reason`; a crash stays in a child process.
+
+    Args:
+        path: The file.
+        needed: Memory that its tensors take at least (`least_bytes`).
+    """
     try:
-        call("invoke", {"path": str(path.absolute()), "runtime": "litert"}, timeout_s=RUN_TIMEOUT_S)
+        allowed = require_room(path, needed)
+        call("invoke", {"path": str(path.absolute()), "runtime": "litert"}, memory_bytes=allowed)
     except (ModelError, ResourceError) as error:
         return {"works": False, "reason": str(error).removeprefix(f"{path.absolute()}: ")}
     return {"works": True, "reason": ""}
 
 
-def estimate_arena(path: Path, graph: GraphView) -> dict[str, Any]:
+def estimate_arena(path: Path, graph: GraphView, needed: int = 0) -> dict[str, Any]:
     """Returns the memory tflite-micro takes for a file (see `Arena`), or None for each figure and why, `reason`."""
-    activations = sum(_activation_bytes(tensor) for tensor in graph.tensors if not tensor.is_constant)
+    activations = sum(tensor.bytes_in_memory for tensor in graph.tensors if not tensor.is_constant)
     room = min(2 * activations + ARENA_RESERVE_BYTES, ARENA_LIMIT_BYTES)
     try:
-        figures = call("arena", {"path": str(path.absolute()), "arena_bytes": room}, timeout_s=RUN_TIMEOUT_S)
+        allowed = require_room(path, needed)
+        figures = call("arena", {"path": str(path.absolute()), "arena_bytes": room}, memory_bytes=allowed)
     except (ModelError, ResourceError) as error:
         unknown = dict.fromkeys(("arena_bytes", "activation_bytes", "persistent_bytes"))
         return {**unknown, "reason": str(error)}
     return {**figures, "reason": ""}
-
-
-def _activation_bytes(tensor: TensorInfo) -> int:
-    try:
-        return tensor.size * np.dtype(tensor.dtype).itemsize
-    except TypeError:  # a type NumPy does not have: 8 bytes is the largest there is
-        return tensor.size * 8
 
 
 def _end(tensor: TensorInfo, *, reads: bool) -> dict[str, Any]:
@@ -153,7 +156,7 @@ def _how(dtype: str, scale: float | None, zero_point: int, *, reads: bool) -> st
     return f"{dtype} = round(real / {scale:.9g}){offset}, clipped to {limits.min}..{limits.max}"
 
 
-def _layer(model: schema.ModelT, graph: GraphView, op: OpInfo, name: str) -> dict[str, Any]:
+def _layer(graph: GraphView, op: OpInfo, name: str, facts: _WeightFacts) -> dict[str, Any]:
     weight = graph.weight(op)
     output = graph.tensors[op.outputs[0]] if op.outputs else None
     constants = {index for index in op.inputs if index >= 0 and graph.tensors[index].is_constant}
@@ -169,19 +172,39 @@ def _layer(model: schema.ModelT, graph: GraphView, op: OpInfo, name: str) -> dic
         "constant_bytes": sum(graph.tensors[index].buffer_bytes for index in constants),
         "weight_dtype": weight.dtype if weight else None,
         "weight_shape": list(weight.shape) if weight else None,
-        "weight_quantization": _parameters(weight) if weight else None,
-        "sparsity": _sparsity(model, op, weight),
+        "weight_quantization": facts.parameters(weight) if weight else None,
+        "sparsity": facts.sparsity(op, weight) if weight else None,
     }
 
 
-def _sparsity(model: schema.ModelT, op: OpInfo, weight: TensorInfo | None) -> dict[str, Any] | None:
-    if weight is None:
-        return None
-    try:
-        found = count_zeros(model, 0, op, weight)
-    except ResourceError:  # a format that cannot be read tells nothing; the layer is listed without
-        return None
-    return {"zeros": found.zeros, "weights": found.total, "share": found.share}
+class _WeightFacts:
+    """What the weights of the first graph are like; each tensor is looked through once, however many operators use it.
+
+    The dense bytes of all of them are limited: tensors may share what is stored.
+    """
+
+    def __init__(self, model: schema.ModelT, size: int) -> None:
+        self._model, self._left = model, max(LOOKED_AT_BYTES, TIMES_THE_FILE * size)
+        self._sparsity: dict[int, dict[str, Any] | None] = {}
+        self._parameters: dict[int, dict[str, Any] | None] = {}
+
+    def sparsity(self, op: OpInfo, weight: TensorInfo) -> dict[str, Any] | None:
+        if weight.index not in self._sparsity:
+            self._left -= weight.bytes_in_memory
+            self._sparsity[weight.index] = self._count(op, weight) if self._left >= 0 else None
+        return self._sparsity[weight.index]
+
+    def _count(self, op: OpInfo, weight: TensorInfo) -> dict[str, Any] | None:
+        try:
+            found = count_zeros(self._model, 0, op, weight)
+        except ResourceError:  # a format that cannot be read tells nothing; the layer is listed without
+            return None
+        return {"zeros": found.zeros, "weights": found.total, "share": found.share}
+
+    def parameters(self, weight: TensorInfo) -> dict[str, Any] | None:
+        if weight.index not in self._parameters:
+            self._parameters[weight.index] = _parameters(weight)
+        return self._parameters[weight.index]
 
 
 def _parameters(tensor: TensorInfo) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from edgecompress.errors import ModelError, ResourceError
@@ -19,6 +20,7 @@ from edgecompress.models.origins import find_origin, frames_of, origins
 from edgecompress.models.outputs import flatten_outputs, output_names
 from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
+from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.tidy import tidied
 from edgecompress.tflite.lowering import operators
 
@@ -27,6 +29,12 @@ _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s
 #: How its passes say what they refuse, and where in Python that comes from; and that they give no reason.
 _REFUSED = re.compile(r"(\S+\.py:\d+):\d+: error: .*?'((?:tfl|mhlo|stablehlo|chlo)\.\w+)'")
 _SPEECHLESS = ("Failed to export flatbuffer", "Failed to run converter passes")
+#: How it says that an operation gives complex numbers, or numbers of 64 bits; and torch's operations that do so.
+_COMPLEX = re.compile(r"complex(?:32|64|128)|\bFFT\b|_fft_|view_as_(?:complex|real)|aten\.(?:complex|polar)\b")
+_DOUBLE = re.compile(r"xf64\b|float64|torch\.double")
+_TO_DOUBLE = re.compile(r"aten\._to_copy|aten\.to\b|prims\.convert_element_type")
+
+_COMPLEX_TYPES = (schema.TensorType.COMPLEX64, schema.TensorType.COMPLEX128)
 
 
 class IOWrapper(nn.Module):
@@ -118,6 +126,8 @@ def convert_inputs(
             raise ModelError(
                 f"the model could not be converted to a flatbuffer: {_explained(error, module, inputs)}"
             ) from error
+    if any(tensor.type in _COMPLEX_TYPES for graph in read_model(content).subgraphs for tensor in graph.tensors):
+        raise ModelError(f"the model could not be converted to a flatbuffer: {_without_complex(module, inputs)}")
     write_bytes(path, tidied(bytes(content), names))
 
 
@@ -152,6 +162,12 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
     """Returns what stood in the way, where in the user's code, and what to do about it."""
     said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".!")
     missing = _MISSING.search(str(error))
+    if _COMPLEX.search(said) or (missing is not None and _COMPLEX.search(missing[1])):
+        return _without_complex(model, inputs)
+    if _DOUBLE.search(said):
+        origin = next((one for one in origins(model, inputs) if _TO_DOUBLE.search(one.operation)), None)
+        place = f" ({origin})" if origin is not None else ""
+        return f"float64 has no counterpart in a flatbuffer{place}. Compute in float32: `x.float()`, not `x.double()`."
     if missing is not None:
         origin = find_origin(origins(model, inputs), missing[1])
         place = f" ({origin})" if origin is not None else ""
@@ -166,12 +182,6 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
             "computes the same operations for all inputs. Leave the condition out, or use torch.where."
         )
     where = f" ({place})" if place else ""
-    if "complex" in said.lower():
-        return (
-            f"it computes with complex numbers{where}, which flatbuffers have none of. A Fourier transform of a fixed "
-            "length is two products with constant matrices, of cosines and of sines; or do it before the network, "
-            "where data are prepared."
-        )
     refused = _REFUSED.search(str(error))
     if refused is not None or said.startswith(_SPEECHLESS):
         what = f"{refused[2]} at {refused[1]}" if refused is not None else f"something, without saying what{where}"
@@ -180,6 +190,17 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
             "five or more; run.log has the details."
         )
     return f"{type(error).__name__}: {said}{where}. run.log has the details."
+
+
+def _without_complex(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> str:
+    """Returns where complex numbers come up, and what to do about it."""
+    origin = next((one for one in origins(model, inputs) if _COMPLEX.search(one.operation)), None)
+    place = f" ({origin})" if origin is not None else ""
+    return (
+        f"complex numbers have no counterpart in a flatbuffer{place}. Transform the data before the network, where "
+        "they are prepared, or compute with real numbers alone: a Fourier transform is a product with a constant "
+        "matrix of cosines, and one with a matrix of sines."
+    )
 
 
 def _calm_loggers() -> None:

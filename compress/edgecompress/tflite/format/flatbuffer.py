@@ -18,8 +18,10 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgecompress.errors import ResourceError
-from edgecompress.store.files import require_file
+from edgecompress.store.reading import read_bounded
 
+#: Offsets in a flatbuffer have 31 bits.
+LARGEST_BYTES = 2**31
 #: The strongest of zstd's ordinary levels; those above it ask more memory of whoever unpacks the file.
 ZSTD_LEVEL = 19
 #: Bytes 4 to 8 of every TFLite flatbuffer.
@@ -27,25 +29,33 @@ IDENTIFIER = b"TFL3"
 HEADER_BYTES = 8
 #: The least a table takes: its offset in a vector and the offset of its vtable. A file cannot hold more of them.
 TABLE_BYTES = 8
+#: Vectors and texts may be shared within a file, so that what they come to once unpacked grows with its square. Of a
+#: file as converters write them this comes to less than the file; equal vectors of it may be stored once.
+TEXT_SHARE, VECTOR_SHARE, FREE_BYTES = 2, 4, 64 * 1024
+#: Tables take some kilobytes each in memory; a network of a thousand unrolled steps has 70,000 of them.
+MOST_TABLES = 100_000
+#: No runtime has tensors of so many axes.
+MOST_AXES = 64
 #: The one schema version there is.
 SCHEMA_VERSION = 3
 #: What the generated reader raises when an offset or a count points outside of the file.
 _PARSE_ERRORS = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
-def read_model(source: Path | bytes, *, finite: bool = True) -> schema.ModelT:
+def read_model(source: Path | bytes, *, finite: bool = True, name: str = "") -> schema.ModelT:
     """Returns the unpacked flatbuffer; tensor data are read-only views of the file's bytes.
 
     Every reference in it (operator codes, tensors, buffers) is valid, lists are never None, and texts are bytes.
 
     Args:
         source: A file, or its content.
+        name: What the content is called, where it is that of a file.
         finite: Whether scales have to be finite numbers; those of a file that is still being made need not be.
 
     Raises:
         ResourceError: The file cannot be read, is no TFLite flatbuffer, or is damaged.
     """
-    name = "the flatbuffer" if isinstance(source, bytes) else str(source)
+    name = name or ("the flatbuffer" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else read_content(source)
     if len(content) < HEADER_BYTES or content[4:8] != IDENTIFIER:
         raise ResourceError(
@@ -54,9 +64,11 @@ def read_model(source: Path | bytes, *, finite: bool = True) -> schema.ModelT:
         )
     try:
         _check_counts(content)
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        model = schema.ModelT.InitFromPackedBuf(_Metered(content), 0)
+        _check_vectors(model, len(content))
         _complete(model, content)
         _check_references(model, finite=finite)
+        _check_names(model, len(content))
     except _PARSE_ERRORS as error:
         raise ResourceError(
             f"{name} is damaged: {error or type(error).__name__}. It was cut short or changed after it was written; "
@@ -72,8 +84,7 @@ def read_content(path: Path) -> bytes:
         ResourceError: It cannot be read.
     """
     try:
-        require_file(path)
-        return path.read_bytes()
+        return read_bounded(path, LARGEST_BYTES, "a flatbuffer")
     except OSError as error:
         raise ResourceError(f"cannot read {path}: {error.strerror or error}. Expected a .tflite file.") from error
 
@@ -108,11 +119,12 @@ def packed_sizes(content: bytes) -> dict[str, int]:
 
 def _check_counts(content: bytes) -> None:
     """Refuses counts that the file has no room for, before a loop runs over them."""
-    left = len(content) // TABLE_BYTES
+    left = most = min(len(content) // TABLE_BYTES, MOST_TABLES)
     for count in _table_counts(schema.Model.GetRootAs(content, 0)):
         left -= count
         if left < 0:
-            raise ValueError("it claims to hold more tables than its size allows")
+            allows = "its size allows" if most < MOST_TABLES else f"{MOST_TABLES:,}, the most that are read"
+            raise ValueError(f"it claims to hold more tables than {allows}")
 
 
 def _table_counts(root: Any) -> Iterator[int]:
@@ -137,6 +149,51 @@ def _table_counts(root: Any) -> Iterator[int]:
     for number in range(root.SignatureDefsLength()):
         yield root.SignatureDefs(number).InputsLength()
         yield root.SignatureDefs(number).OutputsLength()
+
+
+class _Metered(bytes):
+    """A file's bytes that texts can be taken from until these come to more than the file could hold."""
+
+    _left: int | None = None
+
+    def __getitem__(self, key: Any) -> Any:
+        """Returns a part; the reader asks for texts this way, and for nothing else."""
+        if isinstance(key, slice):
+            if self._left is None:
+                self._left = TEXT_SHARE * len(self) + FREE_BYTES
+            self._left -= max(min(key.stop, len(self)) - key.start, 0)
+            if self._left < 0:
+                raise ValueError(f"its names come to more than a file of {len(self):,} bytes can hold")
+        return super().__getitem__(key)
+
+
+def _check_vectors(model: schema.ModelT, size: int) -> None:
+    """Refuses vectors that come to more than the file could hold, before a loop runs over them."""
+    most = VECTOR_SHARE * size + FREE_BYTES
+    left, waiting = most, [model.operatorCodes, model.subgraphs, model.metadata, model.signatureDefs]
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, np.ndarray):
+            left -= thing.nbytes
+            if left < 0:
+                raise ValueError(f"its vectors come to more than the {most:,} bytes that a file of its size may hold")
+        elif isinstance(thing, list):
+            waiting += thing
+        elif hasattr(thing, "__dict__"):
+            waiting += vars(thing).values()
+
+
+def _check_names(model: schema.ModelT, size: int) -> None:
+    """Refuses names that come to more than the file could hold where each operator is called by its own."""
+    left = TEXT_SHARE * size + FREE_BYTES
+    for graph in model.subgraphs:
+        names = [len(tensor.name) for tensor in graph.tensors]
+        left -= sum(names[index] for index in itertools.chain(graph.inputs, graph.outputs))
+        for operator in graph.operators:
+            left -= len(model.operatorCodes[operator.opcodeIndex].customCode or b"")
+            left -= names[operator.outputs[0]] if len(operator.outputs) else 0
+    if left < 0:
+        raise ValueError(f"the names of its operators come to more than a file of {size:,} bytes can hold")
 
 
 def _complete(model: schema.ModelT, content: bytes) -> None:
@@ -174,11 +231,7 @@ def _check_references(model: schema.ModelT, *, finite: bool) -> None:
         tensors = len(graph.tensors)
         for tensor in graph.tensors:
             _within(tensor.buffer, len(model.buffers), "buffer")
-            if (tensor.shape < 0).any():
-                raise ValueError(f"a tensor has the shape {tensor.shape.tolist()}")
-            q = tensor.quantization
-            if finite and q is not None and q.scale is not None and not np.isfinite(q.scale).all():
-                raise ValueError("a tensor has a scale that is no finite number")
+            _check_tensor(tensor, finite=finite)
         for operator in graph.operators:
             _within(operator.opcodeIndex, len(model.operatorCodes), "operator code")
         for index in itertools.chain(graph.inputs, graph.outputs, *(op.outputs for op in graph.operators)):
@@ -187,6 +240,16 @@ def _check_references(model: schema.ModelT, *, finite: bool) -> None:
             _within(index, tensors, "tensor", absent=True)
     for entry in model.metadata:
         _within(entry.buffer, len(model.buffers), "buffer")
+
+
+def _check_tensor(tensor: schema.TensorT, *, finite: bool) -> None:
+    if len(tensor.shape) > MOST_AXES:
+        raise ValueError(f"a tensor has {len(tensor.shape):,} axes, {MOST_AXES} at most were expected")
+    if (tensor.shape < 0).any():
+        raise ValueError(f"a tensor has the shape {tensor.shape.tolist()}")
+    q = tensor.quantization
+    if finite and q is not None and q.scale is not None and not np.isfinite(q.scale).all():
+        raise ValueError("a tensor has a scale that is no finite number")
 
 
 def _within(index: int, count: int, what: str, *, absent: bool = False) -> None:

@@ -33,6 +33,12 @@ HEADER_BYTES = 8
 ZIP_HEADER = b"PK\x03\x04"
 #: Associated files that unpack to more than this are not read.
 FILE_LIMIT_BYTES = 16 * 1024**2
+#: The largest vocabularies have a quarter of this.
+MOST_LABELS = 1_000_000
+#: How associated files are packed; of others it is not known how much memory unpacking takes.
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: The least an entry of an archive takes, at both of its places.
+_ENTRY_BYTES = 76
 _ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError, OSError,
     OverflowError, IndexError, lzma.LZMAError,
@@ -72,7 +78,11 @@ def read_files(content: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             left = FILE_LIMIT_BYTES
+            if len(archive.infolist()) > len(content) // _ENTRY_BYTES:
+                raise ValueError("it claims to hold more files than its size allows")
             for info in archive.infolist():
+                if info.compress_type not in _PACKINGS:
+                    raise ValueError(f"{text(info.filename)} is packed otherwise than by deflate")
                 with archive.open(info) as packed:
                     data = packed.read(left + 1)
                 left -= len(data)
@@ -100,6 +110,8 @@ def labels_of(notes: ModelNotes, files: Mapping[str, bytes]) -> list[str] | None
     """Returns the classes in the order of the outputs, as the first label file of an output has them."""
     for one in (file for output in notes.outputs for file in output.files):
         if one.kind == AXIS_LABELS and one.name in files:
+            if files[one.name].count(b"\n") > MOST_LABELS:
+                raise ResourceError(f"its {one.name} has more than {MOST_LABELS:,} lines")
             lines = files[one.name].decode("utf-8", "replace").removesuffix("\n").split("\n")
             return [text(line.removesuffix("\r")) for line in lines]
     return None

@@ -19,6 +19,10 @@ def index_vectors(tensor: schema.TensorT) -> list[NDArray[Any]]:
     return [vector.values for vector in found if vector is not None and vector.values is not None]
 
 
+#: A dense tensor may take this much, and this many times what the file stores of it; of more zeros there is no use.
+DENSE_BYTES, TIMES_STORED = 256 * 1024**2, 24
+
+
 def expand(sparsity: schema.SparsityParametersT, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Returns the dense tensor of a sparse one, whatever its axes, their order and its blocks.
 
@@ -30,6 +34,9 @@ def expand(sparsity: schema.SparsityParametersT, values: NDArray[Any], shape: tu
     Raises:
         ResourceError: The encoding contradicts itself, the values or the shape.
     """
+    size = math.prod(shape) * values.itemsize
+    if size > max(DENSE_BYTES, TIMES_STORED * values.nbytes):
+        raise ResourceError(f"it expands to {size:,} bytes from {values.nbytes:,}")
     try:
         dense = np.zeros(math.prod(shape), values.dtype)
         np.put(dense, _coordinates(sparsity, shape, len(values)), values)
@@ -49,10 +56,13 @@ def _coordinates(sparsity: schema.SparsityParametersT, shape: tuple[int, ...], c
     for level, axis in zip(levels, order, strict=True):
         if axis >= len(shape):
             factors[block_map[axis - len(shape)]] = int(level.denseSize)
+    # Before the last level there are as many entries as values at most, or as the segments of a level know.
+    segments = [level.arraySegments.values for level in levels if level.arraySegments is not None]
+    most = max([count, *(len(values) for values in segments if values is not None)])
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     where, found = np.zeros(1, np.int64), np.zeros(1, np.int64)
     for level, axis in zip(levels, order, strict=True):
-        parents, where, index = _descend(level, where, math.prod(shape))
+        parents, where, index = _descend(level, where, most)
         plain = axis < len(shape)
         whole = axis if plain else block_map[axis - len(shape)]
         step = strides[whole] * (factors[whole] if plain else 1)

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgecompress.tflite.format.affine import join_scales_and_shifts
 from edgecompress.tflite.format.finish import drop_unused, operator_code
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.folding import fold_constants
@@ -17,6 +18,8 @@ from edgecompress.tflite.format.views import WEIGHTED_OPS, op_name
 
 _OPS = schema.BuiltinOperator
 _OPTIONS = {_OPS.ADD: "AddOptions", _OPS.MUL: "MulOptions", _OPS.SELECT_V2: "SelectV2Options"}
+#: Types of whole numbers that LiteRT computes in.
+_WHOLE = tuple(getattr(schema.TensorType, name) for name in ("INT8", "INT16", "INT32", "INT64", "UINT8"))
 #: What is larger stands for infinity; the converter writes minus infinity as the least float32.
 BEYOND = 1e30
 #: Whole exponents up to this one become products.
@@ -29,8 +32,11 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
     The converter folds a batch norm or a layer's scale into a bias of shape (1, 1, 1, channels): it becomes a vector.
     A division by a constant becomes a product: the INT8 kernel of DIV is slow, and wrong for the smallest quotients.
     A mask that adds minus infinity chooses instead: no scale holds infinity and the other values as well.
-    What is computed from constants alone becomes a constant.
-    POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm.
+    What is computed from constants alone becomes a constant. A batch norm that nothing could be folded into becomes one
+    operator.
+    POW has no INT8 kernel: a known exponent becomes products, roots, or an exponential of a multiple of the logarithm,
+    a known base the exponential of a product.
+    Truth values become numbers by a choice between one and zero: CAST has no INT8 kernel.
 
     Args:
         content: As the converter made it.
@@ -42,8 +48,10 @@ def tidied(content: bytes, outputs: Sequence[str] = ()) -> bytes:
         changed += fold_constants(graph, model)
         changed += _flatten_biases(graph, model)
         changed += _spell_out_powers(graph, model)
+        changed += _choose_by_truth(graph, model)
         changed += _choose_by_masks(graph, model)
         changed += _multiply_by_reciprocals(graph, model)
+        changed += join_scales_and_shifts(graph, model)
     changed += _name_outputs(model, outputs)
     if not changed:
         return content
@@ -85,12 +93,14 @@ def _spell_out_powers(graph: schema.SubGraphT, model: schema.ModelT) -> int:
     for operator in list(graph.operators):
         if op_name(model, operator) != "POW":
             continue
-        exponent = _scalar(model, graph.tensors[int(operator.inputs[1])])
-        if exponent is None:
-            continue
+        x, y = (int(n) for n in operator.inputs)
+        base, exponent = _values(model, graph.tensors[x]), _scalar(model, graph.tensors[y])
         steps = _Steps(graph, model, operator)
-        x = int(operator.inputs[0])
-        if exponent in range(2, LARGEST_POWER + 1):
+        if exponent is None:
+            if base is None or not base.size or not np.isfinite(base).all() or base.min() <= 0:
+                continue
+            steps.add(_OPS.EXP, [steps.add(_OPS.MUL, [y, steps.tensor(np.log(base), graph.tensors[x])])])
+        elif exponent in range(2, LARGEST_POWER + 1):
             found = x
             for _ in range(int(exponent) - 1):
                 found = steps.add(_OPS.MUL, [found, x])
@@ -102,6 +112,38 @@ def _spell_out_powers(graph: schema.SubGraphT, model: schema.ModelT) -> int:
         steps.replace()
         changed += 1
     return changed
+
+
+def _choose_by_truth(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    changed = 0
+    casts = {int(op.outputs[0]): int(op.inputs[0]) for op in graph.operators if op_name(model, op) == "CAST"}
+    for operator in list(graph.operators):
+        if op_name(model, operator) != "CAST" or _type(graph, operator.outputs[0]) != schema.TensorType.FLOAT32:
+            continue
+        x = int(operator.inputs[0])
+        while x in casts and _type(graph, casts[x]) in (schema.TensorType.BOOL, *_WHOLE) and _type(graph, x) in _WHOLE:
+            x = casts[x]  # by way of whole numbers, which hold zero and one
+        if _type(graph, x) != schema.TensorType.BOOL:
+            continue
+        steps = _Steps(graph, model, operator)
+        steps.add(_OPS.SELECT_V2, [x, steps.constant(1.0), steps.constant(0.0)])
+        steps.replace()
+        changed += 1
+    if changed:
+        _drop_unread_casts(graph, model)
+    return changed
+
+
+def _drop_unread_casts(graph: schema.SubGraphT, model: schema.ModelT) -> None:
+    before = -1
+    while before != len(graph.operators):
+        before = len(graph.operators)
+        read = {int(n) for op in graph.operators for n in op.inputs} | {int(n) for n in graph.outputs}
+        graph.operators = [op for op in graph.operators if op_name(model, op) != "CAST" or int(op.outputs[0]) in read]
+
+
+def _type(graph: schema.SubGraphT, number: int) -> int:
+    return int(graph.tensors[int(number)].type)
 
 
 def _choose_by_masks(graph: schema.SubGraphT, model: schema.ModelT) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,14 @@ class TensorInfo:
         """Number of values."""
         return math.prod(self.shape)
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """What its values take where an interpreter holds them."""
+        try:
+            return self.size * np.dtype(self.dtype).itemsize
+        except TypeError:  # a type NumPy does not have: 8 bytes is the largest there is
+            return self.size * 8
+
 
 @dataclass(frozen=True)
 class OpInfo:
@@ -105,8 +115,17 @@ class GraphView:
         found = self._constant(op, place)
         if found is not None or place is None or place >= len(op.inputs):
             return found
-        expands = next((o for o in self.ops if o.op in _EXPANDS and o.outputs == (op.inputs[place],)), None)
+        expands = self._expanding.get(op.inputs[place])
         return None if expands is None else self._constant(expands, 0)
+
+    @cached_property
+    def _expanding(self) -> dict[int, OpInfo]:
+        """The first operator that expands constants to each tensor."""
+        found: dict[int, OpInfo] = {}
+        for op in self.ops:
+            if op.op in _EXPANDS and len(op.outputs) == 1:
+                found.setdefault(op.outputs[0], op)
+        return found
 
     def bias(self, op: OpInfo) -> TensorInfo | None:
         """Returns the constant bias of an operator, None where it has none."""
@@ -121,13 +140,14 @@ class GraphView:
 
 def graph_views(model: schema.ModelT) -> tuple[GraphView, ...]:
     """Returns a view of each subgraph of a model that `read_model` gave; the first one is the model's own."""
+    names = [_code_name(code) for code in model.operatorCodes]
     return tuple(
         GraphView(
             tensors=tuple(_tensor(model, index, tensor) for index, tensor in enumerate(graph.tensors)),
             ops=tuple(
                 OpInfo(
                     index=index,
-                    op=op_name(model, operator),
+                    op=names[operator.opcodeIndex],
                     inputs=_numbers(operator.inputs),
                     outputs=_numbers(operator.outputs),
                     options=dict(vars(operator.builtinOptions)) if operator.builtinOptions is not None else {},
@@ -141,9 +161,23 @@ def graph_views(model: schema.ModelT) -> tuple[GraphView, ...]:
     )
 
 
+def least_bytes(views: Sequence[GraphView]) -> int:
+    """Returns the least memory that the tensors of a model take at once: those of its most demanding operator."""
+    most = 0
+    for view in views:
+        taking = [(op.inputs, op.outputs) for op in view.ops] + [(view.inputs, view.outputs)]
+        for read, written in taking:
+            tensors = [view.tensors[index] for index in {*read, *written} if index >= 0]
+            most = max(most, sum(tensor.bytes_in_memory for tensor in tensors if not tensor.is_constant))
+    return most
+
+
 def op_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     """Returns an operator's name in the schema, a custom one's own code, or `UNKNOWN_n` for a newer one."""
-    code = model.operatorCodes[operator.opcodeIndex]
+    return _code_name(model.operatorCodes[operator.opcodeIndex])
+
+
+def _code_name(code: schema.OperatorCodeT) -> str:
     # Files from before 2020 have the number in the deprecated one-byte field only.
     number = max(int(code.builtinCode or 0), int(code.deprecatedBuiltinCode or 0))
     if number == schema.BuiltinOperator.CUSTOM:
@@ -195,6 +229,8 @@ def tensor_array(model: schema.ModelT, index: int, subgraph: int = 0) -> NDArray
 def text(value: bytes | str | None) -> str:
     """Returns a text of the schema, which may be bytes of any kind, as str without control characters."""
     decoded = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+    if decoded.isprintable():
+        return decoded
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in decoded)
 
 

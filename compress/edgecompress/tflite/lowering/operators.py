@@ -166,6 +166,14 @@ def _softplus(x: torch.Tensor, beta: float = 1.0, threshold: float = 20.0) -> to
     return found if threshold >= LARGE_THRESHOLD else torch.where(scaled > threshold, x, found)
 
 
+def _logsumexp(x: torch.Tensor, dim: list[int], keepdim: bool = False) -> torch.Tensor:
+    """Leaves out the look at infinities, which no INT8 scale holds: exponentials lie between 0 and 1 all the same."""
+    axes = list(dim) or list(range(x.ndim))
+    largest = torch.amax(x, axes, keepdim=True)
+    found = torch.log(torch.sum(torch.exp(x - largest), axes, keepdim=True)) + largest
+    return found if keepdim else found.squeeze(axes)
+
+
 def _mish(x: torch.Tensor) -> torch.Tensor:
     return x * torch.tanh(_softplus(x))
 
@@ -251,6 +259,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.elu.default: _elu,
     aten.expand.default: _expand,
     aten.im2col.default: tiles,
+    aten.logsumexp.default: _logsumexp,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.max_pool3d_with_indices.default: max_pool3d,
     aten.mish.default: _mish,

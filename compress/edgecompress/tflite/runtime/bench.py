@@ -8,11 +8,14 @@ from pathlib import Path
 
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.views import graph_views, least_bytes
 from edgecompress.tflite.runtime.child import call
 from edgecompress.tflite.runtime.latency import Latency, find_runtime
+from edgecompress.tflite.runtime.memory import allowed_for, require_room
+from edgecompress.tflite.runtime.patience import START_S
 
-#: A file that has not run by then is taken to hang the interpreter.
-START_S = 60.0
+#: What may be asked for.
+MOST_RUNS, MOST_THREADS = 1_000_000, 256
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,15 @@ def bench(
         on_progress: Told how many timed runs of all are done.
 
     Raises:
-        UsageError: A runtime is unknown, or a number is below 1.
+        UsageError: A runtime is unknown, or a number is below 1 or too large.
         ResourceError: A file cannot be read, is no flatbuffer, or cannot be run.
     """
     for name in runtimes:
         find_runtime(name)
-    if runs < 1 or min(threads) < 1:
-        raise UsageError("--runs and --threads must be 1 or more")
-    for path in paths:
-        read_model(path)
+    for option, number, most in (("--runs", runs, MOST_RUNS), *(("--threads", n, MOST_THREADS) for n in threads)):
+        if not 1 <= number <= most:
+            raise UsageError(f"{option} {number}: a number from 1 to {most:,} was expected")
+    allowed = sum(require_room(path, least_bytes(graph_views(read_model(path))), str(path)) for path in paths)
     rows: list[BenchRow] = []
     cases = [(runtime, count) for runtime in runtimes for count in threads]
     for number, (runtime, count) in enumerate(cases):
@@ -72,9 +75,18 @@ def bench(
         files = {str(place): str(path.absolute()) for place, path in enumerate(paths)}
         arguments = {"paths": files, "runtime": runtime, "threads": count, "runs": runs}
         try:
-            measured = call("bench", arguments, start_s=START_S * len(paths), on_progress=progress, runtime=runtime)
-        except ModelError:
+            measured = call(
+                "bench",
+                arguments,
+                start_s=START_S * len(paths),
+                on_progress=progress,
+                runtime=runtime,
+                memory_bytes=allowed,
+            )
+        except ModelError as error:
             _find_culprit(paths, runtime)
+            if len(paths) == 1:
+                raise ModelError(f"{paths[0]}: {error}") from error
             raise
         rows += [
             BenchRow(str(path), runtime, count, Latency(**measured[str(place)])) for place, path in enumerate(paths)
@@ -90,7 +102,8 @@ def _find_culprit(paths: Sequence[Path], runtime: str) -> None:
     """
     for path in paths:
         try:
-            call("invoke", {"path": str(path.absolute()), "runtime": runtime}, timeout_s=START_S, runtime=runtime)
+            arguments = {"path": str(path.absolute()), "runtime": runtime}
+            call("invoke", arguments, runtime=runtime, memory_bytes=allowed_for(path))
         except ModelError as error:
             message = str(error).removeprefix(f"{path.absolute()}: ")
             raise ModelError(f"{path}: {message}") from error

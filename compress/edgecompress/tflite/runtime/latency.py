@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import random
 import statistics
 import time
@@ -23,6 +24,8 @@ WARM_UP_RUNS = 10
 WARM_UP_S = 0.2
 #: No flatbuffer is warmed up for longer than this once it has run.
 WARM_UP_LIMIT_S = 2.0
+#: Between words on how far it is, in rounds that take long.
+TELL_S = 1.0
 NANOSECONDS_PER_MS = 1e6
 
 
@@ -69,7 +72,8 @@ def measure(
         runs: Timed invokes per flatbuffer.
         warm_up_runs: Least invokes before the first timed one.
         seed: Of the inputs and of the order within the rounds.
-        on_progress: Told how many timed invokes of all are done; 0 once all flatbuffers have run.
+        on_progress: Told how many timed invokes of all are done: 0 once all flatbuffers are loaded, then after each
+            round of each, and in long ones about once a second.
 
     Raises:
         UsageError: There is no such runtime.
@@ -78,23 +82,22 @@ def measure(
     """
     engine = find_runtime(runtime)
     sessions = {label: engine.session(path, threads) for label, path in paths.items()}
+    done, total = 0, runs * len(sessions)
+    tell = _Paced(on_progress, total)
+    tell.now(done)
     for session in sessions.values():
         session.fill(seed)
-        _warm_up(session, warm_up_runs)
+        _warm_up(session, warm_up_runs, tell)
     rounds: dict[str, list[list[int]]] = {label: [] for label in sessions}
     order = list(sessions)
     rng = random.Random(seed)  # noqa: S311 - an order, not a secret
-    done, total = 0, runs * len(sessions)
-    if on_progress is not None:
-        on_progress(done, total)
     with _no_garbage_collection():
         for share in _shares(runs):
             rng.shuffle(order)
             for label in order:
-                rounds[label].append(_timed(sessions[label], share))
+                rounds[label].append(_timed(sessions[label], share, tell, done))
                 done += share
-                if on_progress is not None:
-                    on_progress(done, total)
+                tell.now(done)
     return summarize(rounds)
 
 
@@ -139,24 +142,44 @@ def _shares(runs: int) -> list[int]:
     return [runs // blocks + (block < runs % blocks) for block in range(blocks)]
 
 
-def _warm_up(session: Session, least: int) -> None:
+class _Paced:
+    """Tells how many invokes are done, when asked to, and about once a second between."""
+
+    def __init__(self, tell: Callable[[int, int], None] | None, total: int) -> None:
+        self._tell, self._total, self._next = tell, total, math.inf
+
+    def now(self, done: int) -> None:
+        if self._tell is not None:
+            self._tell(done, self._total)
+            self._next = time.perf_counter() + TELL_S
+
+    def perhaps(self, done: int) -> None:
+        if time.perf_counter() >= self._next:
+            self.now(done)
+
+
+def _warm_up(session: Session, least: int, tell: _Paced) -> None:
     began = time.perf_counter()
     for count in range(1, 1_000_000):
         session.invoke()
+        tell.perhaps(0)
         elapsed = time.perf_counter() - began
         if (count >= least and elapsed >= WARM_UP_S) or elapsed >= WARM_UP_LIMIT_S:
             return
 
 
-def _timed(session: Session, runs: int) -> list[int]:
+def _timed(session: Session, runs: int, tell: _Paced, before: int) -> list[int]:
     """Returns the nanoseconds of each invoke, after one untimed that brings the weights back into the caches."""
     invoke, clock = session.invoke, time.perf_counter_ns
     invoke()
+    tell.perhaps(before)
     times = []
-    for _ in range(runs):
+    for done in range(1, runs + 1):
         began = clock()
         invoke()
         times.append(clock() - began)
+        if done < runs:
+            tell.perhaps(before + done)
     return times
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.machine import is_built
 from edgecompress.quiet import quiet
-from edgecompress.tflite.runtime.session import OneEnded, TensorDetails, random_values
+from edgecompress.tflite.runtime import memory
+from edgecompress.tflite.runtime.session import OneEnded, Progress, TensorDetails, random_values
 
 #: What an interpreter may take; only what it needs is used, the rest is never touched.
 ARENA_BYTES = 64 * 1024**2
@@ -34,8 +36,8 @@ class MicroSession(OneEnded):
         self.inputs = tuple(_details(interpreter.get_input_details(k)) for k in range(len(graph.inputs)))
         self.outputs = tuple(_details(interpreter.get_output_details(k)) for k in range(len(graph.outputs)))
 
-    def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out.
+    def run(self, inputs: NDArray[Any], told: Progress | None = None) -> NDArray[Any]:
+        """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out; `told` hears how many are done.
 
         Raises:
             ModelError: The samples do not fit the input, or the interpreter failed.
@@ -48,6 +50,8 @@ class MicroSession(OneEnded):
                 raise _failure(self.path, error) from error
             self.invoke()
             results[index] = self._interpreter.get_output(0)[0]
+            if told is not None:
+                told(index + 1, len(inputs))
         return results
 
     def call(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -105,6 +109,16 @@ class MicroRuntime:
                 way = f"It is not built for {where}: leave it out of benchmark.runtimes."
             raise ResourceError(f"the runtime tflite-micro is not installed. {way}")
 
+    def load(self) -> None:
+        """Imports tflite-micro.
+
+        Raises:
+            ResourceError: It is not installed.
+        """
+        self.require()
+        with quiet():
+            importlib.import_module("tflite_micro.python.tflite_micro.runtime")
+
     def session(self, path: Path, threads: int = 1) -> MicroSession:
         """Returns a session on a file; `threads` is of no use to it.
 
@@ -137,4 +151,6 @@ def _details(entry: dict[str, Any]) -> TensorDetails:
 
 def _failure(path: Path, error: BaseException) -> ModelError:
     # What the kernels print goes to the terminal, not into the exception.
-    return ModelError(f"{path}: tflite-micro cannot run it: {' '.join(str(error).split()) or type(error).__name__}")
+    return ModelError(
+        f"{path}: tflite-micro cannot run it: {' '.join(str(error).split()) or memory.without_reason(error)}"
+    )

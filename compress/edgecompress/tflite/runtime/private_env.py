@@ -19,6 +19,8 @@ RELEASE = "2.14.0"
 PACKAGES = (f"tflite-runtime=={RELEASE}", "numpy==1.26.4")
 #: The last Python that release was built for.
 NEWEST_PYTHON = (3, 11)
+#: pip fetches 20 MB.
+INSTALL_S = 1800
 INSTALL = "edgecompress doctor --install tflite-runtime"
 
 
@@ -86,12 +88,18 @@ def install() -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as place:
             version = ".".join(str(part) for part in NEWEST_PYTHON)
             options = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--python-version", version]
-            command = [sys.executable, "-m", "pip", "install", *options, "--target", f"{place}/packages", *PACKAGES]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+            pip = ["pip", "install", *options, "--target", f"{place}/packages", *PACKAGES]
+            command = [sys.executable, "-m", "edgecompress.lifeline", str(os.getpid()), *pip]
+            done = subprocess.run(  # noqa: S603 - our own command
+                command, capture_output=True, text=True, check=False, timeout=INSTALL_S, stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+            )  # fmt: skip
             if done.returncode:
                 cause = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
                 raise ResourceError(f"tflite-runtime could not be set up: {cause}")
             Path(place, "packages").replace(target)
+    except subprocess.TimeoutExpired as error:
+        raise ResourceError(f"tflite-runtime could not be set up: pip took longer than {INSTALL_S} s") from error
     except OSError as error:
         raise ResourceError(f"tflite-runtime could not be set up in {target}: {error.strerror or error}") from error
     return target

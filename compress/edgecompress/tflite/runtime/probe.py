@@ -1,7 +1,8 @@
 """A child process that tries one TFLite runtime on a tiny INT8 flatbuffer.
 
-`python -m edgecompress.tflite.runtime.probe build FILE` writes the flatbuffer (one RELU on four int8 values),
-`python -m edgecompress.tflite.runtime.probe RUNTIME FILE` runs it. Native code that crashes takes the child alone.
+`python -m edgecompress.tflite.runtime.probe build FILE PARENT` writes the flatbuffer (one RELU on four int8 values),
+`python -m edgecompress.tflite.runtime.probe RUNTIME FILE PARENT` runs it. Native code that crashes takes the child
+alone, and the child ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from edgecompress.lifeline import end_with
 
 INPUT = (-100, -1, 0, 100)
 EXPECTED = (0, 0, 0, 100)
@@ -103,4 +106,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with(int(sys.argv[3]))
+    sys.exit(main(sys.argv[1:3]))

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
 from edgecompress.tflite.runtime.child import call
+from edgecompress.tflite.runtime.patience import OWN_START_S
 
 #: Enough to tell 99.9 % of equal answers from fewer.
 SAMPLES = 1000
 REFERENCE = "litert"
 ARENA_BYTES = 64 * 1024**2
-TIMEOUT_S = 600
 #: Numbers are the same answer within this many steps (and what float32 blurs).
 SAME_STEPS = 2.01
 
@@ -106,11 +106,11 @@ def _outputs(path: Path, runtime: str, folder: Path, threads: int) -> tuple[NDAr
         "inputs": str(folder / "inputs.npy"),
         "outputs": str(folder / f"{runtime}.npy"),
     }
-    found = call("outputs", arguments, timeout_s=TIMEOUT_S, runtime=runtime)
+    found = call("outputs", arguments, start_s=OWN_START_S, runtime=runtime)
     outputs = np.load(folder / f"{runtime}.npy", allow_pickle=False)
     return outputs.reshape(len(outputs), -1), found["scale"]
 
 
 def _arena(path: Path) -> dict[str, Any]:
-    found = call("arena", {"path": str(path.absolute()), "arena_bytes": ARENA_BYTES}, timeout_s=TIMEOUT_S)
+    found = call("arena", {"path": str(path.absolute()), "arena_bytes": ARENA_BYTES}, start_s=OWN_START_S)
     return {**found, "flash_bytes": path.stat().st_size}

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError, ResourceError
 from edgecompress.quiet import quiet
-from edgecompress.tflite.runtime import private_env
+from edgecompress.tflite.runtime import memory, private_env
 from edgecompress.tflite.runtime.micro import MicroRuntime
-from edgecompress.tflite.runtime.session import OneEnded, Runtime, TensorDetails, random_values
+from edgecompress.tflite.runtime.session import OneEnded, Progress, Runtime, TensorDetails, random_values
 
 #: How interpreters report what they cannot do; anything else is a bug of ours.
 _FAILURES = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
@@ -41,8 +41,8 @@ class InterpreterSession(OneEnded):
         self._input_numbers = [int(entry["index"]) for entry in ins]
         self._output_numbers = [int(entry["index"]) for entry in outs]
 
-    def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out.
+    def run(self, inputs: NDArray[Any], told: Progress | None = None) -> NDArray[Any]:
+        """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out; `told` hears how many are done.
 
         Raises:
             ModelError: The samples do not fit the input, or the interpreter failed.
@@ -59,6 +59,8 @@ class InterpreterSession(OneEnded):
                 set_tensor(number_in, inputs[index : index + 1])
                 invoke()
                 results[index] = get_tensor(number_out)[0]
+                if told is not None:
+                    told(index + 1, len(inputs))
         except (*_FAILURES, IndexError) as error:  # an output that turns out to be empty
             raise _failure(self.path, self._runtime, error) from error
         return results
@@ -129,6 +131,16 @@ class InterpreterRuntime:
                 f"the runtime {self.name} is not installed. Install it with: pip install {self.package}"
             )
 
+    def load(self) -> None:
+        """Imports the runtime's module.
+
+        Raises:
+            ResourceError: It is not installed.
+        """
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._import()
+
     def session(self, path: Path, threads: int = 1) -> InterpreterSession:
         """Returns a session on a file.
 
@@ -189,4 +201,4 @@ def _details(entry: dict[str, Any]) -> TensorDetails:
 def _failure(path: Path, runtime: str, error: BaseException) -> ModelError:
     # The message names the operator ("Node number 3 (CONV_2D) failed to prepare."), after the reason in the kernel.
     cause = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return ModelError(f"{path}: {runtime} cannot run it: {cause or type(error).__name__}")
+    return ModelError(f"{path}: {runtime} cannot run it: {cause or memory.without_reason(error)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Session(Protocol):
     def output(self) -> TensorDetails:
         """The output that is scored: the first one."""
 
-    def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out."""
+    def run(self, inputs: NDArray[Any], told: Progress | None = None) -> NDArray[Any]:
+        """Returns the raw output of each raw sample: (N, ...) in, (N, ...) out; `told` hears how many are done."""
 
     def call(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Returns all raw outputs for the raw values of all inputs, batch axis included."""
@@ -80,6 +82,13 @@ class Runtime(Protocol):
 
         Raises:
             ResourceError: It is not installed.
+        """
+
+    def load(self) -> None:
+        """Imports the runtime's libraries, so that what comes after is for the file.
+
+        Raises:
+            ResourceError: The runtime is not installed.
         """
 
     def session(self, path: Path, threads: int = 1) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from torch import nn
 
 from edgecompress.pruning.coupling import library
 from edgecompress.pruning.coupling.library import DependencyGraph, Group, Kind, Node
+from tests.shared.processes import HUNG_S, unmeasured
 
 ROOT = Path(__file__).parents[4]
 
@@ -158,8 +160,9 @@ def test_a_release_that_moved_a_name_is_told():
         "    print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-c", program],
+        cwd=ROOT, env=unmeasured(os.environ), capture_output=True, text=True, timeout=HUNG_S, check=False,
+    )  # fmt: skip
     (bound,) = (
         one
         for one in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

@@ -55,6 +55,13 @@ def one(name: str, source: tuple[int, ...], sink: tuple[int, ...], *constants: M
     return Case(name, tensors, [Op(op, tuple(range(last)), (last,), options, version=_VERSIONS.get(op, 1))])
 
 
+def spread(shape: tuple[int, ...], target: tuple[int, int]) -> Case:
+    """Returns a sum with a constant whose first axis is no batch, as a grid of places is made of two rows."""
+    tensors = [act(1, *target), weights(*shape), numbers(*target), act(*target), act(1, *target)]
+    ops = [Op("BROADCAST_TO", (1, 2), (3,), version=3), Op("ADD", (0, 3), (4,))]
+    return Case(f"BROADCAST_TO of {shape}", tensors, ops)
+
+
 IMAGE = (1, 7, 8, 4)
 SPATIAL = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
 POOL = {"padding": 0, "strideH": 2, "strideW": 2, "filterHeight": 3, "filterWidth": 3}
@@ -287,6 +294,10 @@ def movers() -> list[Case]:
         one("SLICE", IMAGE, (1, 3, 8, 2), numbers(0, 2, 0, 1), numbers(1, 3, -1, 2)),
         one("GATHER", IMAGE, (1, 7, 8, 3), numbers(3, 0, 3), axis=3),
         one("BROADCAST_TO", (1, 1, 8, 1), IMAGE, numbers(*IMAGE)),
+        one("BROADCAST_TO more axes", (1, 4), (1, 3, 4), numbers(1, 3, 4)),
+        spread((1, 8), (5, 8)),
+        spread((8,), (5, 8)),
+        spread((5, 1), (5, 8)),
         one(
             "RESIZE_BILINEAR half pixels",
             IMAGE,

@@ -15,6 +15,7 @@ from edgecompress.quantization.grids.ranges import (
     QMAX,
     QMIN,
     RangeGroup,
+    check_comparisons,
     find_groups,
     floor_scales,
     scale_and_zero_point,
@@ -215,3 +216,13 @@ def test_a_range_that_is_not_finite_says_that_training_diverged(low: float, high
     group = RangeGroup(tensors=(0,), observed=(0,), fixed=False, scale=1.0, zero_point=0)
     with pytest.raises(ModelError, match="training has diverged"):
         group.set_range(low, high)
+
+
+@pytest.mark.parametrize(("scale", "other"), [(0.5, 1.5), (1.5, 0.5)])
+def test_comparisons_of_large_values_are_refused(scale: float, other: float) -> None:
+    """Constants count as well: LiteRT ends the process at either."""
+    made = [int8(1, 4, scale=scale), constant([100], "int8", scale=(other,)), Made((1, 4), "bool")]
+    graph = read_graph(read_model(make_bytes(made, [Op("LESS", (0, 1), (2,))])), ["op0"])
+    groups = find_groups(graph)
+    with pytest.raises(ModelError, match=r"LESS \(layer op0\) compares values from .*255 at most"):
+        check_comparisons(graph, groups, {0: 0})

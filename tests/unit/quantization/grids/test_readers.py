@@ -16,13 +16,14 @@ from edgecompress.quantization.grids.readers import (
     FEW_CLASSES,
     LEAST_COSINE,
     SATURATED_AT,
+    SLIGHT_STEPS,
     cut_outputs,
     mark_readers,
     output_floor,
 )
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
-from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
 
 
 def marked(tensors: list[Made], ops: list[Op]) -> Twin:
@@ -155,6 +156,13 @@ def test_of_many_classes_outputs_stay_what_they_are_as_vectors() -> None:
     assert np.isfinite(output_floor(np.zeros((3, 1000), np.float32)))
 
 
+def test_outputs_that_all_but_agree_are_not_cut_off() -> None:
+    """As of a head behind a normalisation: the sum under the softmax hardly knows them apart, but all have a chance."""
+    outputs = np.random.default_rng(0).normal(0.0, 0.01, (60, 10)).astype(np.float32)
+    floor = output_floor(outputs)
+    assert 0.0 <= floor - outputs.min() <= (SLIGHT_STEPS + 0.1) * (outputs.max() - floor) / 255
+
+
 def test_an_output_that_is_read_on_or_on_a_fixed_grid_is_not() -> None:
     made = [int8(1, 3), int8(1, 3, scale=1 / 256, zero_point=-128)]
     fixed = marked(made, [Op("SOFTMAX", (0,), (1,))])
@@ -163,3 +171,29 @@ def test_an_output_that_is_read_on_or_on_a_fixed_grid_is_not() -> None:
     groups = [RangeGroup((0,), (0,), fixed=False, scale=1.0, zero_point=0)]
     mark_readers(graph, groups)
     assert groups[0].limits == (-math.inf, math.inf)
+
+
+def cut(*ops: Op, more: tuple[Made, ...] = ()) -> tuple[float, float]:
+    """Returns where the range of a root ends, at tensor 1, that these read."""
+    made = [int8(1, 4), int8(1, 4, scale=0.1), int8(1, 4, scale=0.1), int8(1, 4, scale=0.2), *more]
+    return group_of(marked(made, [Op("RSQRT", (0,), (1,)), *ops]), 1).limits
+
+
+LIMIT = constant(3.0, "float32", name="limit")
+
+
+def test_a_range_ends_where_all_readers_clip() -> None:
+    assert cut(Op("MINIMUM", (1, 4), (2,)), Op("ABS", (2,), (3,)), more=(LIMIT,)) == (-math.inf, 3.0)
+    assert cut(Op("MAXIMUM", (4, 1), (2,)), Op("ABS", (2,), (3,)), more=(LIMIT,)) == (3.0, math.inf)
+    assert cut(Op("RELU6", (1,), (2,)), Op("ABS", (2,), (3,))) == (0.0, 6.0)
+    behind = Op("RESHAPE", (1,), (2,)), Op("MINIMUM", (2, 4), (3,))
+    assert cut(*behind, more=(LIMIT,)) == (-math.inf, 3.0)
+    both = Op("MINIMUM", (1, 4), (2,)), Op("RELU6", (1,), (3,))
+    assert cut(*both, more=(LIMIT,)) == (-math.inf, 6.0)
+
+
+def test_a_range_that_one_reader_needs_does_not_end() -> None:
+    clipped = Op("MINIMUM", (1, 4), (2,))
+    assert cut(clipped, Op("ABS", (1,), (3,)), more=(LIMIT,)) == (-math.inf, math.inf)
+    assert cut(Op("RESHAPE", (1,), (2,)), Op("ABS", (2,), (3,))) == (-math.inf, math.inf)
+    assert cut(Op("MINIMUM", (1, 2), (3,)), Op("ABS", (0,), (2,))) == (-math.inf, math.inf)

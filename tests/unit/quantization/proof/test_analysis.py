@@ -91,7 +91,8 @@ def ranked(twin: Twin) -> list[LayerAnalysis]:
 @pytest.mark.parametrize(
     ("signal", "noise", "expected"),
     [(100.0, 1.0, 20.0), (1.0, 1.0, 0.0), (1.0, 2.0, 10 * math.log10(0.5)), (5.0, 0.0, MOST_DB), (0.0, 0.0, MOST_DB),
-     (0.0, 1.0, -MOST_DB), (1e30, 1e-30, MOST_DB)],
+     (0.0, 1.0, -MOST_DB), (1e30, 1e-30, MOST_DB), (1.0, math.inf, -MOST_DB), (1.0, math.nan, -MOST_DB),
+     (math.nan, 1.0, -MOST_DB), (1e-300, 1e300, -MOST_DB), (math.inf, 1.0, MOST_DB)],
 )  # fmt: skip
 def test_decibels(signal: float, noise: float, expected: float) -> None:
     assert decibels(signal, noise) == pytest.approx(expected)

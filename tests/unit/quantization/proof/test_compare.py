@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.quantization.proof import compare
 from edgecompress.quantization.proof.compare import (
+    MOST_STEPS,
     Agreement,
     LayerDifference,
     compare_answers,
@@ -21,7 +22,9 @@ from edgecompress.quantization.proof.compare import (
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.packing import pack
+from edgecompress.tflite.runtime.plain import kept_tensors
 from tests.unit.converted_net import Converted, images, shipped
+from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -221,4 +224,17 @@ def test_a_flatbuffer_that_only_optimised_kernels_run_is_not_built_as_its_twin(m
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", refuse)
     with pytest.raises(ValueError, match=r"LiteRT's plain kernels cannot run it: conv.cc:425"):
-        compare._interpreter(b"")
+        next(kept_tensors(b"", np.zeros((1, 4), np.float32), [0]))
+
+
+def test_infinity_is_told_from_a_number_and_not_from_itself() -> None:
+    """Where a network divides by zero: figures are numbers all the same."""
+    tensors = [Made((1, 4)), constant([0.0, 0.0, 1.0, 2.0], "float32"), Made((1, 4))]
+    content = make_bytes(tensors, [Op("DIV", (0, 1), (2,))])
+    twin = Twin(read_model(content), read_model(content), ["division"]).eval()
+    samples = np.array([[1.0, 0.0, 3.0, 4.0]], np.float32)
+    (layer,) = compare_layers(twin, read_model(content), content, samples)
+    assert (layer.max_steps, layer.differs) == (0.0, False)
+    other = make_bytes([tensors[0], constant([1.0, 1.0, 1.0, 2.0], "float32"), tensors[2]], [Op("DIV", (0, 1), (2,))])
+    (layer,) = compare_layers(twin, read_model(other), other, samples)
+    assert (layer.max_steps, layer.differs) == (MOST_STEPS, True)

@@ -1,4 +1,4 @@
-"""What of attention stays float32: from scores to probabilities, and no other softmax."""
+"""What of attention stays float32: from scores to probabilities; and any softmax but the answer."""
 
 from __future__ import annotations
 
@@ -121,6 +121,23 @@ def test_long_chains_of_sums_are_followed_once(tmp_path: Path) -> None:
     ops += [Op("SOFTMAX", (length + 2,), (length + 3,)), Op("BATCH_MATMUL", (length + 3, 0), (length + 4,))]
     graph = read_graph(read_model(make_bytes(tensors, ops)), [f"op{k}" for k in range(len(ops))])
     assert len(find_softmax(graph).nodes) == length + 1
+
+
+class Inner(nn.Module):
+    """A softmax over places, which a linear layer reads."""
+
+    def __init__(self, dim: int = -1, *, log: bool = False) -> None:
+        super().__init__()
+        self.fc, self.dim, self.function = nn.Linear(FEATURES, 3), dim, torch.log_softmax if log else torch.softmax
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.function(x, self.dim)).flatten(1)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_softmax_within_the_network_stays_float(tmp_path: Path, log: bool) -> None:
+    _, graph = graph_of(Inner(log=log), tmp_path)
+    assert [graph.nodes[k].op for k in find_softmax(graph).nodes] == ["LOG_SOFTMAX" if log else "SOFTMAX"]
 
 
 def test_a_softmax_that_is_the_answer_is_none(tmp_path: Path) -> None:

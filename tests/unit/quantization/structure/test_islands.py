@@ -11,6 +11,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
+from edgecompress.quantization.grids.ranges import LARGEST_COMPARED
 from edgecompress.quantization.proof.compare import compare_answers
 from edgecompress.quantization.structure.islands import FIXED_GRID, OWN_SCALE, remove_islands
 from edgecompress.quantization.structure.scheme import Activations, Scheme
@@ -270,3 +271,15 @@ def test_an_embedding_has_an_int8_table_and_gives_what_it_holds(
     assert written == ({"QUANTIZE": schema.TensorType.INT16} if wide else {"RESHAPE": schema.TensorType.INT8})
     table = twin.weights[str(next(node for node in twin.graph.nodes if node.op == "EMBEDDING_LOOKUP").inputs[1])]
     assert table.requires_grad
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e6, 254.0])
+def test_a_comparison_with_what_lies_beyond_all_values_has_a_scale_that_the_kernel_takes(value: float) -> None:
+    """LiteRT ends the process at a scale of 1 or more."""
+    tensors = [int8(1, 4, scale=0.5), Made((1, 4)), constant(value, "float32", name="limit"), Made((1, 4), "bool")]
+    ops = [Op("DEQUANTIZE", (0,), (1,), version=2), Op("GREATER", (1, 2), (3,), version=2)]
+    model = make_model(tensors, ops)
+    assert remove_islands(model) == 1
+    scale, zero_point = grid_of(model, int(model.subgraphs[0].operators[0].inputs[1]))
+    assert 0 < scale < LARGEST_COMPARED
+    assert zero_point == (-128 if value > 0 else 127)

@@ -205,6 +205,26 @@ def test_products_of_two_activations_are_rounded_twice(scale: float) -> None:
     np.testing.assert_array_equal(np.clip(np.rint(y / ranges[2].scale) + 11, -128, 127), found)
 
 
+@pytest.mark.parametrize("sources", [((0.05, 3), (0.05, -9)), ((0.011, 20), (0.0015, 70)), ((0.002, -128), (0.4, 0))])
+@pytest.mark.parametrize("target", [(0.02, -128), (0.0007, -128), (0.9, -100)])
+def test_squared_differences_are_rounded_as_the_kernel_does(
+    sources: tuple[tuple[float, int], tuple[float, int]], target: tuple[float, int]
+) -> None:
+    rng = np.random.default_rng(1)
+    (one, other), sink = [grid(*source) for source in sources], grid(*target)
+    made = [
+        int8(1, 4096, scale=group.scale, zero_point=group.zero_point) for group in (one, other, sink)
+    ]  # fmt: skip
+    raw = [rng.integers(-128, 128, (1, 4096)).astype(np.int8) for _ in range(2)]
+    found = run_kernel(make_bytes(made, [Op("SQUARED_DIFFERENCE", (0, 1), (2,))], inputs=(0, 1)), *raw)
+    a, b = (
+        torch.from_numpy((x.astype(np.float32) - group.zero_point) * np.float32(group.scale))
+        for x, group in zip(raw, (one, other), strict=True)
+    )
+    y = as_the_kernel(node("SQUARED_DIFFERENCE"), (a - b) ** 2, [a, b], [one, other, sink]).double().numpy()
+    np.testing.assert_array_equal(np.clip(np.rint(y / sink.scale) + sink.zero_point, -128, 127), found)
+
+
 def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:

@@ -179,13 +179,18 @@ def test_a_runtime_in_a_process_of_its_own_gives_the_same(tmp_path: Path) -> Non
     task = SimpleNamespace(inputs=lambda x: x, to_flatbuffer=lambda x: x)
     recipe = SimpleNamespace(benchmark=SimpleNamespace(threads=1))
     bench: Any = SimpleNamespace(
-        task=task, recipe=recipe, dataset=SimpleNamespace(outputs=(4,)), ctx=SimpleNamespace(progress=lambda *_: None)
-    )
+        task=task, recipe=recipe, dataset=SimpleNamespace(outputs=(4,)), ctx=SimpleNamespace(progress=lambda *_: None),
+        apart=False,
+    )  # fmt: skip
     inputs = np.random.default_rng(0).uniform(-40, 40, (5, 4)).astype(np.float32)
     expected = gate.outputs_of_flatbuffer(bench, path, inputs)
     assert expected.max() > 0
-    found = gate._outputs_isolated(bench, path, inputs, "litert", 1)
-    np.testing.assert_array_equal(found, expected)
+    bench.apart = True
+    np.testing.assert_array_equal(gate.outputs_of_flatbuffer(bench, path, inputs), expected)
+    assert gate.outputs_of_flatbuffer(bench, path, inputs[:0]).shape == (0, 4)
+    bench.dataset.outputs = (5,)
+    with pytest.raises(ModelError, match=r"its output is int8\[1, 4\], where 5 numbers were expected"):
+        gate.outputs_of_flatbuffer(bench, path, inputs)
 
 
 def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
@@ -213,7 +218,7 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
             inputs=lambda x: x, to_flatbuffer=lambda x: x, metrics=lambda *_args: {"accuracy": 0.0},
             name="image-classification", chooses=True,
         ),
-        device="cpu",
+        device="cpu", apart=False,
     )  # fmt: skip
     path, reasons = tmp_path / "model.tflite", list[str]()
     path.write_bytes(b"")

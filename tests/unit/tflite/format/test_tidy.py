@@ -94,3 +94,39 @@ def test_a_bias_becomes_a_vector_and_what_is_in_order_stays_to_the_byte() -> Non
         assert (after == content) == (bias is flat)
         view = graph_views(read_model(after))[0]
         assert view.tensors[view.ops[0].inputs[2]].shape == (5,)
+
+
+@pytest.mark.parametrize("base", [2.0, [0.5, 1.0, 3.0, 7.0]])
+def test_a_power_of_a_known_base_becomes_an_exponential(base: Any) -> None:
+    tensors = [Made(ROWS), constant(base, "float32"), Made(ROWS)]
+    assert check(tensors, Op("POW", (1, 0), (2,))) == ["MUL", "EXP"]
+
+
+@pytest.mark.parametrize("base", [0.0, -2.0])
+def test_a_base_without_a_logarithm_stays(base: float) -> None:
+    content = make_bytes(named([Made(ROWS), constant(base, "float32"), Made(ROWS)]), [Op("POW", (1, 0), (2,))])
+    assert tidied(content) == content
+
+
+@pytest.mark.parametrize("through", [(), ("int32",), ("int32", "int64")])
+def test_truth_values_become_numbers_by_a_choice(through: tuple[str, ...]) -> None:
+    """Also by way of whole numbers, which nothing reads any more."""
+    tensors = [
+        Made(ROWS),
+        constant(0.1, "float32"),
+        Made(ROWS, "bool"),
+        *(Made(ROWS, kind) for kind in through),
+        Made(ROWS),
+    ]
+    casts = [Op("CAST", (n,), (n + 1,)) for n in range(2, len(tensors) - 1)]
+    before = make_bytes(named(tensors), [Op("GREATER", (0, 1), (2,)), *casts])
+    after = tidied(before)
+    x = np.random.default_rng(0).standard_normal(ROWS).astype(np.float32)
+    np.testing.assert_array_equal(run(after, x), run(before, x))
+    assert [one.op for one in graph_views(read_model(after))[0].ops] == ["GREATER", "SELECT_V2"]
+
+
+def test_whole_numbers_that_are_no_truth_values_are_converted_as_before() -> None:
+    tensors = [Made(ROWS), Made(ROWS, "int32"), Made(ROWS)]
+    content = make_bytes(named(tensors), [Op("CAST", (0,), (1,)), Op("CAST", (1,), (2,))])
+    assert tidied(content) == content

@@ -57,6 +57,8 @@ RESIZED: list[Function] = [
     lambda x: F.max_pool2d(x, 3, 1, dilation=2),
     lambda x: F.max_pool2d(x, 2, 2, padding=1, dilation=(1, 3)),
     lambda x: F.softplus(x, 2.0, 1.0),
+    lambda x: torch.logsumexp(x, (2, 3)),
+    lambda x: torch.logsumexp(x, 1, keepdim=True),
 ]
 IN_THREE: list[Function] = [
     lambda x: F.max_pool3d(x[:, None], 2),
@@ -94,15 +96,44 @@ MIXED: list[Function] = [
     lambda x: F.interpolate(x[:, None], size=(5, 7, 13), mode="trilinear"),
     lambda x: F.interpolate(x[:, None], scale_factor=2, mode="trilinear", align_corners=True),
 ]
+COPIES: list[Function] = [
+    lambda x: x.repeat(1, 2, 1, 3),
+    lambda x: torch.tile(x, (1, 1, 2)),
+    lambda x: x.repeat_interleave(3, 2),
+    lambda x: x[:, :1].expand(-1, 2, -1, -1).transpose(2, 3),
+    lambda x: x[:, :1, None].expand(-1, 1, 4, -1, -1).reshape(1, 4, *x.shape[2:]) @ x[:, :1].transpose(2, 3),
+    lambda x: x * x.mean((2, 3), keepdim=True).expand_as(x),
+]
 
 
 @pytest.mark.parametrize(
     "functions",
-    [ACTIVATIONS, POOLS, RESIZED, IN_THREE, WINDOWS, MIXED],
-    ids=["activations", "pools", "sizes", "in three axes", "windows", "mixtures"],
+    [ACTIVATIONS, POOLS, RESIZED, IN_THREE, WINDOWS, MIXED, COPIES],
+    ids=["activations", "pools", "sizes", "in three axes", "windows", "mixtures", "copies"],
 )
 def test_functions_come_out_as_torch_computes_them(functions: list[Function], tmp_path: Path) -> None:
     check(Each(functions), (3, 11, 13), tmp_path)
+
+
+class SharedKeys(nn.Module):
+    """Attention whose heads share one head's keys, as many language models have it."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.width = width
+        self.q, self.k = nn.Linear(6, 2 * width, bias=False), nn.Linear(6, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = x.shape[1]
+        q = self.q(x).view(-1, steps, 2, self.width).transpose(1, 2)
+        k = self.k(x).view(-1, steps, 1, self.width).transpose(1, 2)
+        shared = k[:, :, None].expand(-1, 1, 2, steps, self.width).reshape(-1, 2, steps, self.width)
+        return (q @ shared.transpose(-1, -2)).flatten(1)
+
+
+@pytest.mark.parametrize("steps", [8, 5])
+def test_heads_that_share_keys_see_them_transposed(steps: int, tmp_path: Path) -> None:
+    check(SharedKeys(), (steps, 6), tmp_path)
 
 
 class Up(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgecompress.errors import ModelError, ResourceError, UsageError
+from edgecompress.recipe.schema import BenchmarkSpec
 from edgecompress.tflite.runtime import bench as module
 from edgecompress.tflite.runtime.bench import bench
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
@@ -81,10 +82,38 @@ def test_progress_runs_through_all_cases(files: list[Path], calls: list[tuple[st
     assert bench(files, runs=5)
 
 
-@pytest.mark.parametrize(("runs", "threads"), [(0, [1]), (5, [1, 0]), (-1, [1])])
-def test_numbers_below_one_are_refused(files: list[Path], runs: int, threads: list[int]) -> None:
-    with pytest.raises(UsageError, match="must be 1 or more"):
+@pytest.mark.parametrize(
+    ("runs", "threads", "said"),
+    [
+        (0, [1], "--runs 0: a number from 1 to 1,000,000 was expected"),
+        (5, [1, 0], "--threads 0: a number from 1 to 256 was expected"),
+        (-1, [1], "--runs -1: a number from 1"),
+        (5, [257], "--threads 257: a number from 1 to 256"),
+        (10**9, [1], "--runs 1000000000: a number from 1 to 1,000,000"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(files: list[Path], runs: int, threads: list[int], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         bench(files, runs=runs, threads=threads)
+
+
+def test_what_may_be_asked_for_is_what_a_recipe_may_ask_for() -> None:
+    limits = BenchmarkSpec.model_json_schema()["properties"]
+    assert (limits["runs"]["maximum"], limits["threads"]["maximum"]) == (module.MOST_RUNS, module.MOST_THREADS)
+
+
+def test_tensors_that_do_not_fit_into_memory_are_told_before_anything_runs(
+    files: list[Path], calls: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files[1].write_bytes(make_bytes([int8(1, 4), int8(1, 1 << 30)], [Op("RELU", (0,), (1,))]))
+    with pytest.raises(ModelError, match=r"b\.tflite: its tensors need 1\.0 GiB at once.*EDGECOMPRESS_MEMORY_MIB=20"):
+        bench(files)
+    assert calls == []
+    monkeypatch.setenv("EDGECOMPRESS_MEMORY_MIB", "2048")
+    assert len(bench(files)) == 2
+    monkeypatch.setenv("EDGECOMPRESS_MEMORY_MIB", "plenty")
+    with pytest.raises(UsageError, match="EDGECOMPRESS_MEMORY_MIB is 'plenty': a whole number of MiB was expected"):
+        bench(files)
 
 
 def test_what_is_wrong_is_told_before_anything_runs(

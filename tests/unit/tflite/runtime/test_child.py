@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -54,6 +53,27 @@ TASKS = """
         progress(0, 1)
         return "done"
 
+    def fall_silent(arguments, progress):
+        progress(0, 9)
+        progress(1, 9)
+        progress(2, 9)
+        time.sleep(3600)
+
+    def grow(arguments, progress):
+        from edgecompress.tflite.runtime import memory
+        memory.limit()
+        held = []
+        for _ in range(64):
+            held.append(bytes(16 << 20))
+        return len(held)
+
+    def orphan(arguments, progress):
+        progress(os.getpid(), 0)
+        if arguments["busy"]:
+            while True:
+                pass
+        time.sleep(3600)
+
     def eat(arguments, progress):
         bytearray(1 << 60)
 
@@ -72,6 +92,24 @@ TASKS = """
 """
 
 
+#: A process of its own whose child does not end by itself; it tells which one that is.
+PARENT = """
+import os, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from edgecompress.tflite.runtime import child
+
+popen = subprocess.Popen
+def started(command, **kwargs):
+    own = "import os, sys, edgecompress.lifeline as line, test_tasks;"
+    if "NO_SYSTEM" in os.environ:
+        own += "line.PR_SET_PDEATHSIG = -1;"
+    return popen([sys.executable, "-P", "-c", own + "sys.exit(test_tasks.start())", "-", *command[4:]], **kwargs)
+
+child.subprocess.Popen = started
+child.call("orphan", {"busy": sys.argv[2:] == ["busy"]}, on_progress=lambda pid, _: print(pid, flush=True))
+"""
+
+
 @pytest.fixture(autouse=True)
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets children find the tasks: a `sitecustomize` on their path adds them when the module is there."""
@@ -83,16 +121,18 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def start():
             import edgecompress.tflite.runtime.child as module
             module.TASKS = Tasks(module.TASKS)
-            return module.main(sys.argv[2])
+            return module.main(sys.argv[2], int(sys.argv[3]))
     """)
     (tmp_path / "test_tasks.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     popen = subprocess.Popen
 
     def started(command: list[str], **kwargs: object) -> subprocess.Popen[bytes]:
+        if "-m" not in command:  # one of the tests' own
+            return popen(command, **kwargs)
         assert command[:4] == [sys.executable, "-P", "-m", "edgecompress.tflite.runtime.child"]
         own = "import sys, test_tasks; sys.exit(test_tasks.start())"
-        return popen([sys.executable, "-P", "-c", own, "-", command[4]], **kwargs)
+        return popen([sys.executable, "-P", "-c", own, "-", *command[4:]], **kwargs)
 
     monkeypatch.setattr(child.subprocess, "Popen", started)
 
@@ -149,11 +189,30 @@ def test_no_memory_is_an_error() -> None:
         call("eat", {})
 
 
-def test_a_child_that_hangs_is_ended() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what is mapped")
+def test_memory_is_limited_beside_what_the_libraries_take() -> None:
+    with pytest.raises(ModelError, match=r"out of memory: it may take 200 MiB.*EDGECOMPRESS_MEMORY_MIB=4096"):
+        call("grow", {}, memory_bytes=200 << 20)
+    assert call("grow", {}, memory_bytes=2 << 30) == call("grow", {}) == 64
+
+
+def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     pids: list[int] = []
-    with pytest.raises(ModelError, match=r"did not answer within 1\.5 s and was ended"):
-        call("sleep", {}, timeout_s=1.5, on_progress=lambda pid, _total: pids.append(pid))
-    assert not any(is_alive(pid) for pid in pids)
+    monkeypatch.setattr(child.patience, "SILENCE_S", 0.5)
+    monkeypatch.setattr(child.patience, "TIMES_THE_FIRST", 0.0)
+    with pytest.raises(ModelError, match=r"said nothing for 0 s after [\d,]+ of 0 invokes and was ended"):
+        call("sleep", {}, on_progress=lambda pid, _total: pids.append(pid))
+    assert len(pids) == 1
+    assert not is_alive(pids[0])
+
+
+def test_a_child_that_falls_silent_is_ended_with_what_was_heard_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(child.patience, "SILENCE_S", 1.0)
+    monkeypatch.setattr(child.patience, "TIMES_THE_FIRST", 0.0)
+    with pytest.raises(ModelError, match=r"^the interpreter said nothing for 1 s after 2 of 9 invokes and was ended$"):
+        call("fall_silent", {}, on_progress=lambda *heard: told.append(heard))
+    assert told == [(0, 9), (1, 9), (2, 9)]
 
 
 def test_a_child_that_does_not_begin_is_ended() -> None:
@@ -161,37 +220,35 @@ def test_a_child_that_does_not_begin_is_ended() -> None:
         call("begin_late", {"before_s": 3600}, start_s=1.5)
 
 
-class Timer(threading.Timer):
-    """A timer whose time has come when the test says so."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_ends_with_its_parent(number: signal.Signals, busy: bool, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path), *(["busy"] if busy else [])],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        orphan = int(parent.stdout.readline())
+        assert is_alive(orphan)
+        parent.send_signal(number)
+        parent.wait(HUNG_S)
+        wait_for(lambda: not is_alive(orphan), "the end of the child")
 
-    made: ClassVar[list[Timer]] = []
 
-    def start(self) -> None:
-        self.made.append(self)
-
-    def expire(self) -> None:
-        if not self.finished.is_set():
-            self.function(*self.args)
-
-
-@pytest.mark.parametrize("limit", ["start_s", "timeout_s"])
-def test_a_child_that_has_begun_may_go_on_unless_all_of_its_time_is_up(
-    limit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Timer, "made", [])
-    monkeypatch.setattr(child.threading, "Timer", Timer)
-
-    def time_is_up(_done: int, _total: int) -> None:
-        for timer in Timer.made:
-            timer.expire()
-
-    answer = partial(call, "begin_late", {"before_s": 0}, on_progress=time_is_up, **{limit: 6.0})
-    if limit == "start_s":
-        assert answer() == "done"
-    else:
-        with pytest.raises(ModelError, match=r"did not answer within 6 s and was ended"):
-            answer()
-    assert [timer.interval for timer in Timer.made] == [6.0]
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_child_ends_with_its_parent_where_no_system_sees_to_it(busy: bool, tmp_path: Path) -> None:
+    """By the pipe that its arguments came through."""
+    program = [sys.executable, "-c", PARENT, str(tmp_path), *(["busy"] if busy else [])]
+    environment = {**os.environ, "NO_SYSTEM": "1"}
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        orphan = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait(HUNG_S)
+        wait_for(lambda: not is_alive(orphan), "the end of the child")
 
 
 def test_an_interruption_ends_the_child_too() -> None:
@@ -209,7 +266,7 @@ def test_an_interruption_ends_the_child_too() -> None:
 
 def test_a_finished_child_leaves_no_timer() -> None:
     before = threading.active_count()
-    assert call("echo", {}, timeout_s=HUNG_S) == {}
+    assert call("echo", {}, start_s=HUNG_S) == {}
     wait_for(lambda: threading.active_count() == before, "the end of the timer")
 
 
@@ -238,7 +295,7 @@ class TestRealTasks:
         assert set(result) == {"a", "b"}
         assert result["a"]["runs"] == result["b"]["runs"] == 3
         assert result["a"]["ratio_to_first"] == 1.0
-        assert told == [(done, 6) for done in range(7)]
+        assert list(dict.fromkeys(told)) == [(done, 6) for done in range(7)]
 
     def test_a_missing_file_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"gone\.tflite: litert cannot run it"):

@@ -104,6 +104,7 @@ PATHS = {name: Path(f"{name}.tflite") for name in ("a", "b", "c")}
 
 
 def test_every_round_gives_each_file_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "TELL_S", 1000.0)
     fake = FakeRuntime(monkeypatch)
     told: list[tuple[int, int]] = []
     found = measure(
@@ -126,6 +127,19 @@ def test_every_round_gives_each_file_its_turn(monkeypatch: pytest.MonkeyPatch) -
     assert [done for done, _ in told] == list(range(0, 121, 2))
     assert {total for _, total in told} == {120}
     assert all(before < after for before, after in pairwise(done for done, _ in told))
+
+
+def test_slow_files_are_told_of_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens takes silence for a hang: also in a long round, and while files are warmed up."""
+    fake = FakeRuntime(monkeypatch, step_s=0.5)
+    told: list[tuple[float, int]] = []
+    measure(
+        {"a": PATHS["a"]}, runtime="fake", runs=400, warm_up_runs=4,
+        on_progress=lambda done, _total: told.append((fake.now, done)),
+    )  # fmt: skip
+    assert told[:4] == [(0.0, 0), (1.0, 0), (2.0, 0), (3.0, 1)]
+    assert told[-1] == (fake.now, 400)
+    assert all(after[0] - before[0] <= 1.5 and before[1] <= after[1] for before, after in pairwise(told))
 
 
 def test_the_order_is_the_same_for_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +166,16 @@ def test_warm_up_ends_by_time_and_by_number(
     fake = FakeRuntime(monkeypatch, step_s)
     session = fake.session(PATHS["a"])
     session.fill(0)
-    latency._warm_up(session, least)
+    latency._warm_up(session, least, latency._Paced(None, 1))
     assert len(fake.log) == pytest.approx(runs, abs=1 if step_s < 0.01 else 0)
 
 
 def test_the_garbage_collector_rests_while_times_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRuntime(monkeypatch)
     states: list[bool] = []
-    monkeypatch.setattr(latency, "_timed", lambda session, runs: states.append(gc.isenabled()) or [1] * runs)
+    monkeypatch.setattr(
+        latency, "_timed", lambda session, runs, tell, before: states.append(gc.isenabled()) or [1] * runs
+    )
     assert gc.isenabled()
     measure({"a": PATHS["a"]}, runtime="fake", runs=3)
     assert states == [False] * 3
