@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from edgecompress.errors import ExitCode
-from edgecompress.lifeline import end_when_closed, end_with
+from edgecompress.processes.lifeline import end_when_closed, end_with
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 GRACE_S = 1.0

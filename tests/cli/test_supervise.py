@@ -239,7 +239,7 @@ def test_a_parent_that_is_killed_takes_the_child_with_it(by: str) -> None:
     """`kill -9` of a run: an orphan would hold the run's folder, and the same command could not go on."""
     if by == "the system" and sys.platform != "linux":
         pytest.skip("only Linux ends a child with its parent")
-    elsewhere = "from edgecompress import lifeline\nlifeline.PR_SET_PDEATHSIG = -1\n"
+    elsewhere = "from edgecompress.processes import lifeline\nlifeline.PR_SET_PDEATHSIG = -1\n"
     command = [sys.executable, "-c", ("" if by == "the system" else elsewhere) + STUBBORN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True, start_new_session=True) as process:
         assert process.stdout is not None

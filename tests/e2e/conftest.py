@@ -117,9 +117,10 @@ def cook(kitchen: Path, shared_store: Store) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def own_store(cook: Callable[..., Outcome], shared_store: Store, tmp_path: Path) -> Store:
-    """A store for this test alone: the stages of the small recipe, no other ones, and the float flatbuffers."""
+    """A store for this test alone: the stages of the small recipe, no other ones, flatbuffers and soft targets."""
     steps = [shared_store.folder(step.stage, step.fingerprint) for step in cook(output="shared").plan.steps]
     store = Store(tmp_path / "own-store")
-    for folder in [*steps, *shared_store.root.glob("flatbuffer-*")]:
+    beside = [*shared_store.root.glob("flatbuffer-*"), *shared_store.root.glob("soft-targets-*")]
+    for folder in [*steps, *beside]:
         shutil.copytree(folder, store.root / folder.name)
     return store

@@ -23,7 +23,7 @@ FILES = sorted(path for package, root in PACKAGES.items() for path in (root / pa
 #: line do not know each other. A module belongs to the longest name here that its own begins with: `data` is what lies
 #: in that folder itself, but for the modules that have lines of their own.
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("errors", "figures", "lifeline", "machine", "quiet", "version", "wording"),
+    ("errors", "figures", "machine", "processes", "quiet", "version", "wording"),
     ("context",),
     ("store", "recipe"),
     ("recipe.checks",),

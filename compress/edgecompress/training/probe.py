@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edgecompress.lifeline import end_with
+from edgecompress.processes.lifeline import end_with
 
 #: A trial that takes longer has shown nothing.
 LONGEST_S = 120.0

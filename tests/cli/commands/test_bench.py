@@ -59,7 +59,7 @@ def test_json_has_a_row_per_file_and_thread_count(capsys: Capture) -> None:
     ("arguments", "code", "message"),
     [
         (["relu.tflite", "--runtime", "litter"], 2, "unknown runtime `litter`. Known: litert"),
-        (["relu.tflite", "--runs", "0"], 2, "--runs and --threads must be 1 or more"),
+        (["relu.tflite", "--runs", "0"], 2, "--runs 0: a number from 1 to 1,000,000 was expected"),
         (["gone.tflite"], 4, "gone.tflite"),
         ([], 2, "Missing argument"),
     ],

@@ -302,3 +302,20 @@ def test_weights_and_adapters_from_elsewhere_are_refused(encoder: Path, tmp_path
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/elsewhere"}))
     with pytest.raises(ModelError, match="holds an adapter"):
         built(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"num_hidden_layers": 10**9}, r"config\.json: `num_hidden_layers` is 1,000,000,000"),
+     ({"num_hidden_layers": 900, "hidden_size": 4096}, r"too large: .*its files hold 0\.\d MiB; is .*theirs"),
+     ({"pad_token_id": 10**6}, "`pad_token_id`"), ({"architectures": 7, "pad_token_id": [1]}, "`pad_token_id`"),
+     ({"auto_map": {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}, "model_type": "evil"}, "cannot load")],
+)  # fmt: skip
+def test_a_configuration_is_held_against_the_weights(encoder: Path, tmp_path: Path, changes, message: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(encoder, folder)
+    (folder / "evil.py").write_text("raise SystemExit('it ran')")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ModelError, match=message):
+        built(folder)

@@ -186,7 +186,8 @@ def _features(recipe: Recipe, table: Table, others: tuple[str, ...]) -> tuple[st
         return rest
     left = verb(len(counting), "it is no feature and was", "they are no features and were")
     table.notes.append(f"{what}: {left} left out. If that is wrong, name all features in data.features.")
-    return tuple(name for name in rest if name not in counting)
+    numbering = set(counting)
+    return tuple(name for name in rest if name not in numbering)
 
 
 def _counts_rows(name: str, cells: list[Any]) -> bool:
@@ -243,9 +244,10 @@ def _values(recipe: Recipe, table: Table, names: Sequence[str], offsets: Offsets
 
 def _numbers(cells: list[Any]) -> NDArray[np.float64] | None:
     """Returns cells as numbers, None where one of them is none."""
-    if not all(type(cell) in (str, int, float) for cell in cells):
+    if not set(map(type, cells)) <= {str, int, float}:
         return None
-    if any("_" in cell or len(cell) > LONGEST_NUMBER for cell in cells if isinstance(cell, str)):
+    written = [cell for cell in cells if isinstance(cell, str)]
+    if max(map(len, written), default=0) > LONGEST_NUMBER or "_" in "".join(written):
         return None  # NumPy reads 1_000 as Python does
     try:
         values: NDArray[np.float64] = np.array(cells).astype(np.float64)

@@ -116,12 +116,12 @@ def parse(text: str, delimiter: str, path: Path | None = None, *, quoted: bool =
                     )
                 result.bad[line] = f"{len(row):,} fields; a table may have {MOST_COLUMNS:,} columns"
                 continue
-            if result.rows and len(once) < KEPT_ONCE:  # the first names the columns
-                once.update(zip(row, row, strict=True))
             if len(result.rows) % EACH == 0:
                 result.cost += EACH * TEXT * sum(1 for _ in compress(row, map(not_, map(once.__contains__, row))))
                 check_memory(result.cost, size, f"{path}: its cells, up to line {line:,} alone,", REMEDY)
-            result.rows.append(list(map(once.get, row, row)))
+            # Of those that name the columns none comes again.
+            kept = once.setdefault if result.rows and len(once) < KEPT_ONCE else once.get
+            result.rows.append(list(map(kept, row, row)))
             result.lines.append(line)
             result.cost += POINTERS * len(row)
         return result
@@ -200,9 +200,11 @@ def _table(path: Path, parsed: Parsed, delimiter: str, wanted: Sequence[str], *,
         remark += "; no header: columns are called 1, 2, ..."
     rows, lines, bad, again = [], [], dict(parsed.bad), []
     heads = [list(map(_name, row)) for row in parsed.rows[:skip]]
+    firsts = {head[0] for head in heads}
     for place in range(skip, len(parsed.rows)):
         row, line = parsed.rows[place], parsed.lines[place]
-        if _name(row[0]) in (head[0] for head in heads) and list(map(_name, row)) in heads:
+        first = row[0].strip() if row[0].isascii() else _name(row[0])  # of millions
+        if first in firsts and list(map(_name, row)) in heads:
             again.append(line)
         elif len(row) == len(names):
             rows.append(row)

@@ -100,7 +100,7 @@ class Table:
         """
         if asked is not None:
             asked = normal(asked)
-            if asked in self.names:
+            if asked in self.columns:  # a table may have thousands
                 return asked
             near = difflib.get_close_matches(asked, self.names[:MOST_COMPARED], n=1)
             hint = f" Did you mean `{short(near[0])}`?" if near else ""

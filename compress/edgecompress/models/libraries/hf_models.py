@@ -152,11 +152,11 @@ def build_hf(name: str, args: Mapping[str, Any], ends: Ends, base_dir: Path) -> 
     ready = architecture.endswith(CLASSIFIER) and _labels(config) == math.prod(ends.outputs)
     kind = "AutoModelForCausalLM" if each else "AutoModelForSequenceClassification" if ready else "AutoModel"
     with explaining(name, args, ends.input_shape, ends.outputs[-1], lambda: "length"):
-        body = _loaded(kind, folder, name)
         if each:
-            return HfLanguageModel(body, ends)
+            return HfLanguageModel(_loaded(kind, folder, name), ends)
         padding = config.get("pad_token_id") or 0
         hidden = Unpadded(HIDDEN, 0.0) if padding == 0 else Hidden(_tokens(name, config, padding), padding)
+        body = _loaded(kind, folder, name)
         return HfClassifier(body, hidden) if ready else HfEncoder(body, hidden, _width(config), ends.outputs[-1])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -97,13 +99,11 @@ def fake_bias(bias: torch.Tensor, scale: torch.Tensor, *, uneven: bool = False) 
     return bias + (rounded - bias.detach())
 
 
-def fake_constant(constant: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
-    """Returns a constant on the grid that the flatbuffer stores it on, with one scale for all of it."""
-    info = np.iinfo(spec.dtype)
-    return torch.fake_quantize_per_tensor_affine(
-        constant,
-        float(spec.scale[0]),
-        int(spec.zero_point[0]),
-        max(int(info.min), -32768),
-        min(int(info.max), 32767),
-    )
+def fake_constant(constant: torch.Tensor, scale: float, zero_point: int, dtype: np.dtype[Any]) -> torch.Tensor:
+    """Returns a constant on the grid that the flatbuffer stores it on, with one scale for all of it.
+
+    Rounded in float64, as it is written: evenly spaced constants are often halfway between two integers.
+    """
+    info = np.iinfo(dtype)
+    steps = (torch.round(constant.double() / scale) + zero_point).clamp(int(info.min), int(info.max))
+    return ((steps - zero_point) * scale).to(constant.dtype)

@@ -91,7 +91,7 @@ def mark_readers(graph: Graph, groups: list[RangeGroup], constants: Mapping[int,
 
 
 def _reaches(graph: Graph, constants: Mapping[int, torch.Tensor]) -> dict[int, tuple[float, float]]:
-    """Returns, for each activation that is read, between which values its readers tell values apart."""
+    """Returns, for each activation, between which values its readers tell values apart, and it has any."""
     found: dict[int, tuple[float, float]] = {graph.output: _ANYWHERE}
     for node in reversed(graph.nodes):
         behind = [found.get(n, _ANYWHERE) for n in node.outputs]
@@ -101,6 +101,10 @@ def _reaches(graph: Graph, constants: Mapping[int, torch.Tensor]) -> dict[int, t
             low, high = max(low, min(cut[0], high)), min(high, max(cut[1], low))
         elif node.op not in _HANDING_ON:
             low, high = _ANYWHERE
+        if cut is not None and node.op not in SATURATED_AT:
+            for n in node.outputs:
+                known = found.get(n, _ANYWHERE)
+                found[n] = (max(known[0], cut[0]), min(known[1], cut[1]))
         for n in node.inputs:
             if n >= 0 and graph.tensors[n].constant is None:
                 known = found.get(n, (low, high))

@@ -12,7 +12,7 @@ from edgecompress.quantization.graph.graph import Graph
 from edgecompress.quantization.grids.codebooks import fake_clustered
 from edgecompress.quantization.grids.fake import MIN_WEIGHT_SCALE, fake_bias, fake_weight, symmetric_scale, weight_qmax
 from edgecompress.quantization.grids.portable import LARGEST, UNIT, below_powers
-from edgecompress.quantization.grids.ranges import INT8, RangeGroup
+from edgecompress.quantization.grids.ranges import INT8, INT16, RangeGroup
 
 #: An INT32 bias must leave room for the sum of products that is added to it.
 BIAS_LIMIT = float(2**30)
@@ -74,9 +74,9 @@ class WeightGrids(nn.Module):
         if n in self.group_of:
             return self.groups[self.group_of[n]]
         spec = self.graph.tensors[n]
-        if n not in self.constants or len(spec.scale) != 1 or spec.dtype != INT8:
+        if n not in self.constants or len(spec.scale) != 1 or spec.dtype not in (INT8, INT16):
             return None
-        return RangeGroup((n,), (), True, float(spec.scale[0]), int(spec.zero_point[0]))
+        return RangeGroup((n,), (), True, float(spec.scale[0]), int(spec.zero_point[0]), dtype=spec.dtype)
 
     def _weight_scale(self, n: int) -> torch.Tensor:
         spec = self.graph.tensors[n]

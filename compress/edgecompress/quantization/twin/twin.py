@@ -125,11 +125,11 @@ class Twin(WeightGrids):
         if str(n) in self.weights:
             return self.on_grid(n, self.weights[str(n)]) if n in self.group_of else self.fake_weight(n)
         constant = self.constants[n]
-        spec = self.graph.tensors[n]
-        if n in self.group_of:
+        grid = self.range_of(n) if self.quantizing else None
+        if grid is not None and not (self.training and n in self.group_of):
+            constant = fake_constant(constant, grid.scale, grid.zero_point, grid.dtype)
+        elif n in self.group_of:
             constant = self.on_grid(n, constant.clamp(-BEYOND, BEYOND) if self.quantizing else constant)
-        elif spec.quantized and self.quantizing and len(spec.scale) == 1:
-            constant = fake_constant(constant, spec)
         # Shapes and axes are read as numbers: they stay on the CPU.
         return constant.to(device) if constant.is_floating_point() else constant
 

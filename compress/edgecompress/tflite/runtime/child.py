@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgecompress.errors import EdgecompressError, ModelError, ResourceError, UsageError
-from edgecompress.lifeline import end_when_closed, end_with
 from edgecompress.machine import cores
+from edgecompress.processes.lifeline import end_when_closed, end_with
 from edgecompress.store.seals import without_key
 from edgecompress.tflite.runtime import memory, patience, private_env, tasks
 

@@ -89,7 +89,7 @@ def install() -> Path:
             version = ".".join(str(part) for part in NEWEST_PYTHON)
             options = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--python-version", version]
             pip = ["pip", "install", *options, "--target", f"{place}/packages", *PACKAGES]
-            command = [sys.executable, "-m", "edgecompress.lifeline", str(os.getpid()), *pip]
+            command = [sys.executable, "-m", "edgecompress.processes.lifeline", str(os.getpid()), *pip]
             done = subprocess.run(  # noqa: S603 - our own command
                 command, capture_output=True, text=True, check=False, timeout=INSTALL_S, stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},

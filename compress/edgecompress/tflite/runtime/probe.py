@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgecompress.lifeline import end_with
+from edgecompress.processes.lifeline import end_with
 
 INPUT = (-100, -1, 0, 100)
 EXPECTED = (0, 0, 0, 100)

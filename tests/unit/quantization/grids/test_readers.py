@@ -197,3 +197,14 @@ def test_a_range_that_one_reader_needs_does_not_end() -> None:
     assert cut(clipped, Op("ABS", (1,), (3,)), more=(LIMIT,)) == (-math.inf, math.inf)
     assert cut(Op("RESHAPE", (1,), (2,)), Op("ABS", (2,), (3,))) == (-math.inf, math.inf)
     assert cut(Op("MINIMUM", (1, 2), (3,)), Op("ABS", (0,), (2,))) == (-math.inf, math.inf)
+
+
+def test_a_clipping_constant_of_the_same_grid_counts() -> None:
+    """What is clipped has values of its own then, in the same group."""
+    limit = constant(30, "int8", scale=(0.1,), zero_point=(3,), name="limit")
+    made = [int8(1, 4), int8(1, 4, scale=0.1), int8(1, 4, scale=0.1), int8(1, 4, scale=0.2), limit]
+    ops = [Op("RSQRT", (0,), (1,)), Op("MINIMUM", (1, 4), (2,)), Op("ABS", (2,), (3,))]
+    content = make_bytes(made, ops, outputs=(3,))
+    twin = Twin(read_model(content), read_model(content), ["a", "b", "c"])
+    assert group_of(twin, 1) is group_of(twin, 2)
+    assert group_of(twin, 1).limits == (-math.inf, 30.0)

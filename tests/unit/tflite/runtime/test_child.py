@@ -100,7 +100,7 @@ from edgecompress.tflite.runtime import child
 
 popen = subprocess.Popen
 def started(command, **kwargs):
-    own = "import os, sys, edgecompress.lifeline as line, test_tasks;"
+    own = "import os, sys, edgecompress.processes.lifeline as line, test_tasks;"
     if "NO_SYSTEM" in os.environ:
         own += "line.PR_SET_PDEATHSIG = -1;"
     return popen([sys.executable, "-P", "-c", own + "sys.exit(test_tasks.start())", "-", *command[4:]], **kwargs)

@@ -1,6 +1,6 @@
 """Processes that end with the one that started them, whatever ends that one: nothing of ours goes on without us.
 
-`python -m edgecompress.lifeline PARENT MODULE ARGUMENTS...` runs somebody else's module that way.
+`python -m edgecompress.processes.lifeline PARENT MODULE ARGUMENTS...` runs somebody else's module that way.
 """
 
 from __future__ import annotations
