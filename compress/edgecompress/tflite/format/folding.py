@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -20,11 +21,12 @@ _NOT_FIXED = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM
 _STATEFUL = ("VAR_", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE", "CALL", "IF", "WHILE", "STABLEHLO_", "CUSTOM")
 #: Bytes that a result may have whatever it is made of; larger ones may be twice what they are made of.
 _SMALL, _GROWTH = 1 << 18, 2
-_BYTES = {
-    schema.TensorType.BOOL: 1,
-    schema.TensorType.FLOAT32: 4,
-    schema.TensorType.INT32: 4,
-    schema.TensorType.INT64: 8,
+_COUNTING = "STABLEHLO_IOTA"
+_DTYPES: dict[int, type[np.generic]] = {
+    schema.TensorType.BOOL: np.bool_,
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
 }
 
 
@@ -33,6 +35,7 @@ def fold_constants(graph: schema.SubGraphT, model: schema.ModelT) -> int:
 
     The converter leaves some of them, most of them in integers, as relative positions of an attention are.
     """
+    counted = _count_up(graph, model)
     known = {n for n, tensor in enumerate(graph.tensors) if _data(model, tensor) is not None}
     ends = {int(n) for n in graph.outputs}
     folded: list[schema.OperatorT] = []
@@ -53,14 +56,51 @@ def fold_constants(graph: schema.SubGraphT, model: schema.ModelT) -> int:
     wanted = sorted({n for o in kept for n in _present(o.inputs)} & {n for o in folded for n in _present(o.outputs)})
     values = _computed(graph, model, folded, wanted) if folded else {}
     if values is None:  # LiteRT cannot run one of them: whoever reads the file says so, with the layer's name
-        return 0
+        return counted
     for n, value in values.items():
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(value.tobytes(), np.uint8)
-        model.buffers.append(buffer)
-        graph.tensors[n].buffer = len(model.buffers) - 1
+        _store(model, graph.tensors[n], value)
     graph.operators = kept
-    return len(folded)
+    return counted + len(folded)
+
+
+def _count_up(graph: schema.SubGraphT, model: schema.ModelT) -> int:
+    """Replaces the numbers 0, 1, 2, ... along an axis, which LiteRT has no kernel for; `torch.eye` is made of them."""
+    ends = {int(n) for n in graph.outputs}
+    kept = []
+    if any(op_name(model, operator) == _COUNTING for operator in graph.operators):
+        _widen(graph, model)
+    for operator in graph.operators:
+        n = int(operator.outputs[0]) if len(operator.outputs) else -1
+        if op_name(model, operator) != _COUNTING or n in ends or graph.tensors[n].type not in _DTYPES:
+            kept.append(operator)
+            continue
+        tensor, axis = graph.tensors[n], int(operator.builtinOptions2.iotaDimension)
+        shape = [int(side) for side in tensor.shape]
+        numbers = np.arange(shape[axis], dtype=_DTYPES[tensor.type])
+        along = numbers.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+        _store(model, tensor, np.ascontiguousarray(np.broadcast_to(along, shape)))
+    count = len(graph.operators) - len(kept)
+    graph.operators = kept
+    return count
+
+
+def _widen(graph: schema.SubGraphT, model: schema.ModelT) -> None:
+    """Makes whole numbers of eight bits 32 bits wide: kernels take them for quantized values, and end the process."""
+    for tensor in graph.tensors:
+        scaled = tensor.quantization is not None and tensor.quantization.scale is not None
+        if tensor.type != schema.TensorType.UINT8 or (scaled and len(tensor.quantization.scale)):
+            continue
+        data = _data(model, tensor)
+        tensor.type = schema.TensorType.INT32
+        if data is not None:
+            _store(model, tensor, np.frombuffer(bytes(data), np.uint8).astype(np.int32))
+
+
+def _store(model: schema.ModelT, tensor: schema.TensorT, values: NDArray[Any]) -> None:
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor.buffer = len(model.buffers) - 1
 
 
 def _computed(
@@ -69,9 +109,12 @@ def _computed(
     """Returns what operators give, by LiteRT's plain kernels, None where it cannot run them."""
     own = schema.ModelT()
     own.version, own.description = 3, b""
-    own.operatorCodes, own.buffers = model.operatorCodes, model.buffers
+    codes = sorted({operator.opcodeIndex for operator in operators})  # an unknown one would stop the interpreter
+    own.operatorCodes, own.buffers = [model.operatorCodes[number] for number in codes], model.buffers
     alone = schema.SubGraphT()
-    alone.tensors, alone.operators = copy.deepcopy(graph.tensors), list(operators)
+    alone.tensors, alone.operators = copy.deepcopy(graph.tensors), [copy.copy(operator) for operator in operators]
+    for operator in alone.operators:
+        operator.opcodeIndex = codes.index(operator.opcodeIndex)
     alone.inputs, alone.outputs = np.array([], np.int32), np.array(wanted, np.int32)
     own.subgraphs = [alone]
     with quiet(), warnings.catch_warnings():
@@ -103,6 +146,6 @@ def _size(tensor: schema.TensorT) -> int | None:
     """Returns the bytes of a tensor, None where it is of a type, or of a shape, that is not folded."""
     shape = [] if tensor.shape is None else [int(side) for side in tensor.shape]
     signature = [] if tensor.shapeSignature is None else [int(side) for side in tensor.shapeSignature]
-    return (
-        math.prod(shape) * _BYTES[tensor.type] if tensor.type in _BYTES and min([*shape, *signature, 0]) >= 0 else None
-    )
+    if tensor.type not in _DTYPES or min([*shape, *signature, 0]) < 0:
+        return None
+    return math.prod(shape) * np.dtype(_DTYPES[tensor.type]).itemsize

@@ -250,6 +250,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten._adaptive_avg_pool3d.default: adaptive_average_pool,  # noqa: SLF001
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
     aten.adaptive_max_pool3d.default: adaptive_max_pool,
+    aten._assert_async.msg: lambda _condition, _message: None,  # noqa: SLF001 - of one_hot; a flatbuffer checks nothing
     aten.avg_pool2d.default: average_pool,
     aten.avg_pool3d.default: average_pool3d,
     aten.celu.default: _celu,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 from edgecompress.tflite.format import folding
+from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
 from edgecompress.tflite.format.views import graph_views
+from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
 FLOAT32 = 0
@@ -65,3 +72,19 @@ def test_a_small_constant_is_not_spread_into_a_large_one() -> None:
 def test_random_numbers_stay_random() -> None:
     tensors = [Made((4,)), constant([4], "int32"), Made((4,)), Made((4,))]
     assert folded(tensors, [Op("RANDOM_UNIFORM", (1,), (2,)), Op("ADD", (0, 2), (3,))])[0] == 0
+
+
+class Turned(nn.Module):
+    """Features in the other order, by a matrix that is made of whole numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ torch.eye(x.shape[-1]).flip(0) + F.one_hot(torch.arange(x.shape[-1]) % 3, x.shape[-1])[2]
+
+
+def test_unit_matrices_and_chosen_columns_become_constants(tmp_path: Path) -> None:
+    path = tmp_path / "float.tflite"
+    convert(Turned().eval(), (4, 6), path)
+    assert not [op.op for op in graph_views(read_model(path))[0].ops if op.op.startswith("STABLEHLO")]
+    x = torch.randn(1, 4, 6)
+    found = RUNTIMES["litert"].session(path).run(x.numpy())
+    np.testing.assert_allclose(found, Turned()(x).numpy(), rtol=1e-5, atol=1e-6)
