@@ -1,7 +1,11 @@
-"""The lock file of a run: what it resolved, written beside its report, and compared when it is run as a recipe."""
+"""The lock file of a run: what it resolved, written beside its report, and compared when it is run as a recipe.
+
+Also whether a folder holds the very run that is asked for.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ from edgecompress.machine import cores, cpu_name
 from edgecompress.pipeline.changes import CODE
 from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
-from edgecompress.store.files import sha256_json
+from edgecompress.report.schema import REPORT
+from edgecompress.store.files import is_whole, sha256_file, sha256_json
 from edgecompress.store.store import StageResult
 from edgecompress.version import __version__
 
@@ -77,3 +82,28 @@ def _libraries(plan: Plan) -> dict[str, str | None]:
 
 def _machine() -> dict[str, Any]:
     return {"cpu": cpu_name(), "cores": cores()}
+
+
+def run_key(recipe: Recipe, plan: Plan) -> str:
+    """Returns what the report depends on: the steps, and what only names or judges."""
+    return sha256_json(
+        {
+            "steps": [step.fingerprint for step in plan.steps],
+            "name": recipe.name,
+            "budget": recipe.budget.model_dump(mode="json"),
+            "version": __version__,
+            "kept": {step.stage: list(step.kept) for step in plan.steps if step.kept},
+        }
+    )
+
+
+def finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
+    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
+    try:
+        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
+        if report["run_key"] != run_key(recipe, plan) or not is_whole(report) or "verdict" not in report:
+            return None
+        hashes = {**report["files"], **report["pages"]}
+        return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

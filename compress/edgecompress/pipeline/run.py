@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.context import Context, Listener
-from edgecompress.errors import DataError, ExitCode, ModelError
+from edgecompress.errors import DataError, ExitCode, ModelError, ResultError
 from edgecompress.pipeline.doubts import early_doubts, warn_at_once
 from edgecompress.pipeline.folder import alone, prepare, recorder
 from edgecompress.pipeline.history import remember
-from edgecompress.pipeline.lock_file import differences, lock_file
+from edgecompress.pipeline.lock_file import differences, finished_report, lock_file, run_key
 from edgecompress.pipeline.plan import Plan, Step, altered, make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.report.forms import require_form
 from edgecompress.report.verdict import DOUBTS
+from edgecompress.store.aside import Aside
 from edgecompress.store.file_lock import exclusive
-from edgecompress.store.files import is_whole, sha256_file, sha256_json, write_bytes
+from edgecompress.store.files import sha256_file, write_bytes
 from edgecompress.store.store import StageResult, Store
-from edgecompress.version import __version__
 
 MODEL = "model.tflite"
 REJECTED = "rejected.tflite"
@@ -36,6 +37,8 @@ REJECTED = "rejected.tflite"
 STEP = "model_step.tflite"
 REPORT = "report.json"
 LOCK = "recipe.lock.yaml"
+#: Stages that take minutes at most: a report that cannot be made of what they left is tried once more with them anew.
+SOON_MADE = frozenset({"export", "verify", "benchmark"})
 #: File in the run's folder -> the stage that made it, and what it is called there: the pruned float model for
 #: `load_pruned`, how text becomes tokens, the model of one step.
 BESIDE = {
@@ -101,7 +104,7 @@ def run_pipeline(
             if step.kept:
                 ctx.note(f"{step.stage}: a result of other code is kept ({', '.join(step.kept)})")
         if plan.cached and until is None:
-            report = _finished_report(output, recipe, plan)
+            report = finished_report(output, recipe, plan)
             if report is not None:
                 for step in plan.steps:
                     ctx.stage = step.stage
@@ -112,13 +115,38 @@ def run_pipeline(
         def planned_anew() -> Plan:
             return make_plan(recipe, store, trust=trust, until=until, fresh=fresh, keep_cache=keep_cache)
 
-        plan, results = _carry_out(recipe, plan, ctx, store, planned_anew)
-        if until is not None and "benchmark" not in results:
+        plan, results, report = _finished(recipe, plan, ctx, store, planned_anew, output, until)
+        if report is None:
             return _stopped(recipe, results, output, plan, started, strict=strict)
-        report = _write_results(recipe, plan, results, output, ctx)
         if recipe.locked is not None:
             _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
         return _outcome(report, output, plan, started, strict=strict)
+
+
+def _finished(
+    recipe: Recipe,
+    plan: Plan,
+    ctx: Context,
+    store: Store,
+    planned_anew: Callable[[], Plan],
+    output: Path,
+    until: str | None,
+) -> tuple[Plan, dict[str, StageResult], dict[str, Any] | None]:
+    """Goes through a plan and writes its report, None where it was asked to end before.
+
+    What was finished before and turns out to be none where it is first used is made again, once.
+    """
+    aside = Aside(store, ctx.note)
+    while True:
+        try:
+            plan, results = _carry_out(recipe, plan, ctx, store, planned_anew, aside)
+            if until is not None and "benchmark" not in results:
+                return plan, results, None
+            with aside.blaming([step.result for step in plan.steps if step.result and step.stage in SOON_MADE]):
+                return plan, results, _write_results(recipe, plan, results, output, ctx)
+        except ResultError as error:
+            aside.take(error)
+            plan = planned_anew()
 
 
 def _stopped(
@@ -137,7 +165,13 @@ def _stopped(
 
 
 def _carry_out(
-    recipe: Recipe, plan: Plan, ctx: Context, store: Store, planned_anew: Callable[[], Plan], bench: Any = None
+    recipe: Recipe,
+    plan: Plan,
+    ctx: Context,
+    store: Store,
+    planned_anew: Callable[[], Plan],
+    aside: Aside,
+    bench: Any = None,
 ) -> tuple[Plan, dict[str, StageResult]]:
     """Goes through a plan; returns it with what was made.
 
@@ -149,6 +183,7 @@ def _carry_out(
     for step in plan.steps:
         ctx.stage, ctx.warnings = step.stage, []
         if step.result is not None:
+            require_form(step.result, recipe)
             results[step.stage] = step.result
             ctx.emit("stage-cached", seconds=step.result.seconds)
             warn_at_once(step.stage, step.result, ctx)
@@ -164,10 +199,10 @@ def _carry_out(
             preflight(bench, {other.stage for other in plan.steps if other.result is None})
             _require_same_data(recipe, plan, trust=ctx.trust)
             if altered(recipe, plan, plan.steps[-1].stage):
-                return _carry_out(recipe, planned_anew(), ctx, store, planned_anew, bench)
+                return _carry_out(recipe, planned_anew(), ctx, store, planned_anew, aside, bench)
         else:
             ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
-        results[step.stage] = _make(step, plan, bench, store)
+        results[step.stage] = _make(step, plan, bench, store, aside)
         warn_at_once(step.stage, results[step.stage], ctx)
         ctx.emit("stage-end", seconds=results[step.stage].seconds, metrics=_brief(results[step.stage]))
     ctx.stage = ""
@@ -190,7 +225,7 @@ def _require_same_data(recipe: Recipe, plan: Plan, *, trust: bool) -> None:
         raise DataError(f"the data ({recipe.data.source}) changed while it was read. Run again when it stays as it is.")
 
 
-def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
+def _make(step: Step, plan: Plan, bench: Any, store: Store, aside: Aside) -> StageResult:
     """Makes a step, unless another run does so just now: then waits for it."""
 
     def waiting(holder: str) -> None:
@@ -198,7 +233,12 @@ def _make(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
 
     with exclusive(store.lock(step.stage, step.fingerprint), waiting):
         made, _ = store.load(step.stage, step.fingerprint)
-        return made if made is not None and not step.fresh else _make_alone(step, plan, bench, store)
+        if made is not None and not step.fresh:
+            require_form(made, bench.recipe)
+            return made
+        result = _make_alone(step, plan, bench, store)
+        aside.made(result)
+        return result
 
 
 def _make_alone(step: Step, plan: Plan, bench: Any, store: Store) -> StageResult:
@@ -255,7 +295,7 @@ def _write_results(
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     inputs = report_inputs(recipe, plan, results, created_at=created_at, files=files)
     pages = {LOCK: hashlib.sha256(lock).hexdigest()}
-    report = {**build_report(recipe, inputs), "run_key": _run_key(recipe, plan), "pages": pages}
+    report = {**build_report(recipe, inputs), "run_key": run_key(recipe, plan), "pages": pages}
     report = write_report(output, report)
     ctx.note(f"report written to {output}")
     return report
@@ -290,31 +330,6 @@ def _compare(locked: dict[str, Any], model_sha256: str, ctx: Context) -> None:
         ctx.note("the flatbuffer is that of the lock file, byte for byte")
     elif theirs is not None:
         ctx.warn(f"The flatbuffer is not that of the lock file: SHA-256 {model_sha256[:12]} here, {theirs[:12]} there.")
-
-
-def _run_key(recipe: Recipe, plan: Plan) -> str:
-    """Returns what the report depends on: the steps, and what only names or judges."""
-    return sha256_json(
-        {
-            "steps": [step.fingerprint for step in plan.steps],
-            "name": recipe.name,
-            "budget": recipe.budget.model_dump(mode="json"),
-            "version": __version__,
-            "kept": {step.stage: list(step.kept) for step in plan.steps if step.kept},
-        }
-    )
-
-
-def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
-    """Returns the report in the folder if it is this run's, and it and all files beside it are there unharmed."""
-    try:
-        report: dict[str, Any] = json.loads((output / REPORT).read_bytes())
-        if report["run_key"] != _run_key(recipe, plan) or not is_whole(report) or "verdict" not in report:
-            return None
-        hashes = {**report["files"], **report["pages"]}
-        return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
 
 
 def _outcome(report: dict[str, Any], output: Path, plan: Plan, started: float, *, strict: bool) -> Outcome:

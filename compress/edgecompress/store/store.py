@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecompress.errors import ResourceError
+from edgecompress.errors import ResourceError, ResultError
 from edgecompress.store.file_lock import exclusive
 from edgecompress.store.files import is_whole, sealed, sha256_file, write_json
 
@@ -74,7 +74,13 @@ class StageResult:
     warnings: tuple[str, ...] = ()
 
     def path(self, name: str) -> Path:
-        """Returns where one of the stage's files lies."""
+        """Returns where one of the stage's files lies.
+
+        Raises:
+            ResultError: It has no such file.
+        """
+        if name not in self.artifacts:
+            raise ResultError(f"{self.folder} has no {name}", (self.stage, self.fingerprint))
         return self.artifacts[name].path
 
 
@@ -228,3 +234,17 @@ class Store:
         if result is None:
             raise ResourceError(f"{folder} was written but cannot be read back: {why}")
         return result
+
+    def set_aside(self, stage: str, fingerprint: str, note: Callable[[str], None]) -> None:
+        """Throws away a finished step that is none, so that it is made again.
+
+        Raises:
+            ResourceError: The file system refused.
+        """
+        folder = self.folder(stage, fingerprint)
+        with exclusive(self.lock(stage, fingerprint), lambda holder: note(f"waiting for {holder}")):
+            try:
+                (folder / MANIFEST).unlink(missing_ok=True)  # what is left of it is no finished step
+            except OSError as error:
+                raise ResourceError(f"cannot remove {folder}: {error.strerror or error}") from error
+            shutil.rmtree(folder, ignore_errors=True)

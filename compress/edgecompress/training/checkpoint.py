@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,13 +19,13 @@ import torch
 from torch import nn
 
 from edgecompress.context import Context
+from edgecompress.errors import ModelError
+from edgecompress.sources.border import at_border, described
 from edgecompress.store.files import write_bytes
 from edgecompress.training.random_state import random_state, restore_random_state
 
 #: A checkpoint is written when this much time has passed since the last one.
 INTERVAL_S = 30.0
-#: What reading a damaged or foreign file raises.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError)
 #: Length of the hash at the file's head, in hex digits.
 DIGEST = 64
 
@@ -61,28 +60,43 @@ class Progress:
 class Checkpoint:
     """The file of one training."""
 
-    def __init__(self, ctx: Context, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Takes the run, which knows where checkpoints lie (nowhere, outside of a run), and the training's name."""
+    def __init__(
+        self,
+        ctx: Context,
+        name: str,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        instead: str = "this training starts anew",
+    ) -> None:
+        """Takes the run, which knows where checkpoints lie (nowhere, outside of a run), and the training's name.
+
+        `instead` says what happens where the file cannot be used.
+        """
         self.path: Path | None = None if ctx.checkpoints is None else ctx.checkpoints / f"{name}.checkpoint"
-        self._ctx, self._now = ctx, now
+        self._ctx, self._now, self._instead = ctx, now, instead
         self._written = now()
         self._held: bytes | None = None
 
-    def load(self) -> dict[str, Any] | None:
-        """Returns what was saved, None where nothing was, or nothing that can be read: a note then says so."""
+    def load(self, fit: Callable[[Any], str] = lambda _saved: "") -> Any:
+        """Returns what was saved, None where nothing was, or nothing that can be used: a note then says so.
+
+        Args:
+            fit: Returns why what was saved is of no use to this training, "" where it is.
+        """
         if self.path is None or not self.path.is_file():
             return None
         try:
-            content = self.path.read_bytes()
-            payload = content[DIGEST:]
-            if hashlib.sha256(payload).hexdigest().encode() != content[:DIGEST]:
-                raise ValueError("its hash differs")
-            return _unpack(payload)
-        except UNREADABLE as error:
-            self._ctx.note(f"{self.path.name} is damaged ({error}): this training starts anew")
+            with at_border(lambda error: ModelError(described(error))):
+                saved = _unpack(_whole(self.path.read_bytes()))
+        except ModelError as error:
+            self._ctx.note(f"{self.path.name} is damaged ({error}): {self._instead}")
             return None
+        why = fit(saved)
+        if why:
+            self._ctx.note(f"{self.path.name} is no checkpoint of this training ({why}): {self._instead}")
+        return None if why else saved
 
-    def last(self) -> dict[str, Any] | None:
+    def last(self) -> Any:
         """Returns what was held last, in this process or, where that has held nothing, in the file."""
         return self.load() if self._held is None else _unpack(self._held)
 
@@ -136,9 +150,15 @@ def _pack(progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer
     return buffer.getvalue()
 
 
-def _unpack(payload: bytes) -> dict[str, Any]:
-    saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    return saved
+def _whole(content: bytes) -> bytes:
+    payload = content[DIGEST:]
+    if hashlib.sha256(payload).hexdigest().encode() != content[:DIGEST]:
+        raise ModelError("its hash differs")
+    return payload
+
+
+def _unpack(payload: bytes) -> Any:
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
 
 
 def restore(

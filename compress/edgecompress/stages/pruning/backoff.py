@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from pydantic import TypeAdapter
 from torch import nn
 
 from edgecompress.errors import ModelError
@@ -13,6 +15,7 @@ from edgecompress.models.count import count
 from edgecompress.pruning.coupling.channel_graph import clone
 from edgecompress.pruning.structured.importance import Importance
 from edgecompress.recipe.schema import PruneSpec
+from edgecompress.sources.border import at_border, described
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick
@@ -45,17 +48,38 @@ def settle(
     """
     path = None if bench.ctx.checkpoints is None else bench.ctx.checkpoints / SETTLED
     if path is not None and path.is_file():
-        found = json.loads(path.read_bytes())
-        bench.ctx.note("the widths were settled before")
-        for warning in found["warnings"]:
-            bench.ctx.warn(warning)
-        return Aim(**found["aim"])
+        found = _settled(bench, path)
+        if found is not None:
+            return found
     aim = find_aim(bench, model, spec, importance=importance, yardstick=yardstick)
     if aim.kind != "latency" or spec.widths is not None:  # a search for a latency has timed its widths already
         aim = back_off(bench, model, spec, aim, yardstick, importance)
     if path is not None:
         write_json(path, {"aim": asdict(aim), "warnings": bench.ctx.warnings})
     return aim
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file of settled widths holds."""
+
+    aim: Aim
+    warnings: list[str]
+
+
+def _settled(bench: Workbench, path: Path) -> Aim | None:
+    """Returns what was settled in an earlier run, None where the file holds nothing of that form: a note says so."""
+    try:
+        with at_border(lambda error: ModelError(described(error))):
+            document = json.dumps(json.loads(path.read_bytes()), allow_nan=False)
+            found = TypeAdapter(_Found).validate_json(document, strict=True)
+    except ModelError as error:
+        bench.ctx.note(f"{path.name} does not hold what was settled before ({error}): the widths are sought again")
+        return None
+    bench.ctx.note("the widths were settled before")
+    for warning in found.warnings:
+        bench.ctx.warn(warning)
+    return found.aim
 
 
 def back_off(
