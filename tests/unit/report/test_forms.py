@@ -59,7 +59,8 @@ GOOD: dict[str, Metrics] = {
         "input": END, "output": END, "evidence": {}, "test_samples": 3,
     },
     "benchmark": {
-        "latency": {"student": LATENCY, "pruned": LATENCY, "quantized": LATENCY}, "runtimes": [], "threads": 1, "runs": 2,
+        "latency": {"student": LATENCY, "pruned": LATENCY, "quantized": LATENCY},
+        "runtimes": [], "threads": 1, "runs": 2,
     },
 }  # fmt: skip
 
