@@ -114,7 +114,10 @@ def _keras(seed: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("config.json", _odd_json(CONFIG, seed) if seed % 2 else CONFIG)
-        file.writestr("model.weights.h5", b"\x89HDF" + bytes(200))
+        weights = io.BytesIO()
+        with h5py.File(weights, "w") as inside:
+            inside["layers/dense/vars/0"] = [1.0, 2.0]
+        file.writestr("model.weights.h5", mutated(weights.getvalue(), seed) if seed % 3 else weights.getvalue())
     return buffer.getvalue() if seed % 2 else mutated(buffer.getvalue(), seed)
 
 

@@ -19,7 +19,7 @@ TIMED = ("keras archive", "keras hdf5", "torch before 1.6")
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_are_taken_or_refused(tmp_path: Path, kind: str) -> None:
     read = KINDS[kind][2]
-    for seed in SEEDS:
+    for seed in SEEDS[: 3 if kind.startswith("keras") else None]:  # which takes a process each
         path = written(kind, seed, tmp_path)
         with contextlib.suppress(EdgecompressError):
             read(path)
