@@ -112,7 +112,25 @@ def write_json(path: Path, value: Any) -> None:
     What is infinite or undefined becomes null, for JSON has no other word for it.
     """
     value, _ = finite(value)
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_bytes(path, f"{json_text(value)}\n".encode())
+
+
+def json_text(value: Any, *, sort_keys: bool = True) -> str:
+    """Returns a value as indented JSON.
+
+    Raises:
+        ResourceError: It holds NaN or infinity, which JSON does not have: a model gave them, or a file held them.
+    """
+    try:
+        return json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False)
+    except ValueError as error:
+        _, missing = finite(value)
+        if missing:
+            raise ResourceError(
+                f"{missing[0] or 'the result'} is no finite number, so there is no result to write. Look at the "
+                "outputs of the model."
+            ) from error
+        raise
 
 
 def finite(value: Any) -> tuple[Any, list[str]]:

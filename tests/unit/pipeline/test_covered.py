@@ -30,8 +30,8 @@ APART = (
     "recipe.training",
 )  # fmt: skip
 MEASURING = (
-    "stages.pruning.yardstick", "stages.base.Workbench.float_flatbuffer", "tflite.runtime", "tflite.format",
-    "quantization.structure", "models.conversion", "models.outputs", "models.origins", "machine",
+    "stages.pruning.yardstick", "stages.base.Workbench.float_flatbuffer", "stages.base.flatbuffer_of", "tflite.runtime",
+    "tflite.format", "quantization.structure", "models.conversion", "models.outputs", "models.origins", "machine",
 )  # fmt: skip
 
 
