@@ -60,7 +60,7 @@ folder = partial(Attack, data=FOLDER, task=PICTURES, student=NET, good="pictures
 waves = partial(Attack, data=WAVES, task="audio-classification", student=DS, good="wav: good")
 clothing = partial(Attack, data=CLOTHES, task=PICTURES, student=NET, good="npz: good")
 cifar = partial(Attack, data=CIFAR, task=PICTURES, student=NET, good="npz: good")
-hf = partial(Attack, data=TEXT, task=TEXTS, student=BERT, good="hf: good")
+hf = partial(Attack, data=TEXT | {"length": 16}, task=TEXTS, student=BERT, good="hf: good")
 sized = partial(Attack, make=lambda place: text("x.csv", "a,b,y\n" + ROWS)(place), data=TABLE)
 
 TINY = saved(x_train=np.zeros((40, 8, 8, 1), np.uint8), y_train=np.arange(40) % 2)
@@ -167,7 +167,7 @@ ATTACKS: tuple[Attack, ...] = (
     hf("hf: a configuration of 10 MB", make=lambda place: hugging_face(more=[[[n] for n in range(100)] for _ in range(9_000)])(place)),
     hf("hf: padding beyond the vocabulary", make=lambda place: hugging_face(pad_token_id=10**9)(place)),
     sized("sizes: a width of a billion", student={"model": "mlp", "args": {"width": 10**9}}),
-    sized("sizes: a thousand layers of a thousand", student={"model": "transformer", "args": {"width": 1024, "layers": 1024}}),
+    sized("sizes: a thousand layers of a thousand", student={"model": "mlp", "args": {"width": 1024, "layers": 1024}}),
     sized(
         "sizes: torchvision", make=lambda place: pictures(lambda _: None)(place), data=FOLDER, task=PICTURES,
         student={"model": "torchvision/mobilenet_v2", "args": {"width_mult": 1e6}}, good="pictures: good",

@@ -293,18 +293,23 @@ class Recipe(Block):
     @property
     def float_softmax(self) -> bool:
         """Whether attention is float32 from scores to probabilities where activations are integers."""
-        model = self.compressed.model
-        return self._stays_float("softmax", model == "transformer" or "/" in model or model.startswith("python:"))
+        return self._stays_float("softmax", self._may_hold_anything)
 
     @property
     def float_divisions(self) -> bool:
         """Whether divisions by activations are float32 where activations are integers."""
-        return self._stays_float("divisions", by_default=True)
+        return self._stays_float("divisions", self._may_hold_anything)
 
     @property
     def float_parts(self) -> tuple[str, ...]:
         """The keys of `quantize` by which parts of the network stay float32, where it has such parts."""
         return tuple(key for key in FLOAT_PARTS if getattr(self, f"float_{key}"))
+
+    @property
+    def _may_hold_anything(self) -> bool:
+        """Whether the compressed network may hold softmax and divisions: built-in ones but the Transformer do not."""
+        model = self.compressed.model
+        return model == "transformer" or "/" in model or model.startswith("python:")
 
     def _stays_float(self, key: str, by_default: bool) -> bool:
         """Returns what a key of `quantize` says; by default with INT8, where loss or time was measured to matter."""

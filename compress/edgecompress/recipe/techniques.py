@@ -230,8 +230,7 @@ class QuantizeSpec(Trains):
         default=None,
         description="Divisions by what the network computes: `int8` | `float32`. INT8 kernels give full scale for the "
         "smallest quotients, and fail where a divisor is rounded to zero. With `float32`, so is what a divisor is "
-        "computed from behind the last layer with weights. `null`: `float32` where activations are `int8`, else as "
-        "the activations.",
+        "computed from behind the last layer with weights. `null`: as `softmax`.",
     )
     portable: bool = Field(
         default=False,

@@ -21,6 +21,8 @@ from edgecompress.training.precision import autocast
 from edgecompress.training.probe import Tell, Trial, attempt
 from edgecompress.training.random_state import seed_all
 
+#: Whether oneDNN's kernels are used here, as long as nothing of ours says otherwise.
+USUAL: bool = bool(torch.backends.mkldnn.enabled)
 #: Where a model keeps how it is to be run.
 MARK = "edgecompress_layout"
 #: Where a twin says of its own which layers of the kind that crashes it has.
@@ -124,7 +126,23 @@ def safe_kernels(model: nn.Module, device: torch.device) -> Iterator[None]:
     if device.type != "cpu" or getattr(model, MARK, None) is not Layout.PLAIN:
         yield
         return
-    flags = torch.backends.mkldnn.flags(enabled=False)
+    with _onednn(enabled=False):
+        yield
+
+
+@contextlib.contextmanager
+def usual_kernels() -> Iterator[None]:
+    """Lets what runs inside another model's training choose its kernels as it would alone: its results are kept."""
+    if bool(torch.backends.mkldnn.enabled) == USUAL:
+        yield
+        return
+    with _onednn(enabled=USUAL):
+        yield
+
+
+@contextlib.contextmanager
+def _onednn(*, enabled: bool) -> Iterator[None]:
+    flags = torch.backends.mkldnn.flags(enabled=enabled)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch speaks of Intel GPUs whenever a flag of oneDNN is touched
         flags.__enter__()

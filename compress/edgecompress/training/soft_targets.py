@@ -20,7 +20,7 @@ from edgecompress.store.code import Reach, code_hashes
 from edgecompress.store.files import sha256_json, write_bytes
 from edgecompress.store.store import Store
 from edgecompress.tasks.base import Task
-from edgecompress.training.layout import arranged, safe_kernels
+from edgecompress.training.layout import arranged, safe_kernels, usual_kernels
 from edgecompress.training.precision import autocast
 
 STAGE = "soft-targets"
@@ -109,6 +109,10 @@ class StoredTargets:
 
     @torch.inference_mode()
     def _compute(self, view: int) -> NDArray[np.float16]:
+        with usual_kernels():  # whatever the student at work needs: any stage may be the first that asks
+            return self._outputs(view)
+
+    def _outputs(self, view: int) -> NDArray[np.float16]:
         if self._teacher is None:
             self._teacher = self._make_teacher().to(self._device).eval()
         inputs = self._task.dataset.train.inputs

@@ -13,6 +13,7 @@ from edgecompress.context import Context, Event
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
 from edgecompress.training import soft_targets
+from edgecompress.training.layout import MARK, Layout, safe_kernels
 from edgecompress.training.soft_targets import STAGE, OnlineTeacher, StoredTargets
 from tests.unit.training.training_task import BlobTask
 
@@ -152,3 +153,18 @@ def test_targets_learn_nothing(setup: Setup) -> None:
     for teacher in (setup.stored(), OnlineTeacher(setup.teacher, CPU, (4,))):
         assert not teacher.targets(index, 0, x).requires_grad
     assert OnlineTeacher(setup.teacher, CPU, (4,)).views is None
+
+
+def test_they_do_not_depend_on_the_kernels_of_who_asks_first(setup: Setup) -> None:
+    """They are kept for all stages: a student that does without some kernels must not choose the teacher's."""
+    seen: list[bool] = []
+    setup.teacher.register_forward_pre_hook(lambda *_: seen.append(torch.backends.mkldnn.enabled))
+    student, index = nn.Linear(2, 2), np.arange(4)
+    setattr(student, MARK, Layout.PLAIN)
+    stored, usual = setup.stored(), torch.backends.mkldnn.enabled
+    with safe_kernels(student, CPU):
+        assert not torch.backends.mkldnn.enabled
+        stored.targets(index, 0, setup.batch(index, 0))
+        assert not torch.backends.mkldnn.enabled
+    assert set(seen) == {usual}
+    assert torch.backends.mkldnn.enabled == usual

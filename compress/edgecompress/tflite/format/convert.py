@@ -29,7 +29,6 @@ _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s
 #: How its passes say what they refuse, and where in Python that comes from; and that they give no reason.
 _REFUSED = re.compile(r"(\S+\.py:\d+):\d+: error: .*?'((?:tfl|mhlo|stablehlo|chlo)\.\w+)'")
 _SPEECHLESS = ("Failed to export flatbuffer", "Failed to run converter passes")
-
 #: How it says that an operation gives complex numbers, or numbers of 64 bits; and torch's operations that do so.
 _COMPLEX = re.compile(r"complex(?:32|64|128)|\bFFT\b|_fft_|view_as_(?:complex|real)|aten\.(?:complex|polar)\b")
 _DOUBLE = re.compile(r"xf64\b|float64|torch\.double")
@@ -183,12 +182,6 @@ def _explained(error: Exception, model: nn.Module, inputs: tuple[torch.Tensor, .
             "computes the same operations for all inputs. Leave the condition out, or use torch.where."
         )
     where = f" ({place})" if place else ""
-    if "complex" in said.lower():
-        return (
-            f"it computes with complex numbers{where}, which flatbuffers have none of. A Fourier transform of a fixed "
-            "length is two products with constant matrices, of cosines and of sines; or do it before the network, "
-            "where data are prepared."
-        )
     refused = _REFUSED.search(str(error))
     if refused is not None or said.startswith(_SPEECHLESS):
         what = f"{refused[2]} at {refused[1]}" if refused is not None else f"something, without saying what{where}"

@@ -22,7 +22,7 @@ from edgecompress.tflite.lowering.pools import (
     max_pool3d,
 )
 from edgecompress.tflite.lowering.resizing import bilinear, by_matrices, cubic
-from edgecompress.tflite.lowering.windows import bag_of_one, fold, unfold
+from edgecompress.tflite.lowering.windows import bag_of_one, fold, tiles, unfold
 
 aten = torch.ops.aten
 #: From here on softplus is the identity but for 1/20,000.
@@ -258,6 +258,7 @@ LOWERINGS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
     aten.elu.default: _elu,
     aten.expand.default: _expand,
+    aten.im2col.default: tiles,
     aten.logsumexp.default: _logsumexp,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.max_pool3d_with_indices.default: max_pool3d,

@@ -29,6 +29,18 @@ def unfold(x: torch.Tensor, dimension: int, size: int, step: int) -> torch.Tenso
     return torch.movedim(torch.stack(windows, axis), axis + 1, -1)
 
 
+def tiles(x: torch.Tensor, kernel_size: list[int], dilation: list[int], padding: list[int], stride: list[int]) -> Any:
+    """Moves windows that lie side by side, and nothing else; others are left to be looked up."""
+    sizes = [int(side) for side in x.shape[-2:]]
+    counts = [size // kernel for size, kernel in zip(sizes, kernel_size, strict=True)]
+    whole = [count * kernel for count, kernel in zip(counts, kernel_size, strict=True)]
+    if list(stride) != list(kernel_size) or {*dilation} != {1} or any(padding) or whole != sizes:
+        return NotImplemented
+    (rows, columns), (height, width), front = counts, kernel_size, x.shape[:-2]
+    parts = x.reshape(math.prod(front), rows, height, columns, width).permute(0, 2, 4, 1, 3)
+    return parts.reshape(*front[:-1], int(front[-1]) * height * width, rows * columns)
+
+
 def fold(
     x: torch.Tensor,
     output_size: list[int],
@@ -49,11 +61,11 @@ def fold(
     places = math.prod(kernel_size)
     channels = int(x.shape[-2]) // places
     front = [int(side) for side in x.shape[:-2]]
-    tiles = all(
+    side_by_side = all(
         kernel == step and apart == 1 and edge == 0 and count * step == size
         for (size, kernel, apart, edge, step), count in zip(sizes, counts, strict=True)
     )
-    if tiles:
+    if side_by_side:
         parts = x.reshape(math.prod(front) * channels, *kernel_size, *counts)
         return parts.permute(0, 3, 1, 4, 2).reshape(*front, channels, *output_size)
     numbers = torch.arange(places, dtype=torch.float32)

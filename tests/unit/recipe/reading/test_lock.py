@@ -39,7 +39,7 @@ def lock(folder: Path, blocks: dict[str, Any], widths: dict[str, list[int]] | No
     recipe = Recipe.model_validate({"version": 1, "name": "mine", **blocks}).model_copy(
         update={"base_dir": str(folder)}
     )
-    text = lock_file(recipe, plan(), {"prune": SimpleNamespace(metrics={"step_widths": widths})}, "ab" * 32)
+    text = lock_file(recipe, plan(), {"prune": SimpleNamespace(metrics={"step_widths": widths}, content={})}, "ab" * 32)
     document = {**yaml.safe_load(text), **changes}
     path = folder / "runs" / "mine" / "recipe.lock.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def test_its_widths_are_in_the_prune_block(tmp_path: Path) -> None:
     assert recipe.prune.steps_of_widths() == {name: tuple(widths) for name, widths in WIDTHS.items()}
     assert (recipe.prune.of, recipe.prune.ratio) == ("latency", 0.5)
     # A lock file of that run says the same.
-    text = lock_file(recipe, plan(), {"prune": SimpleNamespace(metrics={"step_widths": WIDTHS})}, "ab" * 32)
+    text = lock_file(recipe, plan(), {"prune": SimpleNamespace(metrics={"step_widths": WIDTHS}, content={})}, "ab" * 32)
     (tmp_path / "again.yaml").write_text(text)
     assert load_recipe(tmp_path / "again.yaml").model_dump() == recipe.model_dump()
 

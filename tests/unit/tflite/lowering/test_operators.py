@@ -76,6 +76,7 @@ WINDOWS: list[Function] = [
     lambda x: F.fold(F.unfold(x, (3, 2), dilation=2, padding=(1, 0)), (11, 13), (3, 2), dilation=2, padding=(1, 0)),
     lambda x: F.fold(F.unfold(x[:, :, :8, :12], (2, 3), stride=(2, 3)), (8, 12), (2, 3), stride=(2, 3)),
     lambda x: F.fold(F.unfold(x[0, :, :8, :12], 4, stride=4), (8, 12), 4, stride=4)[None],
+    lambda x: F.fold(F.unfold(x[:, :, :9, :9], 3, stride=3), (9, 9), 3, stride=3),
     lambda x: x.unfold(2, 4, 4).unfold(3, 4, 4),
     lambda x: x.unfold(2, 3, 2).unfold(3, 5, 3).amax(-1),
     lambda x: x.unfold(-1, 9, 4) * 2,
