@@ -29,7 +29,8 @@ APART = (
     "recipe.training",
 )  # fmt: skip
 MEASURING = (
-    "stages.pruning.yardstick", "stages.base.Workbench.float_flatbuffer", "tflite.runtime", "tflite.format",
+    "stages.pruning.yardstick", "stages.base.Workbench.float_flatbuffer", "stages.base.flatbuffer_of", "tflite.runtime",
+    "tflite.format",
     "quantization.structure", "models.conversion", "models.outputs", "models.origins", "machine",
 )  # fmt: skip
 
