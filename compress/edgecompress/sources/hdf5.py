@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from edgecompress.store.seals import without_key
 
 #: A model of a gigabyte is read in a few seconds.
 LIMIT_S = 60
@@ -19,6 +22,9 @@ LIMIT_S = 60
 _PROGRAM = """
 import io, json, signal, sys, zipfile
 
+from edgecompress.processes.lifeline import end_with
+
+end_with(int(sys.argv[4]))
 signal.alarm(int(sys.argv[2]))  # ends also what never comes back from native code
 import h5py
 
@@ -68,9 +74,11 @@ def config_of_hdf5(path: Path, member: str = "") -> str | None:
 
 @functools.lru_cache(maxsize=16)
 def _config(path: Path, member: str, *_stamp: int) -> str | None:
+    search = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", _PROGRAM, str(path), str(LIMIT_S), member],
+        [sys.executable, "-P", "-c", _PROGRAM, str(path), str(LIMIT_S), member, str(os.getpid())],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=2 * LIMIT_S, check=False,
+        env={**without_key(os.environ), "PYTHONPATH": search},
     )  # fmt: skip
     if done.returncode == -signal.SIGALRM:
         raise ValueError(f"reading it did not end within {LIMIT_S} s")

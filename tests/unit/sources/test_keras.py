@@ -13,7 +13,9 @@ import pytest
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources import hdf5 as hdf5_module
 from edgecompress.sources.keras import keras_source
+from edgecompress.store.seals import KEY
 from edgecompress.store.store import Store
 
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "dense"}, "registered_name": None}
@@ -256,3 +258,19 @@ def test_what_the_library_does_not_survive_is_damage(
     hdf5(tmp_path / "a.h5", "{}")
     with pytest.raises(ModelError, match=rf"a\.h5 is damaged .ValueError: reading it {message}"):
         keras_source("keras/a.h5", tmp_path).require_trust(False)
+
+
+def test_who_reads_hdf5_does_not_inherit_the_key_and_ends_with_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "secret")
+    program = (
+        "import json, os, sys\nfrom edgecompress.processes.lifeline import end_with\n"
+        "end_with(int(sys.argv[4]))\nprint(json.dumps({'config': ' '.join(os.environ)}))"
+    )
+    assert "end_with(int(sys.argv[4]))" in hdf5_module._PROGRAM
+    monkeypatch.setattr(hdf5_module, "_PROGRAM", program)
+    names = hdf5_module.config_of_hdf5(hdf5(tmp_path / "a.h5", "{}"))
+    assert names is not None
+    assert "PATH" in names.split()
+    assert KEY not in names.split()
