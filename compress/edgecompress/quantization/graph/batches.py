@@ -74,6 +74,19 @@ def compute_each(node: Node, arguments: list[torch.Tensor], each: list[bool]) ->
     return outputs
 
 
+def broadcast_alike(arguments: list[torch.Tensor], each: list[bool] | None) -> bool:
+    """Returns whether samples that are stacked broadcast as each does alone: no axis is added in front of one's own.
+
+    Args:
+        arguments: An operator's inputs.
+        each: As `compute_each` takes it; None where nothing is stacked.
+    """
+    if each is None:
+        return True
+    ranks = [x.ndim - counts for x, counts in zip(arguments, each, strict=True)]
+    return all(rank == max(ranks) for rank, counts in zip(ranks, each, strict=True) if counts)
+
+
 def run_batch(run: Run, x: torch.Tensor, way: Way) -> torch.Tensor:
     """Returns the outputs of several samples."""
     if way is Way.TOGETHER:

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.errors import ModelError
-from edgecompress.quantization.graph.batches import FAILURES, Way, compute, compute_each, find_way, run_batch
+from edgecompress.quantization.graph.batches import (
+    FAILURES,
+    Way,
+    broadcast_alike,
+    compute,
+    compute_each,
+    find_way,
+    run_batch,
+)
 from edgecompress.quantization.graph.exchange import find_biases, find_dynamic, load_constants
 from edgecompress.quantization.graph.foreign import with_foreign
 from edgecompress.quantization.graph.graph import Graph, Node, last_uses, read_graph
@@ -150,7 +158,11 @@ class Twin(WeightGrids):
             arguments = [compared(x) if x.is_floating_point() else x for x in arguments]
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
         with self._sparing(node):
-            if self.quantizing and node.op in KERNELS and (node.op not in RARE or self._pairs(arguments, each)):
+            if (
+                self.quantizing
+                and node.op in KERNELS
+                and (node.op not in RARE or (self._on_grids() and broadcast_alike(arguments, each)))
+            ):
                 ranges = list(filter(None, map(self.range_of, ends(node))))
                 if len(ranges) == len(ends(node)) and all(group.dtype == INT8 for group in ranges):
                     outputs = (as_the_kernel(node, outputs[0], arguments, ranges),)
@@ -162,10 +174,6 @@ class Twin(WeightGrids):
         In training the difference, one value in 100,000 or less, is none.
         """
         return self.quantizing and not self.spared and not torch.is_grad_enabled()
-
-    def _pairs(self, arguments: list[torch.Tensor], each: list[bool] | None) -> bool:
-        # Broadcasting between samples that are stacked is not what it is within one.
-        return self._on_grids() and (each is None or arguments[0].ndim == arguments[1].ndim)
 
     def arguments(self, node: Node, values: dict[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
         """Returns a node's inputs in order: activations from `values`, weights fake-quantized, constants."""

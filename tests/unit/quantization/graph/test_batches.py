@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgecompress.quantization.graph.batches import Way, find_way, run_batch
+from edgecompress.quantization.graph.batches import Way, broadcast_alike, find_way, run_batch
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from tests.unit.converted_net import Converted, images
@@ -138,3 +138,29 @@ def test_one_sample_needs_no_way() -> None:
     twin = attention()
     assert twin(samples(1)).shape == (1, 24)
     assert twin._way is None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "each", "alike"),
+    [
+        (((4, 2, 3, 3), (1, 2, 3, 3)), [True, False], False),  # alone, (2, 3, 3) and (1, 2, 3, 3) give four axes
+        (((4, 1, 2, 3), (1, 2, 3)), [True, False], True),
+        (((4, 2, 3), (4, 2, 3)), [True, True], True),
+        (((4, 2, 3), (4, 3)), [True, True], False),
+        (((4, 2, 3), ()), [True, False], True),
+        (((2, 3), (3,)), None, True),
+    ],
+)
+def test_stacked_samples_broadcast_as_each_alone(
+    shapes: tuple[tuple[int, ...], ...], each: list[bool] | None, alike: bool
+) -> None:
+    arguments = [torch.rand(shape) for shape in shapes]
+    assert broadcast_alike(arguments, each) is alike
+    if each is not None:
+        singles = [[x[k] if counts else x for x, counts in zip(arguments, each, strict=True)] for k in range(4)]
+        expected = torch.stack([one + other for one, other in singles])
+        try:
+            found = arguments[0] + arguments[1]
+        except RuntimeError:
+            found = torch.zeros(())
+        assert (found.shape == expected.shape and torch.equal(found, expected)) is alike
