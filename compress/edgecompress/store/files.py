@@ -124,13 +124,20 @@ def json_text(value: Any, *, sort_keys: bool = True) -> str:
     try:
         return json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False)
     except ValueError as error:
-        _, missing = finite(value)
-        if missing:
+        if place := _not_finite(value):
             raise ResourceError(
-                f"{missing[0] or 'the result'} is no finite number, so there is no result to write. Look at the "
-                "outputs of the model."
+                f"{place} is no finite number, so there is no result to write. Look at the outputs of the model."
             ) from error
         raise
+
+
+def _not_finite(value: Any, place: str = "") -> str:
+    """Returns the dotted place of the first number that is not finite, "" where all are."""
+    if isinstance(value, float):
+        return (place or "the result") if not math.isfinite(value) else ""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    found = (_not_finite(one, f"{place}.{key}" if place else str(key)) for key, one in inner)
+    return next(filter(None, found), "")
 
 
 def finite(value: Any) -> tuple[Any, list[str]]:
