@@ -160,6 +160,9 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
         return _answer(ExitCode.RECIPE, "usage", error.format_message() + more, as_json=as_json)
     if isinstance(error, (KeyboardInterrupt, _Interrupted)):
         return _answer(ExitCode.INTERRUPTED, "interrupted", str(error) or "interrupted", as_json=as_json)
+    if isinstance(error, SystemExit):  # our own code never raises it
+        message = f"code that the program does not know ended it (sys.exit({error.code!r:.40})): nothing came of it."
+        return _answer(ExitCode.RESOURCE, "resource", message, as_json=as_json)
     if isinstance(error, MemoryError):
         message = "memory ran out. Use smaller batches, fewer samples or smaller pictures."
         return _answer(ExitCode.RESOURCE, "resource", message, as_json=as_json)
@@ -198,14 +201,14 @@ def _answer(
 
 def invoke(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code; every error has become a message by then."""
-    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    as_json = _wants_json(arguments)
     try:
         try:
             result = app(args=list(arguments), prog_name="edgecompress", standalone_mode=False)
             code = result if isinstance(result, int) else int(ExitCode.DONE)
         except (BrokenPipeError, _PipeClosed):
             raise
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that answers for every error
+        except BaseException as error:  # noqa: BLE001 - the one place that answers for every error, and every panic
             code = report_failure(error, as_json=as_json)
         if sys.stdout is not None:  # a parent may have closed it
             sys.stdout.flush()
@@ -218,6 +221,11 @@ def invoke(arguments: Sequence[str]) -> int:
             render.error(f"cannot write the output: {error.strerror or error}")
         return int(ExitCode.RESOURCE)
     return code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Returns whether a command line asks for one JSON document, which it then gets whatever happens."""
+    return "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
 def _silence_stdout() -> None:
@@ -242,7 +250,7 @@ def _supervised(arguments: Sequence[str]) -> int:
     """Runs a command in a child process and answers for it where it cannot do so itself."""
     from edgecompress_cli.supervise import ChildDied, Terminated, supervise
 
-    as_json, keeps = "--json" in arguments, arguments[0] in KEEPING
+    as_json, keeps = _wants_json(arguments), arguments[0] in KEEPING
     kept = ". Finished stages are kept" if keeps else ""
     try:
         return supervise(lambda: invoke(arguments))

@@ -6,7 +6,6 @@ Text from outside (paths, messages) is never read as rich markup, nor by the ter
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import textwrap
@@ -39,9 +38,11 @@ def emit_json(document: Any) -> None:
     """Writes one JSON document to stdout (ASCII, so that it survives any locale).
 
     Raises:
-        ValueError: The document holds NaN or infinity, which JSON does not have.
+        ResourceError: The document holds NaN or infinity, which JSON does not have.
     """
-    print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201 - printing is what this module is for
+    from edgecompress.store.files import json_text
+
+    print(json_text(document, sort_keys=False))  # noqa: T201 - printing is what this module is for
 
 
 @contextlib.contextmanager

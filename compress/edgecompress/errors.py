@@ -88,6 +88,19 @@ class ModelError(ResourceError):
     """The model could not be built, loaded, pruned or converted."""
 
 
+class ResultError(ModelError):
+    """A finished step of the store does not hold what such a step leaves: it has to be made again.
+
+    Attributes:
+        steps: Stage and fingerprint of the steps that it may be.
+    """
+
+    def __init__(self, message: str, *steps: tuple[str, str]) -> None:
+        """Takes what is wrong, and the steps."""
+        self.steps = steps
+        super().__init__(message)
+
+
 class DivergedError(ModelError):
     """A training's loss, gradients or weights are no finite numbers any more."""
 

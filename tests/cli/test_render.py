@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edgecompress.errors import Problem
+from edgecompress.errors import Problem, ResourceError
 from edgecompress_cli import render
 from tests.cli.conftest import Terminal
 
@@ -69,7 +69,7 @@ def test_json_is_ascii_and_refuses_nan(capsys: pytest.CaptureFixture[str]) -> No
     text = capsys.readouterr().out
     assert text.isascii()
     assert json.loads(text) == {"name": "Müller"}
-    with pytest.raises(ValueError, match="Out of range float"):
+    with pytest.raises(ResourceError, match="the result is no finite number"):
         render.emit_json(float("nan"))
 
 

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import yaml
 
+from edgecompress.pipeline import making
+from edgecompress.pipeline.making import Asked
+from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec
+from edgecompress.report.forms import require_form
 from edgecompress.stages import verify
 from edgecompress.stages.before import preflight
 from edgecompress.stages.verifying import analysis
-from edgecompress.store.store import Store
+from edgecompress.store.store import StageResult, Store
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 
@@ -34,6 +38,19 @@ def _short_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
 def _networks_known_to_convert(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is converted before training: these networks can be; tests/unit/stages/before has others."""
     monkeypatch.setattr(preflight, "networks", lambda _bench: [])
+
+
+@pytest.fixture(autouse=True)
+def _every_result_has_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stage leaves must pass where a later run takes it from the store, or it would be made again each time."""
+    make = making._make_alone
+
+    def made(step: Step, plan: Plan, work: Any, asked: Asked) -> StageResult:
+        result = make(step, plan, work, asked)
+        require_form(result, asked.recipe)
+        return result
+
+    monkeypatch.setattr(making, "_make_alone", made)
 
 
 def stripes(path: Path, count: int = 360) -> None:
@@ -108,11 +125,11 @@ def kitchen(tmp_path: Path) -> Path:
 def cook(kitchen: Path, shared_store: Store) -> Callable[..., Outcome]:
     """Runs the small recipe with some keys overridden."""
 
-    def run(*overrides: str, output: str = "run", store: Store | None = None, **options: Any) -> Outcome:
+    def cooked(*overrides: str, output: str = "run", store: Store | None = None, **options: Any) -> Outcome:
         recipe = load_recipe(kitchen / "small.yaml", overrides)
         return run_pipeline(recipe, output=kitchen / output, store=store or shared_store, **options)
 
-    return run
+    return cooked
 
 
 @pytest.fixture

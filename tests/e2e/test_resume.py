@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -11,14 +12,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from edgecompress.context import Event
 from edgecompress.errors import DataError, ExitCode, ResourceError
 from edgecompress.pipeline.run import Outcome
 from edgecompress.store.file_lock import exclusive
-from edgecompress.store.files import sha256_file
+from edgecompress.store.files import sealed, sha256_file, write_json
 from edgecompress.store.store import Store
 from edgecompress.training import checkpoint
 from tests.e2e.conftest import stripes
@@ -222,3 +225,78 @@ def test_data_that_changes_under_a_run_ends_it_before_anything_is_made_of_it(
     with pytest.raises(DataError, match=message):
         cook(store=store, listeners=[listen])
     assert not list(store.root.glob("*/manifest.json"))
+
+
+def forge(store: Store, stage: str, change: Callable[[Path, dict[str, Any]], object]) -> None:
+    """Changes what a finished stage has left, and all hashes with it, also in what was made from it."""
+    (folder,) = store.root.glob(f"{stage}-*")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(folder, manifest["metrics"])
+    manifest["files"] = {name: sha256_file(folder / name) for name in manifest["files"]}
+    write_json(folder / "manifest.json", sealed(manifest))
+    for path in store.root.glob("*/manifest.json"):
+        later = json.loads(path.read_text())
+        if folder.name in later["made_from"]:
+            later["made_from"][folder.name] = manifest["files"]
+            write_json(path, sealed(later))
+
+
+def lose_a_tensor(folder: Path, _metrics: dict[str, Any]) -> None:
+    tensors = load_file(folder / "weights.safetensors")
+    tensors.pop("fc.weight")
+    save_file(tensors, folder / "weights.safetensors")
+
+
+def set_aside(events: list[Event]) -> list[str]:
+    notes = [event.data["message"] for event in events if event.kind == "note"]
+    told = [note.split(" in the store ")[0] for note in notes if "is not what this step leaves" in note]
+    return sorted(one.removeprefix("the result of ") for one in told)
+
+
+def test_results_of_the_wrong_form_are_made_again_where_they_are_used(
+    cook: Callable[..., Outcome], kitchen: Path, own_store: Store
+) -> None:
+    forge(own_store, "quantize", lambda _, metrics: metrics.update(mode=3))
+    forge(own_store, "export", lambda _, metrics: metrics["flatbuffers"].clear())
+    forge(own_store, "verify", lambda _, metrics: metrics.update(analysis={"layers": 3}))
+    forge(own_store, "benchmark", lambda _, metrics: metrics.update(latency="fast"))
+    events: list[Event] = []
+    outcome = cook(output="again", store=own_store, listeners=[events.append])
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    assert sha256_file(kitchen / "again" / "model.tflite") == sha256_file(kitchen / "shared" / "model.tflite")
+    assert set_aside(events) == ["benchmark", "export", "quantize", "verify"]
+    made = [step.stage for step in outcome.plan.steps if step.result is None]
+    assert made == ["quantize", "export", "verify", "benchmark"]
+    assert cook(output="then", store=own_store).plan.cached
+
+
+def test_models_of_the_wrong_form_are_made_again_where_they_are_used(
+    cook: Callable[..., Outcome], kitchen: Path, own_store: Store
+) -> None:
+    forge(own_store, "distill", lose_a_tensor)
+    forge(own_store, "prune", lambda folder, _: (folder / "architecture.json").write_text("[]"))
+    for pattern in ("flatbuffer-*", "quantize-*"):
+        for folder in own_store.root.glob(pattern):
+            shutil.rmtree(folder)
+    events: list[Event] = []
+    outcome = cook(output="again", store=own_store, listeners=[events.append])
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    assert sha256_file(kitchen / "again" / "model.tflite") == sha256_file(kitchen / "shared" / "model.tflite")
+    assert set_aside(events) == ["distill", "prune"]
+    assert cook(output="then", store=own_store).plan.cached
+
+
+def test_a_flatbuffer_that_is_none_is_converted_again(
+    cook: Callable[..., Outcome], kitchen: Path, own_store: Store
+) -> None:
+    for folder in own_store.root.glob("flatbuffer-*"):
+        (folder / "float.tflite").write_bytes(b"none")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"] = {"float.tflite": sha256_file(folder / "float.tflite")}
+        write_json(folder / "manifest.json", sealed(manifest))
+    events: list[Event] = []
+    outcome = cook(output="again", store=own_store, listeners=[events.append])
+    assert outcome.exit_code == ExitCode.DONE, outcome.messages
+    assert sha256_file(kitchen / "again" / "model.tflite") == sha256_file(kitchen / "shared" / "model.tflite")
+    assert set(set_aside(events)) == {"flatbuffer"}
+    assert cook(output="then", store=own_store).plan.cached

@@ -29,7 +29,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("recipe.checks",),
     ("recipe.reading",),
     ("sources", "report.numbers", "report.intervals", "report.schema"),
-    ("report.budget", "report.verdict"),
+    ("report.budget", "report.verdict", "report.forms"),
     ("report.rows",),
     ("report.words",),
     ("report.html", "report.program", "report.markdown", "report.picture"),

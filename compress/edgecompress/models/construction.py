@@ -66,7 +66,7 @@ def explaining(
         yield
     except (MemoryError, EdgecompressError):
         raise
-    except Exception as error:  # constructors raise whatever their layers raise
+    except (Exception, SystemExit) as error:  # constructors raise whatever their layers raise
         given = ", ".join(f"{name}={value!r}" for name, value in args.items())
         raise ModelError(
             f"model {model} cannot be built for inputs of {_shown(input_shape)} and {num_classes} classes"
@@ -126,7 +126,7 @@ def check_output(name: str, model: nn.Module, ends: Ends, scored: str | None = N
             output = model(ends.example())
     except (MemoryError, EdgecompressError):
         raise
-    except Exception as error:  # a forward pass raises whatever its layers raise
+    except (Exception, SystemExit) as error:  # a forward pass raises whatever its layers raise
         raise ModelError(
             f"model {name} cannot work on inputs of {shown}: {type(error).__name__}: {_first_line(error)}"
             f"{_place(error, model)}. {REMEDIES[ends.kind]}, or choose another model."
@@ -182,11 +182,11 @@ def _shown(shape: Shape) -> str:
     return " x ".join(map(str, shape))
 
 
-def _place(error: Exception, model: nn.Module) -> str:
+def _place(error: BaseException, model: nn.Module) -> str:
     """Returns the line of a user's that an error came from, in brackets; "" where libraries alone have run."""
     place = place_of(list(traceback.walk_tb(error.__traceback__))[1:], model) or ""
     return f" ({place})" if ":" in place and "-packages" not in place else ""
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0].rstrip(".!")

@@ -5,17 +5,20 @@ Stages are found in the literal table STAGES; the loop knows nothing about any o
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgecompress.context import Context
-from edgecompress.errors import DataError, ModelError, StaleInputError
+from edgecompress.errors import DataError, ModelError, ResultError, StaleInputError
 from edgecompress.pipeline.doubts import warn_at_once
 from edgecompress.pipeline.plan import Plan, Step, altered, follow, make_plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import reads
+from edgecompress.report.forms import require_form
+from edgecompress.store.aside import Aside
 from edgecompress.store.file_lock import exclusive
 from edgecompress.store.store import StageResult, Store, contents
 
@@ -59,44 +62,35 @@ class _Work:
     """A run at work.
 
     Attributes:
+        aside: What it has set aside, and made itself.
         results: What its stages came to, the first ones first.
-        made: Stages that this run has made itself.
         told: What of finished stages has been told, by their files.
         bench: What stages work with, None until one has to be made.
         returns: How often it went back.
     """
 
+    aside: Aside
     results: dict[str, StageResult] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
     told: dict[str, dict[str, str]] = field(default_factory=dict)
     bench: Any = None
     returns: int = 0
 
 
-def carry_out(asked: Asked, plan: Plan, ctx: Context) -> tuple[Plan, dict[str, StageResult]]:
+def carry_out(asked: Asked, plan: Plan, ctx: Context, aside: Aside) -> tuple[Plan, dict[str, StageResult]]:
     """Goes through a plan; returns it as it turned out, with what its stages came to.
 
     Which files a user's code opens is known once it has run: what depends on them is planned anew then. Whether a
     finished stage fits one that had to be made again is known once that is made; and where a conversion or soft targets
-    come out otherwise than finished stages know them, those are made again as well.
+    come out otherwise than finished stages know them, those are made again as well. What is believed and turns out of
+    the wrong form where it is used is set aside and made again, once.
     """
-    work = _Work()
+    work = _Work(aside)
     while len(work.results) < len(plan.steps):
-        step = plan.steps[len(work.results)]
-        ctx.stage, ctx.warnings = step.stage, []
-        if step.result is not None:
-            _take(step.stage, step.result, work, ctx)
-            continue
-        if work.bench is None:
-            _set_up(asked, plan, work, ctx, step)
-            if altered(asked.recipe, plan, plan.steps[-1].stage):
-                work.results.clear()
-                plan = asked.plan()
-                continue
-        else:
-            ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
         try:
-            result, made = _make(step, plan, work, asked)
+            plan = _go_on(asked, plan, work, ctx)
+        except ResultError as error:
+            aside.take(error)
+            plan = _without(error, asked, plan, work)
         except StaleInputError as error:
             work.returns += 1
             if asked.fresh or work.returns > MOST_RETURNS:
@@ -104,19 +98,47 @@ def carry_out(asked: Asked, plan: Plan, ctx: Context) -> tuple[Plan, dict[str, S
             ctx.note(f"{str(error).removesuffix(' Run the recipe again.')} They are made again where they do not fit.")
             work.results.clear()
             plan = asked.follow(plan, {})
-            continue
-        work.results[step.stage] = result
-        work.told[step.stage] = result.content
-        if made:
-            work.made.add(step.stage)
-        warn_at_once(step.stage, result, ctx)
-        ctx.emit("stage-end", seconds=result.seconds, metrics=_brief(result))
-        if not asked.fresh and any(later.waits for later in plan.steps[len(work.results) :]):
-            plan = asked.follow(plan, work.results)
     ctx.stage = ""
     # A step that this run has made, and then found finished, has run.
-    steps = tuple(replace(step, result=None) if step.stage in work.made else step for step in plan.steps)
+    made = {step.stage for step in plan.steps if aside.has_made(step.stage, step.fingerprint)}
+    steps = tuple(replace(step, result=None) if step.stage in made else step for step in plan.steps)
     return replace(plan, steps=steps), work.results
+
+
+def _go_on(asked: Asked, plan: Plan, work: _Work, ctx: Context) -> Plan:
+    """Comes to the result of the next step; returns the plan, as far as it follows from that."""
+    step = plan.steps[len(work.results)]
+    ctx.stage, ctx.warnings = step.stage, []
+    if step.result is not None:
+        require_form(step.result, asked.recipe)
+        _take(step.stage, step.result, work, ctx)
+        return plan
+    ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
+    if work.bench is None:
+        _set_up(asked, plan, work, ctx)
+        if altered(asked.recipe, plan, plan.steps[-1].stage):
+            work.results.clear()
+            return asked.plan()
+    result = _make(step, plan, work, asked)
+    work.results[step.stage] = result
+    work.told[step.stage] = result.content
+    warn_at_once(step.stage, result, ctx)
+    ctx.emit("stage-end", seconds=result.seconds, metrics=_brief(result))
+    if not asked.fresh and any(later.waits for later in plan.steps[len(work.results) :]):
+        return asked.follow(plan, work.results)
+    return plan
+
+
+def _without(error: ResultError, asked: Asked, plan: Plan, work: _Work) -> Plan:
+    """Returns the plan from the first step on that has been set aside; what came before stays."""
+    bad = set(error.steps)
+    firsts = list(itertools.takewhile(lambda one: (one.stage, one.fingerprint) not in bad, work.results.values()))
+    for stage in list(work.results)[len(firsts) :]:
+        del work.results[stage]
+    if work.bench is not None:
+        rehearsed = work.bench.rehearsed
+        work.bench.rehearsed = {name: one for name, one in rehearsed.items() if (one.stage, one.fingerprint) not in bad}
+    return asked.follow(plan, work.results)
 
 
 def _take(stage: str, result: StageResult, work: _Work, ctx: Context) -> None:
@@ -128,16 +150,16 @@ def _take(stage: str, result: StageResult, work: _Work, ctx: Context) -> None:
         warn_at_once(stage, result, ctx)
 
 
-def _set_up(asked: Asked, plan: Plan, work: _Work, ctx: Context, step: Step) -> None:
+def _set_up(asked: Asked, plan: Plan, work: _Work, ctx: Context) -> None:
     """Imports everything heavy, so that a run with nothing to do answers at once, and looks at what is to be made."""
     from edgecompress.stages.before.preflight import preflight
     from edgecompress.stages.table import Workbench
 
-    ctx.emit("stage-start", reason=step.reason, fingerprint=step.fingerprint)
-    work.bench = Workbench(asked.recipe, ctx, asked.store)
-    work.bench.results = work.results
-    preflight(work.bench, {other.stage for other in plan.steps if other.result is None})
+    bench = Workbench(asked.recipe, ctx, asked.store)
+    bench.results = work.results
+    preflight(bench, {other.stage for other in plan.steps[len(work.results) :] if other.result is None})
     _require_same_data(asked.recipe, plan, trust=ctx.trust)
+    work.bench = bench  # not before: what was looked at in vain is looked at again
 
 
 def _require_same_data(recipe: Recipe, plan: Plan, *, trust: bool) -> None:
@@ -156,8 +178,8 @@ def _require_same_data(recipe: Recipe, plan: Plan, *, trust: bool) -> None:
         raise DataError(f"the data ({recipe.data.source}) changed while it was read. Run again when it stays as it is.")
 
 
-def _make(step: Step, plan: Plan, work: _Work, asked: Asked) -> tuple[StageResult, bool]:
-    """Makes a step, unless another run does so just now: then waits for it. Returns whether it was made here."""
+def _make(step: Step, plan: Plan, work: _Work, asked: Asked) -> StageResult:
+    """Makes a step, unless another run does so just now: then waits for it."""
     ctx, store = work.bench.ctx, asked.store
 
     def waiting(holder: str) -> None:
@@ -167,8 +189,11 @@ def _make(step: Step, plan: Plan, work: _Work, asked: Asked) -> tuple[StageResul
         inputs = contents(work.results[name] for name in reads(asked.recipe, step.stage))
         made, _ = store.load(step.stage, step.fingerprint, inputs)
         if made is not None and not step.fresh:
-            return made, False
-        return _make_alone(step, plan, work, asked), True
+            require_form(made, asked.recipe)
+            return made
+        result = _make_alone(step, plan, work, asked)
+        work.aside.made(result)
+        return result
 
 
 def _make_alone(step: Step, plan: Plan, work: _Work, asked: Asked) -> StageResult:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.context import Context, Listener
-from edgecompress.errors import ExitCode, ResourceError
+from edgecompress.errors import ExitCode, ResourceError, ResultError
 from edgecompress.pipeline.changes import remember
 from edgecompress.pipeline.doubts import early_doubts
 from edgecompress.pipeline.folder import alone, prepare, recorder
@@ -22,6 +22,8 @@ from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.report.schema import HTML, MARKDOWN, PICTURE
 from edgecompress.report.verdict import DOUBTS
+from edgecompress.store.aside import MISSHAPEN, Aside
+from edgecompress.store.claims import Claim
 from edgecompress.store.files import are_hashes, is_whole, sha256_file, sha256_json, write_bytes
 from edgecompress.store.reading import read_document, read_into_memory
 from edgecompress.store.store import Artifact, StageResult, Store
@@ -33,6 +35,8 @@ REJECTED = "rejected.tflite"
 STEP = "model_step.tflite"
 REPORT = "report.json"
 LOCK = "recipe.lock.yaml"
+#: Stages that take minutes at most: a report that cannot be made of what they left is tried once more with them anew.
+SOON_MADE = frozenset({"export", "verify", "benchmark"})
 #: File in the run's folder -> the stage that made it, and what it is called there: the pruned float model for
 #: `load_pruned`, how text becomes tokens, the model of one step.
 BESIDE = {
@@ -120,15 +124,36 @@ def run_pipeline(
                 return _outcome(report, output, plan, started, strict=strict)
         if not store.read_only:
             remember(recipe, store, {step.stage: step.parts for step in plan.steps})
-        plan, results = carry_out(asked, plan, ctx)
-        if until is not None and "benchmark" not in results:
+        plan, results, report = _finish(asked, plan, output, ctx, claim)
+        if report is None:
             return _stopped(recipe, results, output, plan, started, strict=strict)
-        claim.before_writing()
-        report = _write_results(recipe, plan, results, output, ctx)
-        claim.written({*report["files"], *report["pages"], REPORT})
         if recipe.locked is not None:
             _compare(recipe.locked, results["export"].artifacts[MODEL].sha256, ctx)
         return _outcome(report, output, plan, started, strict=strict)
+
+
+def _finish(
+    asked: Asked, plan: Plan, output: Path, ctx: Context, claim: Claim
+) -> tuple[Plan, dict[str, StageResult], dict[str, Any] | None]:
+    """Goes through a plan and writes its report, None where it was asked to end before.
+
+    What was finished before and turns out to be of the wrong form only where it is reported on is made again, once.
+    """
+    aside = Aside(asked.store, ctx.note)
+    while True:
+        plan, results = carry_out(asked, plan, ctx, aside)
+        if asked.until is not None and "benchmark" not in results:
+            return plan, results, None
+        try:
+            claim.before_writing()
+            with aside.blaming([step.result for step in plan.steps if step.result and step.stage in SOON_MADE]):
+                report = _write_results(asked.recipe, plan, results, output, ctx)
+        except ResultError as error:
+            aside.take(error)
+            plan = asked.plan()
+            continue
+        claim.written({*report["files"], *report["pages"], REPORT})
+        return plan, results, report
 
 
 def _stopped(
@@ -273,7 +298,7 @@ def _finished_report(output: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]
         if any(report.get(key) != value for key, value in built.items() if key not in OF_THE_MOMENT):
             return None
         return report if all(sha256_file(output / name) == digest for name, digest in hashes.items()) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, RecursionError, ResultError, *MISSHAPEN):
         return None
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from edgecompress.errors import EdgecompressError
+from edgecompress.errors import EdgecompressError, ModelError, ResourceError, ResultError
+from edgecompress.store.store import StageResult
 
 #: What says nothing of the file: the user's wish to stop, the machine's want of memory, and what is explained already.
 PASSING = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, EdgecompressError)
@@ -34,6 +35,21 @@ def at_border(explain: Callable[[BaseException], EdgecompressError]) -> Iterator
         raise
     except BaseException as error:
         raise explain(error) from error
+
+
+@contextlib.contextmanager
+def of_result(result: StageResult) -> Iterator[None]:
+    """Turns what is raised by reading a finished step's files into an error that has the step made again.
+
+    Their hashes fit, so it is their form: nothing but the reading of them may stand inside.
+    """
+    try:
+        with at_border(lambda error: ModelError(described(error))):
+            yield
+    except ResultError:
+        raise
+    except ResourceError as error:
+        raise ResultError(str(error), (result.stage, result.fingerprint)) from error
 
 
 def described(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.sources.archives import check_unpacked
 from edgecompress.sources.border import at_border, described
+from edgecompress.sources.hdf5 import config_of_hdf5
 from edgecompress.store.files import sha256_file, sha256_json
 from edgecompress.store.reading import open_regular
 
@@ -41,6 +42,8 @@ COMPUTING = frozenset(
 )
 #: Layers whose vocabulary may be the path of another file.
 LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"})
+#: Where a .keras file has its weights.
+WEIGHTS = "model.weights.h5"
 _PARTS = re.compile(r"[>.:/]")
 EXPECTED = "Give a .keras file, an .h5 file with a whole model in it, or the folder of a SavedModel."
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -123,7 +126,7 @@ class KerasSource:
     def _config(self) -> dict[str, Any]:
         """Returns the description of the layers."""
         with at_border(lambda error: ModelError(f"model {self.name}: {self.path} is damaged ({described(error)})")):
-            text = _config_of_archive(self.path) if self.kind == "keras" else _config_of_hdf5(self.path)
+            text = _config_of_archive(self.path) if self.kind == "keras" else config_of_hdf5(self.path)
             config = json.loads(text) if text is not None else None
         if not isinstance(config, dict):
             what = "weights only, no model" if self.kind == "h5" else "no model"
@@ -169,15 +172,10 @@ def _config_of_archive(path: Path) -> str | None:
             return None
         if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
             raise ValueError("its description of layers is too large to be one")
-        return archive.read("config.json").decode()
-
-
-def _config_of_hdf5(path: Path) -> str | None:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        found = file.attrs.get("model_config")
-        return found.decode() if isinstance(found, bytes) else found
+        text = archive.read("config.json").decode()
+    if WEIGHTS in archive.namelist():
+        config_of_hdf5(path, WEIGHTS)
+    return text
 
 
 def _entries(node: Any) -> Iterator[dict[str, Any]]:

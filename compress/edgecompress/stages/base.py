@@ -25,6 +25,7 @@ from edgecompress.models.libraries.keras_models import KerasTeacher
 from edgecompress.models.weights import load_weights
 from edgecompress.pruning.architecture import apply_architecture
 from edgecompress.recipe.schema import DistillSpec, Habits, ModelSpec, Recipe, TrainSpec
+from edgecompress.sources.border import of_result
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.keras_teacher import require_known_range
 from edgecompress.store.code import Reach, code_hashes
@@ -34,6 +35,7 @@ from edgecompress.tasks.base import Task
 from edgecompress.tasks.making import make_task
 from edgecompress.tasks.reordering import Reordering
 from edgecompress.tflite.format.convert import check_converter, convert
+from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.training.defaults import Settled, described, settle
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.layout import MOST_SAMPLES, lay_out
@@ -53,6 +55,8 @@ FLOAT = "float.tflite"
 TARGET_BYTES, MOST_TARGET_BYTES = 2, 2 * 1024**3
 #: What a conversion depends on beside the model.
 CONVERTERS = ("litert-torch", "torch")
+#: Hashes of flatbuffers that were found to be some.
+_READABLE: set[str] = set()
 CONVERSION = Reach(frozenset({"edgecompress.tflite.format.convert.convert"}))
 
 
@@ -171,13 +175,16 @@ class Workbench:
         """Returns the model a finished stage left, on the CPU, in evaluation mode."""
         result = self.results[stage]
         if KERAS in result.artifacts:
-            if json.loads(result.path(KERAS).read_text())["sha256"] != self.keras_teacher.sha256:
+            with of_result(result):
+                used = json.loads(result.path(KERAS).read_text())["sha256"]
+            if used != self.keras_teacher.sha256:
                 raise ModelError(f"model {self.spec_of(stage).model} has changed while it was used. Run again.")
             return self.keras_teacher
         model = self.build(self.spec_of(stage).model_copy(update={"weights": None}), stage)
-        if ARCHITECTURE in result.artifacts:
-            apply_architecture(model, json.loads(result.path(ARCHITECTURE).read_text()))
-        load_weights(model, result.path(WEIGHTS))
+        with of_result(result):
+            if ARCHITECTURE in result.artifacts:
+                apply_architecture(model, json.loads(result.path(ARCHITECTURE).read_text()))
+            load_weights(model, result.path(WEIGHTS))
         return model.eval()
 
     def laid_out(self, model: nn.Module, stage: str) -> nn.Module:
@@ -239,7 +246,7 @@ class Workbench:
             StaleInputError: It came out otherwise than the one that other stages of this run were made from.
         """
         if FLOAT in self.results[stage].artifacts:
-            return self.results[stage].path(FLOAT)
+            return flatbuffer_of(self.results[stage], FLOAT)
         fingerprint = sha256_json(
             {
                 "model": self.results[stage].fingerprint,
@@ -253,7 +260,7 @@ class Workbench:
         def make(work: Path) -> dict[str, Any]:
             rehearsed = self.rehearsed.get(stage)
             if rehearsed is not None and FLOAT in rehearsed.artifacts and self._as_loaded(stage):
-                write_bytes(work / FLOAT, rehearsed.path(FLOAT).read_bytes())
+                write_bytes(work / FLOAT, flatbuffer_of(rehearsed, FLOAT).read_bytes())
                 return {}
             check_converter()
             self.ctx.note(f"converting the {stage} model to a flatbuffer")
@@ -262,12 +269,40 @@ class Workbench:
             return {}
 
         result = self.store.once("flatbuffer", fingerprint, make, self.ctx.note)
+        path = flatbuffer_of(result, FLOAT)
         self.ctx.use(result.name, result.content)
-        return result.path(FLOAT)
+        return path
 
     def _as_loaded(self, stage: str) -> bool:
         """Returns whether a stage left a model with the very weights that the recipe names."""
         return self.results[stage].metrics.get("trained") is False
+
+
+def flatbuffer_of(result: StageResult, name: str) -> Path:
+    """Returns where a flatbuffer that a finished step left lies; it is one, and nobody has to ask again.
+
+    Raises:
+        ResultError: It is none.
+    """
+    path = result.path(name)
+    if result.artifacts[name].sha256 not in _READABLE:
+        with of_result(result):
+            read_model(path)
+        _READABLE.add(result.artifacts[name].sha256)
+    return path
+
+
+def labels_of(result: StageResult, name: str) -> list[str]:
+    """Returns the layers' names that a finished step left.
+
+    Raises:
+        ResultError: They are none.
+    """
+    with of_result(result):
+        labels = json.loads(result.path(name).read_text())
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ModelError(f"{name} is no list of layers")
+    return labels
 
 
 def validation_figures(

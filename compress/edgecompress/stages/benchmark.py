@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import ModelError
 from edgecompress.recipe.steps import model_stages
-from edgecompress.stages.base import MODEL, Workbench
+from edgecompress.stages.base import MODEL, Workbench, flatbuffer_of, labels_of
 from edgecompress.stages.quantizing.twins import LABELS
 from edgecompress.stages.verifying.kernels import warn_of_wrong_kernels
 from edgecompress.tflite.format.flatbuffer import read_model
@@ -36,13 +35,13 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     del work
     spec = bench.recipe.benchmark
     exported = bench.results["export"]
-    paths = {row: exported.path(f"{row}.tflite") for row, _ in model_stages(bench.recipe)}
-    paths["quantized"] = exported.path(MODEL)
+    paths = {row: flatbuffer_of(exported, f"{row}.tflite") for row, _ in model_stages(bench.recipe)}
+    paths["quantized"] = flatbuffer_of(exported, MODEL)
     latency: dict[str, dict[str, Any]] = {row: {} for row in paths}
     proofs: list[RuntimeProof] = []
     # Verification has told of LiteRT's kernels: which other runtimes are asked for is no matter of the file.
     others = [runtime for runtime in spec.runtimes if runtime != REFERENCE]
-    labels = json.loads(exported.path(LABELS).read_text())
+    labels = labels_of(exported, LABELS)
     warn_of_wrong_kernels(bench, read_model(paths["quantized"]), labels, others)
     for runtime in spec.runtimes:
         if runtime != REFERENCE:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
 from edgecompress.recipe.steps import final_stage, model_stages
-from edgecompress.stages.base import MODEL, Workbench
+from edgecompress.stages.base import MODEL, Workbench, flatbuffer_of, labels_of
 from edgecompress.stages.exporting.encoding import encoded
 from edgecompress.stages.exporting.notes import metadata_of, raw_pixel_steps
 from edgecompress.stages.exporting.streaming import write_step
@@ -34,8 +33,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
         metrics["flatbuffers"][row] = {"file": f"{row}.tflite", "dtype": "float32", **account(work / f"{row}.tflite")}
     if bench.recipe.quantize is not None:
         quantized = bench.results["quantize"]
-        labels = json.loads(quantized.path(LABELS).read_text())
-        source, io, dtype = quantized.path(QUANTIZED), bench.recipe.io, bench.recipe.quantize.types
+        labels = labels_of(quantized, LABELS)
+        source, io, dtype = flatbuffer_of(quantized, QUANTIZED), bench.recipe.io, bench.recipe.quantize.types
     else:
         bench.ctx.warn("The flatbuffer is float32: the recipe has no quantize block.")
         source, io, dtype = bench.float_flatbuffer(final_stage(bench.recipe)), "float32", "float32"
@@ -73,6 +72,6 @@ def unclustered_model(bench: Workbench) -> schema.ModelT:
     quantized = bench.results["quantize"]
     twin = load_twin(quantized, bench.float_flatbuffer(final_stage(bench.recipe)))
     twin.codebooks = {}
-    model = read_model(quantized.path(STRUCTURE))
+    model = read_model(flatbuffer_of(quantized, STRUCTURE))
     twin.write_into(model)
     return model

@@ -5,7 +5,6 @@ This is the only stage that reads the test split.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from edgecompress.quantization.repairs.settling import parting_layers
 from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.recipe.steps import final_stage, model_stages
-from edgecompress.stages.base import MODEL, Workbench
+from edgecompress.stages.base import MODEL, Workbench, flatbuffer_of, labels_of
 from edgecompress.stages.exporting.streaming import check_step
 from edgecompress.stages.exporting.text_notes import target_names, vocabulary_summary
 from edgecompress.stages.quantizing.floating import floating_operators
@@ -42,10 +41,10 @@ PLOTS = "plots.json"
 def run(bench: Workbench, work: Path) -> dict[str, Any]:
     """Scores every model of the run on the test split and checks the flatbuffer; `passed` tells the verdict."""
     split = bench.dataset.test
-    path = bench.results["export"].path(MODEL)
+    path = flatbuffer_of(bench.results["export"], MODEL)
     model = read_model(path)
     rows, outputs, evidence = score_models(bench, path)
-    labels = json.loads(bench.results["export"].path(LABELS).read_text())
+    labels = labels_of(bench.results["export"], LABELS)
     spec = bench.recipe.quantize or QuantizeSpec()
     floating = floating_operators(bench.recipe, model, labels)
     found = census(

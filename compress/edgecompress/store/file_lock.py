@@ -92,3 +92,14 @@ def _is_in_place(descriptor: int, path: Path) -> bool:
 def _holder(descriptor: int) -> str:
     number = os.pread(descriptor, MOST_DIGITS, 0).decode("ascii", "replace")
     return f"process {number}" if number.isdigit() else "another process"
+
+
+def is_alive(process: str) -> bool:
+    """Returns whether there is a process of that number, whosever it is."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

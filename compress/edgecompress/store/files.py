@@ -112,7 +112,32 @@ def write_json(path: Path, value: Any) -> None:
     What is infinite or undefined becomes null, for JSON has no other word for it.
     """
     value, _ = finite(value)
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_bytes(path, f"{json_text(value)}\n".encode())
+
+
+def json_text(value: Any, *, sort_keys: bool = True) -> str:
+    """Returns a value as indented JSON.
+
+    Raises:
+        ResourceError: It holds NaN or infinity, which JSON does not have: a model gave them, or a file held them.
+    """
+    try:
+        return json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False)
+    except ValueError as error:
+        if place := _not_finite(value):
+            raise ResourceError(
+                f"{place} is no finite number, so there is no result to write. Look at the outputs of the model."
+            ) from error
+        raise
+
+
+def _not_finite(value: Any, place: str = "") -> str:
+    """Returns the dotted place of the first number that is not finite, "" where all are."""
+    if isinstance(value, float):
+        return (place or "the result") if not math.isfinite(value) else ""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    found = (_not_finite(one, f"{place}.{key}" if place else str(key)) for key, one in inner)
+    return next(filter(None, found), "")
 
 
 def finite(value: Any) -> tuple[Any, list[str]]:

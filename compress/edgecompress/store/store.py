@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecompress.errors import ResourceError
-from edgecompress.store.file_lock import exclusive
+from edgecompress.errors import ResourceError, ResultError
+from edgecompress.store.file_lock import exclusive, is_alive
 from edgecompress.store.files import finite, no_figure, sha256_file, sha256_json, write_json
 from edgecompress.store.manifests import (
     DIGITS,
@@ -32,16 +32,8 @@ from edgecompress.store.sharing import folder_in, make_folder, may_replace, shar
 
 #: Why a step has to be made that never was.
 MISSING = "not made yet"
-
-
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+#: Why a step has to be made again whose seal and hashes are right.
+OTHER_FORM = "it does not hold what such a step leaves"
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,13 @@ class StageResult:
         return {name: artifact.sha256 for name, artifact in self.artifacts.items()}
 
     def path(self, name: str) -> Path:
-        """Returns where one of the stage's files lies."""
+        """Returns where one of the stage's files lies.
+
+        Raises:
+            ResultError: It has no such file.
+        """
+        if name not in self.artifacts:
+            raise ResultError(f"{self.folder} has no {name}", (self.stage, self.fingerprint))
         return self.artifacts[name].path
 
     def altered(self) -> str:
@@ -137,6 +135,7 @@ class Store:
         """
         self.root, self.read_only, self.seal = root, read_only, Seal(key)
         self._roots = (root,) if also is None else (root, also)
+        self._passed_over: set[str] = set()
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """Returns where a step's files lie, or will lie."""
@@ -154,6 +153,10 @@ class Store:
         """Removes what a step's trainings have saved, whatever they began from."""
         for folder in folder_in(self.root, "checkpoints").glob(f"{self.folder(stage, fingerprint).name}*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def pass_over(self, stage: str, fingerprint: str) -> None:
+        """From now on takes no step of that name from the other store, which is not ours to mend."""
+        self._passed_over.add(step_name(stage, fingerprint))
 
     def lock(self, stage: str, fingerprint: str) -> Path:
         """Returns the file that whoever makes a step holds locked."""
@@ -230,6 +233,8 @@ class Store:
 
     def _load(self, folder: Path, fingerprint: str, inputs: Made | None) -> StageResult:
         manifest = read_manifest(folder, self.seal)
+        if folder.name in self._passed_over and folder.parent != self.root:
+            raise DamagedError(OTHER_FORM)
         if manifest.fingerprint != fingerprint:
             raise DamagedError("made from other inputs")
         if inputs is not None and (why := contradiction(manifest, inputs, self._files)):
@@ -275,7 +280,7 @@ class Store:
         folder = folder_in(self.root, self.folder(stage, fingerprint).name)
         work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         for left in folder.parent.glob(f".{folder.name}.*.partial"):
-            if not _is_alive(left.name.split(".")[-2]):  # of a process that was killed
+            if not is_alive(left.name.split(".")[-2]):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
         if not may_replace(folder):
             raise ResourceError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import io
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch import nn
 
 from edgecompress.context import Context
 from edgecompress.errors import ModelError
+from edgecompress.sources.border import at_border, described
 from edgecompress.store.files import write_bytes
 from edgecompress.store.manifests import is_made
 from edgecompress.store.reading import is_regular, read_into_memory
@@ -28,10 +28,6 @@ from edgecompress.training.random_state import random_state, restore_random_stat
 
 #: A checkpoint is written when this much time has passed since the last one.
 INTERVAL_S = 30.0
-#: What reading a damaged or foreign file raises.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError)
-#: What putting back a checkpoint of something else raises.
-FOREIGN = (*UNREADABLE, AttributeError, IndexError, AssertionError)
 #: Length of the hash at the file's head, in hex digits.
 DIGEST = 64
 
@@ -66,66 +62,66 @@ class Progress:
 class Checkpoint:
     """The file of one training."""
 
-    def __init__(self, ctx: Context, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Takes the run, which knows where checkpoints lie (nowhere, outside of a run), and the training's name."""
+    def __init__(
+        self,
+        ctx: Context,
+        name: str,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        instead: str = "this training starts anew",
+    ) -> None:
+        """Takes the run, which knows where checkpoints lie (nowhere, outside of a run), and the training's name.
+
+        `instead` says what happens where the file cannot be used.
+        """
         self.path: Path | None = None if ctx.checkpoints is None else ctx.checkpoints / f"{name}.checkpoint"
-        self._ctx, self._now = ctx, now
+        self._ctx, self._now, self._instead = ctx, now, instead
         self._written = now()
         self._held: bytes | None = None
 
-    def load(self) -> dict[str, Any] | None:
-        """Returns what was saved, None where nothing was, or nothing that can be read: a note then says so."""
+    def load(self, fit: Callable[[Any], str] = lambda _saved: "") -> Any:
+        """Returns what was saved, None where nothing was, or nothing that can be used: a note then says so.
+
+        First its seal is looked at, then its form, then what it was made from.
+
+        Args:
+            fit: Returns why what was saved is of no use to this training, "" where it is.
+        """
         if self.path is None or not is_regular(self.path):
             return None
         try:
-            content = read_into_memory(self.path)
-            payload = content[DIGEST:]
-            if not hmac.compare_digest(self._seal(payload), content[:DIGEST]):
-                raise ValueError("its hash differs, or it was not sealed here")
-            saved = _unpack(payload)
-            if not is_made(saved["used"]):
-                raise ValueError("it does not say what it was made from")
-            if other := self._ctx.conflict(saved["used"]):
-                raise ValueError(f"it began from another {other.rpartition('-')[0]}")
-        except FOREIGN as error:
-            self._ctx.note(f"{self.path.name} is damaged ({error}): this training starts anew")
+            with at_border(lambda error: ModelError(described(error))):
+                saved = _unpack(self._believed(read_into_memory(self.path)))
+        except ModelError as error:
+            self._ctx.note(f"{self.path.name} is damaged ({error}): {self._instead}")
+            return None
+        why = fit(saved) or self._of_others(saved)
+        if why:
+            self._ctx.note(f"{self.path.name} is no checkpoint of this training ({why}): {self._instead}")
             return None
         for name, files in saved["used"].items():
             self._ctx.use(name, files)
         return saved
 
-    def resume(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        keeper: Keeper | None,
-        steps: range,
-        before: Callable[[int], None],
-    ) -> Progress | None:
-        """Puts a training back to where it was saved and returns how far that is; None where it starts anew.
+    def _believed(self, content: bytes) -> bytes:
+        """Returns what stands behind the seal.
 
-        Args:
-            model: As the training begins with it.
-            optimizer: The same.
-            keeper: State beside the model's own.
-            steps: Those of the training.
-            before: Called with the step that it goes on with, before anything is put back.
+        Raises:
+            ModelError: It is not as it was sealed.
         """
-        saved = self.load()
-        if saved is None:
-            return None
-        start = _unpack(_pack(Progress(steps.start), model, optimizer, keeper, {}))
-        try:
-            _require_progress(saved, steps)
-            before(saved["step"])
-            return restore(saved, model, optimizer, keeper)
-        except ModelError as error:
-            self._ctx.note(f"{error}: this training starts anew")
-            before(steps.start)
-            restore(start, model, optimizer, keeper)
-            return None
+        payload = content[DIGEST:]
+        if not hmac.compare_digest(self._seal(payload), content[:DIGEST]):
+            raise ModelError("its hash differs, or it was not sealed here")
+        return payload
 
-    def last(self) -> dict[str, Any] | None:
+    def _of_others(self, saved: Any) -> str:
+        """Returns why what was saved began from other steps beside the stages than there are, "" where it did not."""
+        if not isinstance(saved, dict) or not is_made(saved.get("used")):
+            return "it does not say what it was made from"
+        other = self._ctx.conflict(saved["used"])
+        return f"it began from another {other.rpartition('-')[0]}" if other else ""
+
+    def last(self) -> Any:
         """Returns what was held last, in this process or, where that has held nothing, in the file."""
         return self.load() if self._held is None else _unpack(self._held)
 
@@ -197,42 +193,17 @@ def _pack(
     return buffer.getvalue()
 
 
-def _unpack(payload: bytes) -> dict[str, Any]:
-    saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    return saved
+def _unpack(payload: bytes) -> Any:
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
 
 
 def restore(
     saved: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, keeper: Keeper | None
 ) -> Progress:
-    """Puts a training back to where it was saved and returns how far that is.
-
-    Raises:
-        ModelError: It was saved of another model; this one has been changed in part.
-    """
-    try:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        restore_random_state(saved["random"])
-        if keeper is not None:
-            keeper.restore(saved["kept"])
-        return Progress(saved["step"], saved["curve"], saved["losses"], saved["setbacks"])
-    except FOREIGN as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"a checkpoint does not fit the model ({reason})") from error
-
-
-def _require_progress(saved: dict[str, Any], steps: range) -> None:
-    """Makes sure that a checkpoint is of a training with these steps.
-
-    Raises:
-        ModelError: It is not.
-    """
-    step, curve, losses, setbacks = (saved.get(key) for key in ("step", "curve", "losses", "setbacks"))
-    fits = isinstance(step, int) and steps.start <= step <= steps.stop
-    fits = fits and all(isinstance(one, list) for one in (curve, losses, setbacks))
-    fits = fits and all(isinstance(loss, float) for loss in losses or ())
-    fits = fits and all(isinstance(told, str) for told in setbacks or ())
-    fits = fits and all(isinstance(entry, dict) and {"epoch", "loss", "steps"} <= entry.keys() for entry in curve or ())
-    if not fits:
-        raise ModelError("a checkpoint does not fit the training (its steps are others)")
+    """Puts a training back to where it was saved and returns how far that is."""
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    restore_random_state(saved["random"])
+    if keeper is not None:
+        keeper.restore(saved["kept"])
+    return Progress(saved["step"], saved["curve"], saved["losses"], saved["setbacks"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,24 @@ def check_weights(model: nn.Module, spec: Settled, where: str) -> None:
     Raises:
         DivergedError: One is not; the message names it.
     """
-    learned = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    for name, kept in model.state_dict().items():
+    broken = first_broken(model.state_dict(), learned_names(model))
+    if broken is not None:
+        raise diverged(f"{broken} has values that are not finite", where, spec)
+
+
+def learned_names(model: nn.Module) -> frozenset[str]:
+    """Returns the names of what is learnt, under each name that it has."""
+    return frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
+
+
+def first_broken(state: Mapping[str, torch.Tensor], learned: Collection[str]) -> str | None:
+    """Returns the name of the first tensor with values that training never leaves there, None where there is none."""
+    for name, kept in state.items():
         # A mask that adds minus infinity is as its author wrote it.
         statistic = name.rpartition(".")[2] in _STATISTICS or name in learned
         if not (_is_finite(kept) if statistic else not bool(torch.isnan(kept).any())):
-            raise diverged(f"{name} has values that are not finite", where, spec)
+            return name
+    return None
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -24,10 +24,12 @@ from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.layout import require_safe, safe_kernels
 from edgecompress.training.loss import Lesson, batch_loss
 from edgecompress.training.random_state import seed_all
+from edgecompress.training.restoring import Course
 from edgecompress.training.schedules import make_optimizer, rate_at, set_rate
 from edgecompress.wording import counted
 
 PROGRESS_INTERVAL_S = 0.25
+GO_BACK = "should the training diverge, it goes back to where it goes on now"
 
 
 def stage_seed(seed: int, name: str, part: int = 0) -> int:
@@ -88,13 +90,12 @@ def fit(
     seed_all(stage_seed(ctx.seed, name))
     optimizer = make_optimizer(model, spec)
     announce, finish_step = at_progress or (lambda _share: None), after_step or (lambda _optimizer: None)
-    checkpoint, anchor = Checkpoint(ctx, name), Checkpoint(ctx, f"{name}.epoch")
-    # Ranges that had been frozen are frozen again before they are put back.
-    resumed = checkpoint.resume(model, optimizer, keeper, range(first, last), lambda step: announce((step - 1) / total))
-    done = resumed or Progress(first)
-    if resumed is not None:
-        ctx.note(f"{name}: {done.step - first} of {last - first} steps were done before")
-        _tell_again(ctx, done, task, spec)
+    checkpoint, anchor = Checkpoint(ctx, name), Checkpoint(ctx, f"{name}.epoch", instead=GO_BACK)
+    course = Course(model, optimizer, keeper, first, last, per_epoch, total)
+    done = _resumed(checkpoint, course, announce, ctx, name)
+    _tell_again(ctx, done, task, spec)
+    if spec.on_divergence == "retry":
+        _require_anchor(anchor, course, done)
     order: NDArray[np.int64] | None = None
     told = 0.0
     model.train()
@@ -141,6 +142,25 @@ def fit(
     return done.curve
 
 
+def _resumed(
+    checkpoint: Checkpoint, course: Course, announce: Callable[[float], None], ctx: Context, name: str
+) -> Progress:
+    """Puts a training to where its checkpoint is, and returns how far that is; its first step, where there is none."""
+    saved = checkpoint.load(course.why_unfit)
+    if saved is None:
+        return Progress(course.first)
+    announce((saved["step"] - 1) / course.total)  # ranges that had been frozen are frozen again
+    done = restore(saved, course.model, course.optimizer, course.keeper)
+    ctx.note(f"{name}: {done.step - course.first} of {course.last - course.first} steps were done before")
+    return done
+
+
+def _require_anchor(anchor: Checkpoint, course: Course, done: Progress) -> None:
+    """Makes sure that a training that goes on within an epoch has something to go back to, should it diverge."""
+    if course.first < done.step < course.last and anchor.load(course.why_unfit) is None:
+        anchor.hold(done, course.model, course.optimizer, course.keeper)
+
+
 def _tell(ctx: Context, told: float, step: int, total: int, *, now: bool) -> float:
     """Tells how far the training is, from time to time, and returns when that was last done."""
     moment = time.monotonic()
@@ -150,9 +170,7 @@ def _tell(ctx: Context, told: float, step: int, total: int, *, now: bool) -> flo
     return moment
 
 
-def _last_good(
-    error: DivergedError, spec: Settled, done: Progress, checkpoint: Checkpoint, anchor: Checkpoint
-) -> dict[str, Any]:
+def _last_good(error: DivergedError, spec: Settled, done: Progress, checkpoint: Checkpoint, anchor: Checkpoint) -> Any:
     """Returns what a training that has diverged goes back to.
 
     Raises:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgecompress.context import Context
+from edgecompress.errors import ModelError
 from edgecompress.models.blame import blaming
+from edgecompress.sources.border import of_result
 from edgecompress.store.code import Reach, code_hashes
 from edgecompress.store.files import sha256_json, write_bytes
 from edgecompress.store.store import Store
@@ -97,8 +99,13 @@ class StoredTargets:
             return {"view": view}
 
         result = self._store.once(STAGE, fingerprint, make, self._ctx.note)
+        with of_result(result):
+            outputs = np.load(result.path("outputs.npy"), allow_pickle=False)
+            shape = (len(self._task.dataset.train), *self._task.dataset.outputs)
+            if outputs.dtype != np.float16 or outputs.shape != shape or not np.isfinite(outputs).all():
+                raise ModelError(f"outputs.npy holds {outputs.dtype} {outputs.shape}, not finite float16 {shape}")
         self._ctx.use(result.name, result.content)
-        return torch.from_numpy(np.load(result.path("outputs.npy"), allow_pickle=False))
+        return torch.from_numpy(outputs)
 
     @torch.inference_mode()
     def _compute(self, view: int) -> NDArray[np.float16]:

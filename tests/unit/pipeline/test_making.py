@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from edgecompress.context import Context, Event
-from edgecompress.errors import ModelError
+from edgecompress.errors import ModelError, ResultError
 from edgecompress.pipeline.making import Asked, carry_out
 from edgecompress.pipeline.plan import Plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import STAGE_ORDER, reads, step_inputs
+from edgecompress.store.aside import Aside
 from edgecompress.store.files import sha256_file, sha256_json
 from edgecompress.store.store import StageResult, Store
 
@@ -69,7 +70,8 @@ class Kitchen:
         self.made.clear()
         asked = Asked(RECIPE, self.store, **options)
         listeners = [] if events is None else [events.append]
-        return carry_out(asked, asked.plan(), Context(listeners=listeners))  # type: ignore[arg-type]
+        ctx = Context(listeners=listeners)  # type: ignore[arg-type]
+        return carry_out(asked, asked.plan(), ctx, Aside(self.store, ctx.note))
 
 
 class Workbench:
@@ -78,6 +80,7 @@ class Workbench:
     def __init__(self, recipe: Recipe, ctx: Context, store: Store) -> None:
         self.recipe, self.ctx, self.store = recipe, ctx, store
         self.results: dict[str, StageResult] = {}
+        self.rehearsed: dict[str, StageResult] = {}
 
 
 @pytest.fixture
@@ -92,6 +95,7 @@ def kitchen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kitchen:
     def parts(recipe: Recipe, stage: str, prints: dict[str, str], *_: Any) -> dict[str, Any]:
         return {"stage": stage, "code": {}, "libraries": {}, "inputs": step_inputs(recipe, stage, prints)}
 
+    monkeypatch.setattr("edgecompress.pipeline.making.require_form", lambda _result, _recipe: None)  # they have none
     monkeypatch.setattr("edgecompress.pipeline.plan._parts", parts)
     monkeypatch.setattr("edgecompress.pipeline.plan.read_program", lambda: None)
     monkeypatch.setattr("edgecompress.data.loading.fingerprint", lambda _recipe, *, trust: "data")
@@ -202,3 +206,82 @@ def test_a_run_that_never_comes_to_rest_ends(kitchen: Kitchen, monkeypatch: pyte
     monkeypatch.setattr(kitchen, "beside", restless)
     with pytest.raises(ModelError, match=r"has other bytes|changed while the run was at work"):
         kitchen.run()
+
+
+def blame(kitchen: Kitchen, who: str, bad: str, times: int = 1) -> None:
+    """Has a stage find, so many times, that what another one left is of the wrong form."""
+    left = [times]
+
+    def find(stage: str) -> None:
+        if stage == who and left[0]:
+            left[0] -= 1
+            (folder,) = kitchen.store.root.glob(f"{bad}-*")
+            fingerprint = json.loads((folder / "manifest.json").read_text())["fingerprint"]
+            raise ResultError("no weights", (bad, fingerprint))
+
+    kitchen.during = find
+
+
+@pytest.mark.parametrize(
+    ("bad", "again"),
+    [
+        ("teacher", ["teacher", "quantize", "export", "verify", "benchmark"]),
+        ("prune", ["prune", "quantize", "export", "verify", "benchmark"]),
+        ("flatbuffer", ["flatbuffer", "quantize", "export", "verify", "benchmark"]),
+    ],
+)
+def test_what_is_of_the_wrong_form_is_made_again_with_what_does_not_fit_it_any_more(
+    kitchen: Kitchen, bad: str, again: list[str]
+) -> None:
+    kitchen.run()
+    evict(kitchen.store, ["quantize"])
+    blame(kitchen, "quantize", bad)
+    events: list[Event] = []
+    plan, results = kitchen.run(events=events)
+    require_consistent(kitchen, results)
+    assert kitchen.made == [stage for stage in again if stage in ("quantize", bad)]
+    notes = [event.data["message"] for event in events if event.kind == "note"]
+    assert [note.split(" in the store ")[0] for note in notes] == [f"the result of {bad}"]
+    assert {step.stage for step in plan.steps if step.result is None} == {"quantize", bad} - {"flatbuffer"}
+
+    evict(kitchen.store, ["quantize"])
+    kitchen.arithmetic = "other"
+    blame(kitchen, "quantize", bad)
+    _, results = kitchen.run()
+    require_consistent(kitchen, results)
+    assert set(again) <= set(kitchen.made)
+
+
+def test_what_this_run_has_made_is_not_made_again(kitchen: Kitchen) -> None:
+    kitchen.run()
+    evict(kitchen.store, ["quantize"])
+    blame(kitchen, "quantize", "prune", times=2)
+    with pytest.raises(ResultError):
+        kitchen.run()
+    assert kitchen.made == ["prune"]
+    blame(kitchen, "quantize", "prune")
+    with pytest.raises(ResultError):
+        kitchen.run(fresh=True)
+
+
+def test_made_afresh_nothing_is_made_twice_because_of_a_conversion(kitchen: Kitchen) -> None:
+    kitchen.run()
+    blame(kitchen, "quantize", "flatbuffer")
+    _, results = kitchen.run(fresh=True)
+    require_consistent(kitchen, results)
+    assert sorted(kitchen.made) == sorted([*STAGE_ORDER, "flatbuffer"])
+
+
+def test_a_finished_stage_is_looked_at_once_it_is_taken(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    kitchen.run()
+    seen: list[str] = []
+
+    def require(result: StageResult, _recipe: Recipe) -> None:
+        seen.append(result.stage)
+        if result.stage == "export" and seen.count("export") == 1:
+            raise ResultError("no figures", (result.stage, result.fingerprint))
+
+    monkeypatch.setattr("edgecompress.pipeline.making.require_form", require)
+    kitchen.run()
+    assert kitchen.made == ["export"]
+    assert seen == ["teacher", "distill", "prune", "quantize", "export", "verify", "benchmark"]

@@ -13,7 +13,9 @@ import pytest
 from edgecompress.errors import ModelError, UsageError
 from edgecompress.pipeline.plan import make_plan
 from edgecompress.recipe.schema import Recipe
+from edgecompress.sources import hdf5 as hdf5_module
 from edgecompress.sources.keras import keras_source
+from edgecompress.store.seals import KEY
 from edgecompress.store.store import Store
 
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "dense"}, "registered_name": None}
@@ -225,3 +227,50 @@ def test_a_keras_teacher_is_not_trained_unless_asked() -> None:
     teacher = recipe(Path(), "a.keras").teacher
     assert teacher is not None
     assert teacher.train is None
+
+
+@pytest.mark.parametrize("kind", ["link", "storage", "virtual"])
+def test_an_hdf5_file_that_sends_its_reader_elsewhere_is_refused(tmp_path: Path, kind: str) -> None:
+    hdf5(tmp_path / "other.h5", "{}")
+    (tmp_path / "raw").write_bytes(bytes(80))
+    config = json.dumps({"class_name": "Sequential", "config": {"layers": [DENSE]}})
+    with h5py.File(hdf5(tmp_path / "a.h5", config), "a") as file:
+        weights = file.create_group("model_weights")
+        if kind == "link":
+            weights["dense"] = h5py.ExternalLink("other.h5", "/")
+        elif kind == "storage":
+            weights.create_dataset("kernel", (10,), "f8", external=[(str(tmp_path / "raw"), 0, 80)])
+        else:
+            layout = h5py.VirtualLayout((10,), "f8")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "kernel", (10,))
+            weights.create_virtual_dataset("kernel", layout)
+    with pytest.raises(ModelError, match=r"a\.h5 is damaged .ValueError: .*another file"):
+        keras_source("keras/a.h5", tmp_path).require_trust(False)
+
+
+@pytest.mark.parametrize(("does", "message"), [("while True: pass", "did not end within 1 s"), ("1", "ended with -9")])
+def test_what_the_library_does_not_survive_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, message: str
+) -> None:
+    program = f"import os, signal\nsignal.alarm(1)\n{does}\nos.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr("edgecompress.sources.hdf5._PROGRAM", program)
+    monkeypatch.setattr("edgecompress.sources.hdf5.LIMIT_S", 1)
+    hdf5(tmp_path / "a.h5", "{}")
+    with pytest.raises(ModelError, match=rf"a\.h5 is damaged .ValueError: reading it {message}"):
+        keras_source("keras/a.h5", tmp_path).require_trust(False)
+
+
+def test_who_reads_hdf5_does_not_inherit_the_key_and_ends_with_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "secret")
+    program = (
+        "import json, os, sys\nfrom edgecompress.processes.lifeline import end_with\n"
+        "end_with(int(sys.argv[4]))\nprint(json.dumps({'config': ' '.join(os.environ)}))"
+    )
+    assert "end_with(int(sys.argv[4]))" in hdf5_module._PROGRAM
+    monkeypatch.setattr(hdf5_module, "_PROGRAM", program)
+    names = hdf5_module.config_of_hdf5(hdf5(tmp_path / "a.h5", "{}"))
+    assert names is not None
+    assert "PATH" in names.split()
+    assert KEY not in names.split()

@@ -6,7 +6,6 @@ against it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from edgecompress.quantization.structure.scheme import Scheme
 from edgecompress.quantization.structure.stepping import take_integers
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.recipe.steps import final_stage
-from edgecompress.stages.base import MODEL, Workbench
+from edgecompress.stages.base import MODEL, Workbench, flatbuffer_of, labels_of
 from edgecompress.stages.quantizing.twins import LABELS, QUANTIZED
 from edgecompress.store.files import write_bytes
 from edgecompress.tflite.format.convert import convert_inputs
@@ -48,8 +47,8 @@ def write_step(bench: Workbench, work: Path) -> dict[str, Any]:
     step, model, labels = _converted(bench, work)
     if bench.recipe.quantize is not None:
         quantized = bench.results["quantize"]
-        whole = read_model(quantized.path(QUANTIZED))
-        take_integers(model, labels, whole, json.loads(quantized.path(LABELS).read_text()))
+        whole = read_model(flatbuffer_of(quantized, QUANTIZED))
+        take_integers(model, labels, whole, labels_of(quantized, LABELS))
     content, _ = finish(model, labels, bench.recipe.io if bench.recipe.quantize is not None else "float32")
     write_bytes(work / STEP, content)
     return {"file": STEP, "size_bytes": len(content), "states": step.states, "state_values": step.states * step.units}
@@ -93,7 +92,7 @@ def check_step(bench: Workbench, reasons: list[str]) -> dict[str, Any] | None:
     if not bench.recipe.export.streaming:
         return None
     exported = bench.results["export"]
-    whole, one = (RUNTIMES["litert"].session(exported.path(name)) for name in (MODEL, STEP))
+    whole, one = (RUNTIMES["litert"].session(flatbuffer_of(exported, name)) for name in (MODEL, STEP))
     inputs = bench.task.to_flatbuffer(bench.task.inputs(bench.dataset.test.inputs[:SAMPLES]))
     series = quantize_input(inputs, whole.input)
     expected, streamed = whole.run(series), run_steps(one, series)

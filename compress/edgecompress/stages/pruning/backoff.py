@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pydantic import TypeAdapter
 from torch import nn
 
 from edgecompress.errors import ModelError
@@ -14,6 +15,7 @@ from edgecompress.models.count import count
 from edgecompress.pruning.coupling.channel_graph import clone
 from edgecompress.pruning.structured.importance import Importance
 from edgecompress.recipe.schema import PruneSpec
+from edgecompress.sources.border import at_border, described
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.pruning.targets import TOLERANCE, UNITS, Aim, find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick
@@ -50,9 +52,9 @@ def settle(
     found = None if path is None else _settled_before(bench, path)
     if found is not None:
         bench.ctx.note("the widths were settled before")
-        for warning in found["warnings"]:
+        for warning in found.warnings:
             bench.ctx.warn(warning)
-        return Aim(**found["aim"])
+        return found.aim
     aim = find_aim(bench, model, spec, importance=importance, yardstick=yardstick)
     if aim.kind != "latency" or spec.widths is not None:  # a search for a latency has timed its widths already
         aim = back_off(bench, model, spec, aim, yardstick, importance)
@@ -62,26 +64,46 @@ def settle(
     return aim
 
 
-def _settled_before(bench: Workbench, path: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Found:
+    """What a file of settled widths holds, its seal aside."""
+
+    aim: Aim
+    warnings: list[str]
+    used: dict[str, dict[str, str]]
+
+
+def _settled_before(bench: Workbench, path: Path) -> _Found | None:
     """Returns what an interrupted run had settled, None where there is nothing that can be believed: a note says so."""
+    if not path.exists():
+        return None
     try:
-        found = read_document(path, "a file of widths")
-        doubt = bench.store.seal.doubt(_place(path), found)
-        if not doubt and not is_made(found["used"]):
-            doubt = "does not say what it was made from"
-        if not doubt and (other := bench.ctx.conflict(found["used"])):
-            doubt = f"began from another {other.rpartition('-')[0]}"
-        Aim(**found["aim"])
-    except FileNotFoundError:
+        with at_border(lambda error: ModelError(f"cannot be read ({described(error)})")):
+            found = _believed(bench, path)
+    except ModelError as error:
+        bench.ctx.note(f"{path.name} {error}: the widths are settled anew")
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        doubt = f"cannot be read ({error})"
-    if doubt:
-        bench.ctx.note(f"{path.name} {doubt}: the widths are settled anew")
-        return None
-    for name, files in found["used"].items():
+    for name, files in found.used.items():
         bench.ctx.use(name, files)
-    return dict(found)
+    return found
+
+
+def _believed(bench: Workbench, path: Path) -> _Found:
+    """Returns what a file of settled widths holds.
+
+    Raises:
+        ModelError: It is not as it was sealed, or was made from other steps than there are now.
+    """
+    document = read_document(path, "a file of widths")
+    if doubt := bench.store.seal.doubt(_place(path), document):
+        raise ModelError(doubt)
+    text = json.dumps({key: document[key] for key in ("aim", "warnings", "used")}, allow_nan=False)
+    found = TypeAdapter(_Found).validate_json(text, strict=True)
+    if not is_made(found.used):
+        raise ModelError("does not say what it was made from")
+    if other := bench.ctx.conflict(found.used):
+        raise ModelError(f"began from another {other.rpartition('-')[0]}")
+    return found
 
 
 def _place(path: Path) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.quantization.twin.twin import Twin
-from edgecompress.stages.base import WEIGHTS
+from edgecompress.sources.border import of_result
+from edgecompress.stages.base import WEIGHTS, labels_of
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.store.store import StageResult
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
@@ -53,9 +54,11 @@ def load_twin(quantized: StageResult, floating: Path) -> Twin:
         quantized: What the quantize stage left.
         floating: The float flatbuffer it started from.
     """
-    labels = json.loads(quantized.path(LABELS).read_text())
+    labels = labels_of(quantized, LABELS)
     portable = bool(quantized.metrics.get("portable", False))
-    twin = Twin(read_model(quantized.path(STRUCTURE)), read_model(floating), labels, portable=portable)
-    load_weights(twin, quantized.path(WEIGHTS))
-    twin.load_ranges(json.loads(quantized.path(RANGES).read_text()))
+    original = read_model(floating)
+    with of_result(quantized):
+        twin = Twin(read_model(quantized.path(STRUCTURE)), original, labels, portable=portable)
+        load_weights(twin, quantized.path(WEIGHTS))
+        twin.load_ranges(json.loads(quantized.path(RANGES).read_text()))
     return twin.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 from torch import nn
 
+from edgecompress.context import Context, Event
 from edgecompress.errors import ModelError
 from edgecompress.models.count import count
 from edgecompress.stages.prune import check_reached
-from edgecompress.stages.pruning.backoff import back_off
+from edgecompress.stages.pruning.backoff import SETTLED, back_off
 from edgecompress.stages.pruning.backoff import settle as settled
 from edgecompress.stages.pruning.targets import find_aim, pruner_for
 from edgecompress.stages.pruning.yardstick import SLOWER, Timing, Yardstick
+from edgecompress.store.store import Store
 from tests.unit.stages.pruning.test_targets import SHAPE, Scales, bench, net
 
 
@@ -139,8 +142,9 @@ def test_an_interrupted_run_goes_on_with_the_widths_it_had(tmp_path: Path) -> No
     slow_first = settle(
         lambda widths: [0.8 if all(width % 16 == 0 for width in widths) else 1.1], of="macs", ratio=0.58, steps=2
     )
-    made, spec, _, clock, _, warnings = slow_first
-    made.ctx.checkpoints, made.ctx.warnings = tmp_path, warnings
+    made, spec, _, clock, _, _ = slow_first
+    made.ctx, made.store = Context(checkpoints=tmp_path), Store(tmp_path / "store")
+    warnings = made.ctx.warnings
     aim = settled(made, net(), spec, clock)
     assert aim.widths is not None
     assert len(warnings) == 1
@@ -151,6 +155,54 @@ def test_an_interrupted_run_goes_on_with_the_widths_it_had(tmp_path: Path) -> No
     made.ctx.checkpoints = None
     assert settled(made, net(), spec, again).widths != aim.widths
     assert len(again.timed) == 1
+
+
+def drop(*keys: str) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        node = document
+        for key in keys[:-1]:
+            node = node[key]
+        del node[keys[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda one: one["aim"].update(ratio="0.5"), "cannot be read"),
+        (lambda one: one["aim"].update(ratio=True), "cannot be read"),
+        (lambda one: one["aim"].update(widths={"0": 8}), "cannot be read"),
+        (lambda one: one["aim"].update(counts=3), "cannot be read"),
+        (lambda one: one.update(aim=[]), "cannot be read"),
+        (lambda one: one.update(warnings=[3]), "cannot be read"),
+        (lambda one: one.update(used=3), "cannot be read"),
+        (lambda one: one.update(used={"soft-targets-1": {"outputs.npy": "x"}}), "does not say what it was made from"),
+        (drop("aim"), "cannot be read"),
+        (drop("aim", "target"), "cannot be read"),
+        (drop("used"), "cannot be read"),
+    ],
+)
+def test_widths_of_the_wrong_form_are_settled_anew(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], why: str
+) -> None:
+    """Their seal fits: anybody can make one, and so could another version."""
+    made, spec, _, clock, _, _ = settle(lambda _: [0.9], of="macs", ratio=0.5, steps=2)
+    made.ctx, made.store = Context(checkpoints=tmp_path), Store(tmp_path / "store")
+    aim = settled(made, net(), spec, clock)
+    events: list[Event] = []
+    made.ctx.listeners.append(events.append)
+    path = tmp_path / SETTLED
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(made.store.seal.sealed(f"widths {path.parent.name}", document)))
+    assert settled(made, net(), spec, clock) == aim
+    notes = [event.data["message"] for event in events if event.kind == "note"]
+    assert notes[0].startswith(f"{SETTLED} {why}")
+    assert notes[0].endswith(": the widths are settled anew")
+    events.clear()
+    assert settled(made, net(), spec, clock) == aim
+    assert [event.data["message"] for event in events] == ["the widths were settled before"]
 
 
 def test_a_missed_target_is_warned_of() -> None:

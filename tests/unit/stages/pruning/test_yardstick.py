@@ -15,6 +15,7 @@ from edgecompress.recipe.schema import BenchmarkSpec, Recipe
 from edgecompress.stages.pruning import yardstick
 from edgecompress.stages.pruning.yardstick import Timing, Yardstick, timed
 from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.runtime.patience import OWN_START_S
 
 SHAPE = (1, 8, 8)
 
@@ -93,7 +94,8 @@ def test_the_first_runtime_of_the_recipe_is_timed(monkeypatch: pytest.MonkeyPatc
         calls.append(options)
         return {"base": SimpleNamespace(p50_ms=2.0, ratio_to_first=1.0)}
 
-    def call(task: str, arguments: Any, *, runtime: str) -> Any:
+    def call(task: str, arguments: Any, *, start_s: float, runtime: str) -> Any:
+        assert start_s == OWN_START_S
         calls.append((task, arguments, runtime))
         return {"base": {"p50_ms": 2.0, "ratio_to_first": 1.0}}
 
