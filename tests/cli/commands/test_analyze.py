@@ -92,7 +92,14 @@ def test_usage(option: list[str], capsys: Capture) -> None:
 
 def finished(folder: Path, recipe: dict[str, Any], **lock: Any) -> None:
     """Writes what analyze reads of a run's folder beside its report."""
-    document = {"recipe": recipe, "base_dir": ".", "model_sha256": "ab", "steps": {}, "data_sha256": "ab", **lock}
+    document = {
+        "recipe": recipe,
+        "base_dir": ".",
+        "model_sha256": "ab" * 32,
+        "steps": {},
+        "data_sha256": "ab" * 32,
+        **lock,
+    }
     (folder / "recipe.lock.yaml").write_text(yaml.safe_dump(document))
 
 

@@ -247,6 +247,7 @@ def every_report() -> list[dict[str, Any]]:
         "rungs": [{"name": "plain", "accuracy": 92.0, "drop_points": 1.1, "detail": "least and largest values"}],
         "portable": True, "parting": ["head"],
         "float_norms": ["norm"], "float_cells": ["levels.0.step"], "float_softmax": ["attention"],
+        "float_divisions": ["shares"],
         "wide_layers": ["head"], "wide_macs_share": 0.02,
         "weights": "int8", "activations": "int8",
         "ptq_validation_macro_f1": 92.7, "validation_accuracy": 93.0, "validation_macro_f1": 93.0,
