@@ -31,6 +31,7 @@ class WeightGrids(nn.Module):
         constants: Tensor number -> values of the other constants.
         biases: Bias tensor's number -> its weights' and its input's.
         codebooks: Weight tensor's number -> the only integers it may have; others are rounded to all there are.
+        masks: Weight tensor's number, as text -> ones where `hold_zeros` found weights that are not zero.
         portable: Weight tensor that lies where all kernels round alike -> groups of its layer's input and output.
     """
 
@@ -43,6 +44,7 @@ class WeightGrids(nn.Module):
     biases: dict[int, tuple[int, int]]
     codebooks: dict[int, torch.Tensor]
     portable: dict[int, tuple[int, int]]
+    masks: dict[str, torch.Tensor]
     _known: dict[tuple[str, int], torch.Tensor] | None = None
 
     @contextlib.contextmanager
@@ -134,3 +136,19 @@ class WeightGrids(nn.Module):
         if self.biases[n][1] not in self.group_of:
             return weight
         return fake_bias(weight, self.bias_scale(n), uneven=self.biases[n][0] in self.portable)
+
+    def hold_zeros(self) -> None:
+        """Remembers which weights are zero, for `apply_masks` to keep them so through training."""
+        self.masks = {
+            key: (weight.detach() != 0).to(weight.dtype)
+            for key, weight in self.weights.items()
+            if int(key) not in self.biases
+        }
+        for key, mask in self.masks.items():  # so that an optimizer has nothing to remember of them either
+            self.weights[key].register_hook(mask.mul)
+
+    @torch.no_grad()
+    def apply_masks(self) -> None:
+        """Sets the remembered zeros again."""
+        for key, mask in self.masks.items():
+            self.weights[key].mul_(mask.to(self.weights[key].device))

@@ -311,24 +311,6 @@ class Twin(WeightGrids):
         self.learned = LearnedScales(self.groups, kept, device)
         return self.learned
 
-    # -- masks -----------------------------------------------------------------------------------------------------
-
-    def hold_zeros(self) -> None:
-        """Remembers which weights are zero, for `apply_masks` to keep them so through training."""
-        self.masks = {
-            key: (weight.detach() != 0).to(weight.dtype)
-            for key, weight in self.weights.items()
-            if int(key) not in self.biases
-        }
-        for key, mask in self.masks.items():  # so that an optimizer has nothing to remember of them either
-            self.weights[key].register_hook(mask.mul)
-
-    @torch.no_grad()
-    def apply_masks(self) -> None:
-        """Sets the remembered zeros again."""
-        for key, mask in self.masks.items():
-            self.weights[key].mul_(mask.to(self.weights[key].device))
-
     # -- the flatbuffer --------------------------------------------------------------------------------------------
 
     def quantized_constants(self) -> dict[int, tuple[NDArray[Any], NDArray[np.float32]]]:
