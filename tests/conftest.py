@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from tests.shared import quick, untraced
-from tests.shared.processes import HUNG_S
+from tests.shared.processes import HUNG_S, hear_signals
 
 untraced.install()
 #: What is imported while tests are collected is compiled once, whatever the environment says: pytest takes seconds over
@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    hear_signals()
     if config.getoption("--quick"):
         quick.install()
 

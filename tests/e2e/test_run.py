@@ -363,8 +363,19 @@ def test_a_failed_verification_counts_also_where_the_run_stops_there(
     cook: Callable[..., Outcome], own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (verified,) = own_store.root.glob("verify-*")
+    planted = {
+        **json.loads((verified / "manifest.json").read_text())["metrics"],
+        "passed": False,
+        "reasons": ["planted"],
+    }
+    plots = (verified / "plots.json").read_bytes()
     shutil.rmtree(verified)
-    monkeypatch.setitem(STAGE_TABLE, "verify", lambda _bench, _work: {"passed": False, "reasons": ["planted"]})
+
+    def fail(_bench: object, work: Path) -> dict[str, object]:
+        (work / "plots.json").write_bytes(plots)
+        return planted
+
+    monkeypatch.setitem(STAGE_TABLE, "verify", fail)
     found = cook(store=own_store, until="verify", output="until")
     assert (found.exit_code, found.messages) == (ExitCode.VERIFICATION, ("planted",))
 

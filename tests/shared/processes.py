@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 #: Ends a test that would wait for ever. Nothing that works takes as long.
 HUNG_S = 600
+
+
+def hear_signals() -> None:
+    """Lets processes that tests start answer signals, though `nohup` or a shell in the background ignores them for us.
+
+    What is ignored here would be ignored there; a handler is not handed on.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

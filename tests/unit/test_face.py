@@ -50,7 +50,8 @@ def test_importing_it_imports_no_library() -> None:
 def test_run_has_what_the_command_and_the_pipeline_have() -> None:
     ours = inspect.signature(edgecompress.run).parameters
     assert list(ours) == [
-        "recipe", "output", "overrides", "store", "trust", "until", "fresh", "keep_cache", "strict", "listeners"
+        "recipe", "output", "overrides", "store", "trust", "until", "fresh", "keep_cache", "strict", "force",
+        "listeners",
     ]  # fmt: skip
     assert set(inspect.signature(run_pipeline).parameters) <= set(ours)
     assert set(inspect.signature(command).parameters) - {"quiet", "as_json"} <= set(ours)

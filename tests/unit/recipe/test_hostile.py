@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
-from edgecompress_cli import main
 from edgecompress_cli.main import invoke
 from tests.shared.processes import HUNG_S, unmeasured
 from tests.shared.recipe_mutations import hostile, mutated
@@ -85,7 +83,6 @@ def test_mutated_recipes_are_right_or_wrong_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "app", get_command(main.app))  # which each call would make anew
     path = tmp_path / "mutated.yaml"
     codes = []
     for seed in range(MUTATED):

@@ -14,6 +14,7 @@ from edgecompress.data.base import Dataset, Normalization, Split
 from edgecompress.recipe.schema import Recipe
 from edgecompress.stages import export
 from edgecompress.stages.exporting.notes import ends_in_probabilities, model_notes, raw_pixel_steps
+from edgecompress.store.files import sha256_file
 from edgecompress.tflite.format.finish import finish
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.metadata import ModelNotes, TensorNotes
@@ -135,11 +136,12 @@ def exported(work: Path, converted: Converted, int8_file: Path, asked: Recipe) -
     labels = [f"layer{k}" for k in range(len(read_model(int8_file).subgraphs[0].operators))]
     (work / "labels.json").write_text(json.dumps(labels))
     files = {"quantized.tflite": int8_file, "labels.json": work / "labels.json"}
+    artifacts = {name: SimpleNamespace(sha256=sha256_file(path)) for name, path in files.items()}
     warnings: list[str] = []
     bench: Any = SimpleNamespace(
         recipe=asked,
         dataset=dataset(INPUT_SHAPE, 1 / 255, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)),
-        results={"quantize": SimpleNamespace(path=files.__getitem__)},
+        results={"quantize": SimpleNamespace(path=files.__getitem__, artifacts=artifacts)},
         float_flatbuffer=lambda stage: converted.floating,
         load=lambda stage: converted.module,
         ctx=SimpleNamespace(warn=warnings.append),
