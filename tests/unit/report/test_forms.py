@@ -76,7 +76,9 @@ def of(stage: str, metrics: Metrics, **more: Any) -> StageResult:
 
 @pytest.mark.parametrize("stage", GOOD)
 def test_what_stages_leave_passes(stage: str) -> None:
+    before = copy.deepcopy(GOOD[stage])
     require_form(of(stage, GOOD[stage], seconds=1.5, warnings=("careful",)), recipe())
+    assert GOOD[stage] == before  # looked at, not changed
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -140,9 +142,11 @@ def test_what_is_missing_or_of_another_type_is_found(stage: str, harm: Callable[
 
 def test_figures_that_a_network_leaves_undefined_are_left_out_and_pass() -> None:
     undefined = {"validation_accuracy": None, "validation_standing": {**STANDING, "value": None}}
-    require_form(of("distill", {**GOOD["distill"], **undefined}), recipe())
     rung = {**GOOD["quantize"]["rungs"][0], "drop_points": None}
-    require_form(of("quantize", {**GOOD["quantize"], "rungs": [rung]}), recipe())
+    for stage, metrics in (("distill", undefined), ("quantize", {"rungs": [rung]})):
+        result = of(stage, {**GOOD[stage], **metrics})
+        require_form(result, recipe())
+        assert result.metrics == {**GOOD[stage], **metrics}  # looked at, not filled in
 
 
 @pytest.mark.parametrize(

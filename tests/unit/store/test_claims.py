@@ -21,6 +21,10 @@ def claim(folder: Path, recipe: Path | None = None, *, force: bool = False) -> C
     return Claim(folder, NAMES, recipe, force=force)
 
 
+def recorded(folder: Path) -> set[str]:
+    return set(json.loads((folder / RECORD).read_text())["files"])
+
+
 def content(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir() if path.name != RECORD}
 
@@ -55,7 +59,9 @@ def test_a_folder_in_a_files_place_is_refused_whatever_is_asked(tmp_path: Path) 
 def test_force_goes_on_and_what_is_overwritten_is_ours_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "model.tflite").write_text("mine")
     claim(tmp_path, force=True)
+    assert "model.tflite" in recorded(tmp_path)
     claim(tmp_path)
+    assert (tmp_path / "model.tflite").read_text() == "mine"  # until the run writes its own
 
 
 def test_other_names_do_not_matter(tmp_path: Path) -> None:
@@ -87,6 +93,7 @@ def test_a_run_that_was_killed_knows_its_files_again(tmp_path: Path, killed_afte
         (tmp_path / name).write_text("result")
     again.written(NAMES)
     claim(tmp_path)
+    assert recorded(tmp_path) == {*NAMES, "run.log", "events.jsonl"}
 
 
 def test_what_is_put_there_after_a_run_is_not_ours(tmp_path: Path) -> None:
@@ -112,6 +119,8 @@ def test_our_own_file_that_was_edited_is_still_ours(tmp_path: Path) -> None:
     first.written(["report.md"])
     (tmp_path / "report.md").write_text("edited")
     claim(tmp_path)
+    assert "report.md" in recorded(tmp_path)
+    assert content(tmp_path) == {"report.md": "edited"}
 
 
 def test_runs_of_before_there_was_a_record_are_known(tmp_path: Path) -> None:
@@ -121,6 +130,7 @@ def test_runs_of_before_there_was_a_record_are_known(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(sealed(report)))
     (tmp_path / "run.log").write_text("older than any form")
     claim(tmp_path)
+    assert recorded(tmp_path) == {"model.tflite", "report.md", "report.json", "run.log", "events.jsonl"}
 
 
 @pytest.mark.parametrize("document", ["{}", "[]", "{", '{"files": 5, "pages": {}, "edgecompress": ""}'])
