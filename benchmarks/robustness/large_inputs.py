@@ -12,20 +12,18 @@ Rows go to results/large_inputs.csv.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
 import signal
-import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forks import fork
 from benchmarks.robustness.attack_list import ATTACKS
 from benchmarks.robustness.attacks import MIB, Attack
 from benchmarks.table import RESULTS, Table
@@ -45,30 +43,13 @@ ADDRESSES = 8 * 1024 * MIB
 
 def measured(work: Callable[[], int | None], said: Path, limit_s: float) -> tuple[int | str, float, float]:
     """Returns the exit code of work done in a process of its own (below 0: a signal), its seconds and its peak MiB."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     began = time.monotonic()
-    pid = os.fork()
-    if not pid:
-        code = 99
-        try:
-            os.setsid()
-            with contextlib.suppress(OSError):
-                Path("/proc/self/oom_score_adj").write_text("900")
-            taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            resource.setrlimit(resource.RLIMIT_AS, (taken + ADDRESSES, taken + ADDRESSES))
-            stream = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-            os.dup2(stream, 1)
-            os.dup2(stream, 2)
-            code = work() or 0
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else 98
-        except BaseException:  # noqa: BLE001 - a fork that goes on would run the rest of the parent's program
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+
+    def limit() -> None:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (taken + ADDRESSES, taken + ADDRESSES))
+
+    pid = fork(work, said, limit)
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         seconds = time.monotonic() - began

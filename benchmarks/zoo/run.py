@@ -14,22 +14,20 @@ are run again with that, and have both outcomes. To save time, layers are looked
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
 import shutil
 import signal
-import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forks import fork
 from benchmarks.table import RESULTS, Table
 from benchmarks.zoo.entry import Entry
 from benchmarks.zoo.groups import GROUPS
@@ -76,27 +74,7 @@ def imported() -> None:
 
 def forked(work: Callable[[], int | None], said: Path, limit_s: float) -> int | str:
     """Returns the exit code of work done in a process of its own, below 0 for a signal, or that its time was up."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if not pid:
-        code = 99
-        try:
-            os.setsid()
-            with contextlib.suppress(OSError):  # should memory run out, the row dies, and not the zoo
-                Path("/proc/self/oom_score_adj").write_text("900")
-            stream = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-            os.dup2(stream, 1)
-            os.dup2(stream, 2)
-            code = work() or 0
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else 98
-        except BaseException:  # noqa: BLE001 - a fork that goes on would run the rest of the parent's program
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    pid = fork(work, said)
     until = time.monotonic() + limit_s
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)

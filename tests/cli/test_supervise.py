@@ -16,7 +16,7 @@ import pytest
 from edgecompress.context import Event
 from edgecompress_cli import main, supervise
 from edgecompress_cli.display import told_parent
-from tests.shared.processes import HUNG_S, is_alive, signal_self, wait_for
+from tests.shared.processes import HUNG_S, is_alive, require_child_to_end, signal_self, wait_for
 
 ROOT = Path(__file__).parents[2]
 #: A work that notes its own process and cannot be interrupted: signals wait while native code runs.
@@ -242,12 +242,7 @@ def test_a_parent_that_is_killed_takes_the_child_with_it(by: str) -> None:
     elsewhere = "from edgecompress.processes import lifeline\nlifeline.PR_SET_PDEATHSIG = -1\n"
     command = [sys.executable, "-c", ("" if by == "the system" else elsewhere) + STUBBORN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        child = int(process.stdout.readline())
-        assert is_alive(child)
-        process.kill()
-        process.wait()
-        wait_for(lambda: not is_alive(child), "the end of the child")
+        require_child_to_end(process)
 
 
 def test_without_fork_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:

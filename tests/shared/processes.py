@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,6 +55,16 @@ def is_alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:  # it has gone since
         return False
+
+
+def require_child_to_end(process: subprocess.Popen[str]) -> None:
+    """Kills a process, which has printed the number of one that it has started, and waits for the end of that one."""
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    assert is_alive(child)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not is_alive(child), "the end of the child")
 
 
 def signal_self(number: int, *, tests: int) -> None:

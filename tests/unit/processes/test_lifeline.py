@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from edgecompress.processes.lifeline import ABANDONED
-from tests.shared.processes import HUNG_S, is_alive, wait_for
+from tests.shared.processes import HUNG_S, require_child_to_end
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 
@@ -44,12 +44,7 @@ time.sleep(3600)
     with subprocess.Popen(
         [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        assert process.stdout is not None
-        child = int(process.stdout.readline())
-        assert is_alive(child)
-        process.kill()
-        process.wait()
-        wait_for(lambda: not is_alive(child), "the end of the child")
+        require_child_to_end(process)
 
 
 def test_somebody_elses_module_gets_its_arguments() -> None:

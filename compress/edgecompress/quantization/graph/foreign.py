@@ -6,7 +6,6 @@ Only values come of it, no gradients: what has to be trained through such an ope
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,8 +17,8 @@ from ai_edge_litert import schema_py_generated as schema
 from edgecompress.errors import ModelError
 from edgecompress.quantization.graph.graph import Graph, Node
 from edgecompress.quantization.graph.ops import is_native
-from edgecompress.quiet import quiet
 from edgecompress.tflite.format.flatbuffer import write_model
+from edgecompress.tflite.format.interpreter import plain_interpreter
 
 #: Types of integers that stand for real numbers, where a tensor has a scale.
 _STORED = (schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.UINT8, schema.TensorType.INT32)
@@ -108,22 +107,11 @@ class ForeignOperator:
         alone.outputs = operator.outputs
         own.subgraphs = [alone, *self._model.subgraphs[1:]]
         self._given = [present.index(n) for n in given]
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-            try:
-                interpreter = Interpreter(
-                    model_content=write_model(own),
-                    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                )
-                interpreter.allocate_tensors()
-            except (RuntimeError, ValueError) as error:
-                cause = (str(error).strip().splitlines() or ["no message"])[0]
-                raise ModelError(
-                    f"{node.op} (layer {node.label}) cannot be run by LiteRT in float32: {cause}"
-                ) from error
-        self._interpreter = interpreter
+        try:
+            self._interpreter = plain_interpreter(write_model(own))
+        except (RuntimeError, ValueError) as error:
+            cause = (str(error).strip().splitlines() or ["no message"])[0]
+            raise ModelError(f"{node.op} (layer {node.label}) cannot be run by LiteRT in float32: {cause}") from error
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> ForeignOperator:
         """Returns one with an interpreter of its own; interpreters cannot be copied."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from edgecompress.errors import ModelError
 from edgecompress.models.blame import blaming
 from edgecompress.models.conversion import converted_form
 from edgecompress.models.origins import origin_of, origins
-from edgecompress.quiet import quiet
 from edgecompress.tasks.base import Task
 from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.interpreter import plain_interpreter
 from edgecompress.tflite.format.labels import operator_labels
 from edgecompress.tflite.format.views import graph_views
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
@@ -171,22 +170,13 @@ def _as_sets(found: NDArray[Any], expected: NDArray[Any]) -> bool:
 
 def _tensors(path: Path, given: NDArray[Any]) -> dict[int, NDArray[Any]]:
     """Returns all activations of a flatbuffer for one input."""
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        interpreter = Interpreter(
-            model_path=str(path),
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
-        interpreter.invoke()
-        found = {}
-        for entry in interpreter.get_tensor_details():
-            try:
-                found[int(entry["index"])] = np.array(interpreter.get_tensor(entry["index"]), np.float32)
-            except ValueError:  # never written
-                continue
+    interpreter = plain_interpreter(path.read_bytes(), keep=True)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], given)
+    interpreter.invoke()
+    found = {}
+    for entry in interpreter.get_tensor_details():
+        try:
+            found[int(entry["index"])] = np.array(interpreter.get_tensor(entry["index"]), np.float32)
+        except ValueError:  # never written
+            continue
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgecompress.quiet import quiet
 from edgecompress.tflite.format.flatbuffer import write_model
+from edgecompress.tflite.format.interpreter import plain_interpreter
 from edgecompress.tflite.format.views import op_name
 
 #: Operators that give something else each time, or that hold on to something.
@@ -117,20 +116,12 @@ def _computed(
         operator.opcodeIndex = codes.index(operator.opcodeIndex)
     alone.inputs, alone.outputs = np.array([], np.int32), np.array(wanted, np.int32)
     own.subgraphs = [alone]
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        try:
-            interpreter = Interpreter(
-                model_content=write_model(own),
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-            interpreter.allocate_tensors()
-            interpreter.invoke()
-        except (RuntimeError, ValueError):
-            return None
-        return {n: np.array(interpreter.get_tensor(n)) for n in wanted}
+    try:
+        interpreter = plain_interpreter(write_model(own))
+        interpreter.invoke()
+    except (RuntimeError, ValueError):
+        return None
+    return {n: np.array(interpreter.get_tensor(n)) for n in wanted}
 
 
 def _present(numbers: Sequence[int]) -> list[int]:

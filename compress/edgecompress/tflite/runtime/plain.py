@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.quiet import quiet
+from edgecompress.tflite.format.interpreter import plain_interpreter
 
 CANNOT = "LiteRT's plain kernels cannot run it: "
 #: Takes a flatbuffer, (N, ...) real samples, and tensor numbers; gives the raw values of these, sample by sample.
@@ -41,18 +40,7 @@ def kept_tensors(content: bytes, samples: NDArray[Any], numbers: Sequence[int]) 
 
 
 def _interpreter(content: bytes) -> Any:
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LiteRT warns that keeping all tensors costs memory; they are what is wanted
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        # Without the optimised delegate every operator runs by itself and its output can be read.
-        try:
-            interpreter = Interpreter(
-                model_content=content,
-                experimental_preserve_all_tensors=True,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-            interpreter.allocate_tensors()
-        except RuntimeError as error:  # the optimised kernels let more pass
-            raise ValueError(CANNOT + str(error).splitlines()[0]) from error
-    return interpreter
+    try:
+        return plain_interpreter(content, keep=True)
+    except RuntimeError as error:  # the optimised kernels let more pass
+        raise ValueError(CANNOT + str(error).splitlines()[0]) from error
