@@ -82,7 +82,7 @@ class Table:
             DataError: It has none, or some cannot be used; they are counted, and the first few are listed.
         """
         if self.bad:
-            raise DataError(bad_lines(self.path, self.bad.items(), self.remark))
+            raise bad_lines(self.path, self.bad.items(), self.remark)
         if not self.lines:
             raise DataError(f"{self.path}: there are no rows{f' ({self.remark})' if self.remark else ''}.")
 
@@ -121,15 +121,15 @@ class Table:
         return f"It has: {listed or 'none'}{f' ({self.remark})' if self.remark else ''}."
 
 
-def bad_lines(path: Path, found: Iterable[tuple[int, str]], remark: str = "") -> str:
-    """Returns the message for lines that cannot be used: how many, and the first few with file and line."""
+def bad_lines(path: Path, found: Iterable[tuple[int, str]], remark: str = "") -> DataError:
+    """Returns the error for lines that cannot be used: how many, and the first few with file and line."""
     listed = sorted(found)
     count = len(listed)
     least = " or more" if count >= MOST_BAD else ""
     head = f"{path}: {counted(count, 'row')}{least} cannot be used{f' ({remark})' if remark else ''}:"
     shown = [f"  {path}:{line}: {what}" for line, what in listed[:LISTED]]
     more = [f"  and {count - LISTED:,} more"] if count > LISTED else []
-    return "\n".join([head, *shown, *more, f"Mend or remove {verb(count, 'it', 'them')}."])
+    return DataError(head, [*shown, *more, f"Mend or remove {verb(count, 'it', 'them')}."])
 
 
 def shown(value: Any, longest: int = 40) -> str:

@@ -110,6 +110,7 @@ def test_bad_rows_are_all_counted_and_the_first_named_by_line(load, tmp_path: Pa
     assert shown[1] == f"  {path}:22: 1 field, expected 2: 'only one field'"
     assert shown[2] == f"  {path}:23: 3 fields, expected 2: 'text 0, too many,good'"
     assert shown[6:] == ["  and 4 more", "Mend or remove them."]
+    assert list(caught.value.details) == shown[1:], "on a screen each has a line of its own"
 
 
 @pytest.mark.parametrize(
