@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from tests.shared import kept
-
 #: Modules whose imports take seconds -> their functions that take seconds.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (), "torchvision": (), "torch_pruning": (), "transformers": (), "timm": (), "tensorflow": (), "keras": (),
@@ -71,8 +69,6 @@ class UntracedImports(importlib.abc.MetaPathFinder):
                 theirs = getattr(owner, own)
                 resting = untraced(theirs)  # a class method is bound already, and takes no instance
                 setattr(owner, own, staticmethod(resting) if hasattr(theirs, "__self__") else resting)
-            if name == "litert_torch":
-                kept.install()
 
         spec.loader.exec_module = load_and_wrap  # type: ignore[method-assign]
         return spec

@@ -22,7 +22,7 @@ from edgecompress.quiet import quiet
 from edgecompress.store.files import write_bytes
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.tidy import tidied
-from edgecompress.tflite.lowering import operators
+from edgecompress.tflite.lowering import caches, operators
 
 #: How litert-torch says that it cannot lower an operation.
 _MISSING = re.compile(r"[Ll]owering not found: (\S+?)(?:\.default)?(?=[.\s]*$|\s)", re.MULTILINE)
@@ -113,10 +113,12 @@ def convert_inputs(
         try:
             import litert_torch
             from litert_torch import config
+            from litert_torch.backend.jax_bridge import _wrap
             from litert_torch.fx_infra import decomp
 
             config.show_progress = False
             operators.install(decomp)
+            caches.install(_wrap)
             _calm_loggers()
             edge = litert_torch.convert(module, inputs)
             content = edge.model_content()

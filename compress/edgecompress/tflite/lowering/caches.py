@@ -8,24 +8,49 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Callable
-from types import FunctionType
+from contextlib import suppress
+from types import FunctionType, ModuleType
 from typing import Any
 
 
-def install() -> None:
-    """Keeps it from now on; litert-torch is loaded already."""
-    import torch
-    from litert_torch.backend.jax_bridge import _wrap
-    from torch._export import utils
+def install(bridge: ModuleType) -> None:
+    """Keeps it from now on; where a library has other names, that part is worked out anew as before.
+
+    Args:
+        bridge: litert-torch's module that has JAX write operators, `litert_torch.backend.jax_bridge._wrap`.
+    """
+    if getattr(bridge, "_edgecompress_keeps", False):
+        return
+    bridge._edgecompress_keeps = True  # type: ignore[attr-defined]  # noqa: SLF001 - ours
+    for install_one in (_sources_of_nodes, _annotations, _operators_by_namespace, lambda: _texts(bridge)):
+        with suppress(ImportError, AttributeError):  # private names, of no effect on results
+            install_one()
+
+
+def _sources_of_nodes() -> None:
+    """Where nodes come from, which nothing changes: copied anew for each node of each pass, with all it came from."""
     from torch.fx.traceback import NodeSource
 
-    # Where nodes come from, which nothing changes: copied anew for each node of each pass, with all it came from.
-    NodeSource.__deepcopy__ = lambda self, _memo: self
-    # Read for annotations alone, at each of the ten thousand times that an operator gets a kernel; these are kept.
-    torch._ops.Callable = typing.Callable
-    utils._collect_all_valid_cia_ops_for_namespace = _by_namespace(utils._collect_all_valid_cia_ops_for_namespace)
-    _wrap._stablehlo_to_vhlo = functools.cache(_wrap._stablehlo_to_vhlo)
-    _wrap._lower_to_ir_text = _by_types(_wrap._lower_to_ir_text, _wrap.ir.Value)
+    NodeSource.__deepcopy__ = lambda self, _memo: self  # type: ignore[attr-defined]
+
+
+def _annotations() -> None:
+    """Read for annotations alone, at each of the ten thousand times that an operator gets a kernel; these are kept."""
+    import torch._ops
+
+    torch._ops.Callable = typing.Callable  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _operators_by_namespace() -> None:
+    from torch._export import utils
+
+    name = "_collect_all_valid_cia_ops_for_namespace"
+    setattr(utils, name, _by_namespace(getattr(utils, name)))
+
+
+def _texts(bridge: Any) -> None:
+    bridge._stablehlo_to_vhlo = functools.cache(bridge._stablehlo_to_vhlo)  # noqa: SLF001
+    bridge._lower_to_ir_text = _by_types(bridge._lower_to_ir_text, bridge.ir.Value)  # noqa: SLF001
 
 
 def _by_namespace(collect: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -33,10 +58,11 @@ def _by_namespace(collect: Callable[[Any], Any]) -> Callable[[Any], Any]:
     kept: dict[tuple[str, int], Any] = {}
 
     def collect_once(namespace: Any) -> Any:
-        found = kept.get((namespace.name, len(namespace._dir)))
+        asked = namespace.name, len([*namespace])
+        found = kept.get(asked)
         if found is None:
             found = collect(namespace)
-            kept[namespace.name, len(namespace._dir)] = found  # by the operators that this has found
+            kept[namespace.name, len([*namespace])] = found  # by the operators that this has found
         return found
 
     return collect_once
