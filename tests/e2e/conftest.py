@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,11 +20,13 @@ from edgecompress.pipeline.plan import Plan, Step
 from edgecompress.pipeline.run import Outcome, run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import BenchmarkSpec
+from edgecompress.report import document
 from edgecompress.report.forms import require_form
 from edgecompress.stages import verify
 from edgecompress.stages.before import preflight
 from edgecompress.stages.verifying import analysis
 from edgecompress.store.store import StageResult, Store
+from edgecompress.tflite.runtime import latency
 
 TRAIN = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 
@@ -32,6 +36,23 @@ def _short_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking at every layer takes half of such a run's time: here it looks at as few samples and layers as it may."""
     monkeypatch.setattr(verify, "analyse_run", partial(analysis.analyse_run, effort=1.0))
     monkeypatch.setattr(analysis, "COMMAND_EFFORT", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_time_for_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads these latencies, which are of files not warmed up, nor looks at these pictures, which are one."""
+    monkeypatch.setattr(latency, "WARM_UP_S", 0.0)
+    monkeypatch.setattr(document, "picture", lambda _report: one_picture())
+
+
+@functools.cache
+def one_picture() -> bytes:
+    """Returns a real PNG; tests/unit/report/test_picture.py has those of reports."""
+    from matplotlib.figure import Figure
+
+    content = io.BytesIO()
+    Figure(figsize=(1, 1)).savefig(content, format="png")
+    return content.getvalue()
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from coverage import collector
+
 #: Modules whose imports take seconds -> their functions that take seconds.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (), "torchvision": (), "torch_pruning": (), "transformers": (), "timm": (), "tensorflow": (), "keras": (),
@@ -77,3 +79,5 @@ class UntracedImports(importlib.abc.MetaPathFinder):
 def install() -> None:
     """Lets the tracer rest from now on; packages that are there already stay as they are."""
     sys.meta_path.insert(0, UntracedImports())
+    # Who began to measure, for coverage's own makers: worked out in each forked process from all modules there are.
+    collector.short_stack = lambda *_args, **_options: ""  # type: ignore[attr-defined]

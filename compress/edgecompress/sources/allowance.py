@@ -150,6 +150,12 @@ def _answer_bytes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         return scores * 4
     if count := _values_made(func, args):
         return count * _item_bytes(kwargs)
+    if torch.Tag.pointwise in func.tags and "dtype" not in kwargs:  # told at once, as most operations of networks are
+        given = [one for one in args if isinstance(one, torch.Tensor)]
+        shape = torch.broadcast_shapes(*(one.shape for one in given))  # type: ignore[no-untyped-call]
+        return int(math.prod(shape)) * max((one.itemsize for one in given), default=0)
+    if func is torch.ops.aten.native_batch_norm.default:
+        return args[0].numel() * args[0].itemsize  # type: ignore[no-any-return]
     try:
         answer = func(*tree_map(empty, args), **tree_map(empty, dict(kwargs)))
     except Exception:  # noqa: BLE001 - operators without a shape of their own raise anything

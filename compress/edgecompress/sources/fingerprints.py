@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def model_parts(recipe: Recipe, spec: ModelSpec | None) -> dict[str, Any] | None
     return parts
 
 
+@functools.cache
 def library_version(name: str) -> str | None:
     """Returns the installed version of a library, None where it is not there."""
     try:

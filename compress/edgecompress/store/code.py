@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 from edgecompress.errors import ResourceError
@@ -219,25 +220,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgecompress")
 
 
-def _sources() -> dict[str, Path]:
+def _sources() -> dict[str, str]:
     """Returns module -> source file of the whole program."""
-    found = {}
-    for folder, _, files in os.walk(ROOT):
-        inside = ".".join((PACKAGE, *Path(folder).relative_to(ROOT).parts))
-        for file in files:
-            if file.endswith(".py"):
-                name = inside if file == "__init__.py" else f"{inside}.{file.removesuffix('.py')}"
-                found[name] = Path(folder, file)
+    found, waiting = {}, [(str(ROOT), PACKAGE)]
+    while waiting:
+        folder, name = waiting.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    own = entry.name.removesuffix(".py")
+                    found[name if own == "__init__" else f"{name}.{own}"] = entry.path
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, f"{name}.{entry.name}"))
     return dict(sorted(found.items()))
 
 
-_programs: dict[str, Program] = {}
+#: The program as it was last read, by the hash of its sources, and by what the system said of the files.
+_programs: dict[object, Program] = {}
+#: A file that was changed less than so long ago may change again without a later time: clocks of file systems tick.
+SETTLED_NS = 2 * 10**9
 
 
 def read_program() -> Program:
     """Returns the program as its sources are now; what was parsed once is remembered, for later processes too."""
     try:
-        contents = {module: path.read_bytes() for module, path in _sources().items()}
+        sources = _sources()
+        state = tuple(_state(path) for path in sources.values())
+        if state in _programs:
+            return _programs[state]
+        contents = {module: Path(path).read_bytes() for module, path in sources.items()}
     except OSError as error:
         raise ResourceError(f"cannot read the program's own source {error.filename}: {error.strerror}") from error
     digests = {
@@ -254,7 +265,16 @@ def read_program() -> Program:
             _remember({digests[module]: found for module, found in modules.items()})
         _programs.clear()
         _programs[key] = Program(modules)
+    newest = max((time for _, *times, _, _ in state for time in times), default=0)
+    if time_ns() - newest > SETTLED_NS:
+        _programs[state] = _programs[key]
     return _programs[key]
+
+
+def _state(path: str) -> tuple[str, int, int, int, int]:
+    """Returns what changes when a file does: the times of its content and of its entry, which cannot be set back."""
+    found = os.stat(path)  # noqa: PTH116 - a Path for each file takes longer than all else here
+    return path, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _parsed(content: bytes, module: str) -> dict[str, dict[str, Any]]:

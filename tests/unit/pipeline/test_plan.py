@@ -14,6 +14,7 @@ from edgecompress.pipeline.lock_file import differences, lock_file
 from edgecompress.pipeline.plan import Plan, altered, make_plan
 from edgecompress.recipe.schema import Recipe
 from edgecompress.recipe.steps import STAGE_ORDER, reads
+from edgecompress.sources.fingerprints import library_version
 from edgecompress.store.code import Program, Reach
 from edgecompress.store.manifests import read_manifest
 from edgecompress.store.store import StageResult, Store, contents
@@ -34,6 +35,12 @@ def _data_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "edgecompress.data.loading.fingerprint", lambda recipe, *, trust: f"hash of {recipe.data.source}"
     )
+
+
+@pytest.fixture(autouse=True)
+def _versions_are_asked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in ("pipeline.plan", "sources.fingerprints"):
+        monkeypatch.setattr(f"edgecompress.{user}.library_version", library_version.__wrapped__)
 
 
 def recipe(base_dir: Path | None = None, **changes: Any) -> Recipe:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,30 @@ def test_hashes_are_by_room_and_follow_the_sources(copy: Path) -> None:
     after = code.code_hashes(RUN)
     assert after["b"] != before["b"]
     assert after["room"] == before["room"]
+
+
+def test_files_that_are_as_they_were_are_not_read_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in copy.rglob("*.py"):
+        os.utime(path, (1, 1))
+    now = time.time_ns()
+    monkeypatch.setattr(code, "time_ns", lambda: now + 3 * code.SETTLED_NS)
+    first = code.read_program()
+    with monkeypatch.context() as unread:
+        unread.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+        assert code.read_program() is first
+    text = (copy / "b.py").read_text()
+    (copy / "b.py").write_text(text.replace("3", "7"))
+    os.utime(copy / "b.py", (1, 1))
+    assert code.read_program() is not first, "same size and time, other content"
+
+
+def test_a_file_just_written_is_read_again_whatever_its_time_says(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code.code_hashes(RUN)
+    found = code._state
+    states = {path: found(str(path)) for path in copy.rglob("*.py")}
+    monkeypatch.setattr(code, "_state", lambda path: states[Path(path)])
+    (copy / "b.py").write_text("LIMIT = 7\nOTHER = 4\n")
+    assert code.code_hashes(RUN)["b"] != before["b"]
 
 
 def test_what_was_parsed_is_remembered_and_damage_to_that_is_noticed(
