@@ -37,7 +37,7 @@ demo: $(STAMP)
 # Two workers, a file each: most of the time goes into the converter, which uses one core. Where data cannot be brought,
 # the tests make stand-ins for it; for text, series and audio they always do.
 test: $(STAMP)
-	-@$(BIN)/python -m benchmarks.bring_data fashion-mnist mobilenet
+	-@$(BIN)/python -m benchmarks.bring_data fashion-mnist
 	$(BIN)/python -m coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST_OPTIONS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import warnings
 import wave
 from pathlib import Path
@@ -26,10 +27,9 @@ def stand_in(path: Path, folder: Path) -> list[str]:
     if "path" not in data:
         return []
     place = (path.parent / data["path"]).resolve()
+    if data["source"] == "image-folder":  # whatever there is: of the number of its blocks nothing here depends
+        return stand_in_imagenet(folder / "pictures")
     if not place.exists():
-        if data["source"] == "image-folder":
-            pictures, weights = stand_in_imagenet(folder / "pictures")
-            return [f"data.path={pictures}", f"teacher.weights={weights}"]
         found += MAKERS[data["source"]](folder)
     if str(recipe.get("teacher", {}).get("model")).startswith("hf/"):
         # The real one is a matter of minutes, and of how large it is nothing here depends.
@@ -50,8 +50,8 @@ def stand_in_fashion_mnist(folder: Path) -> Path:
     return folder
 
 
-def stand_in_imagenet(folder: Path) -> tuple[Path, Path]:
-    """Writes pictures in the layout of `make data`, and MobileNetV2 weights for their classes."""
+def stand_in_imagenet(folder: Path) -> list[str]:
+    """Writes pictures in the layout of `make data`, and for their classes weights of a MobileNetV2 of four blocks."""
     from safetensors.torch import save_file
 
     from edgecompress.sources.torchvision_import import import_torchvision
@@ -64,8 +64,9 @@ def stand_in_imagenet(folder: Path) -> tuple[Path, Path]:
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
     (folder / "classes.txt").write_text("".join(f"{number} something\n" for number in range(1000)))
     weights = folder / "weights.safetensors"
-    save_file(import_torchvision().models.mobilenet_v2(num_classes=1000).state_dict(), weights)
-    return folder, weights
+    args = {"width_mult": 0.5, "inverted_residual_setting": [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]}
+    save_file(import_torchvision().models.mobilenet_v2(num_classes=1000, **args).state_dict(), weights)
+    return [f"data.path={folder}", f"teacher.weights={weights}", f"teacher.args={json.dumps(args)}"]
 
 
 def stand_in_texts(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "threads": 1,
     "data": {"source": "digits", "augment": ["shift"]},
     "teacher": {"model": "keras/teacher.keras", "args": {"input": "unit"}},
-    "student": {"model": "resnet8", "args": {"width": 8}},
+    "student": {"model": "resnet8", "args": {"width": 8, "stages": 2}},
     "distill": {"alpha": 1.0, "views": 2, "train": TRAIN},  # the labels are not looked at
     "quantize": {"mode": "ptq", "calibration_samples": 64},
     "benchmark": {"runs": 10},

@@ -37,16 +37,16 @@ KILLED = """
 import gc, os, signal, sys
 from pathlib import Path
 
-import litert_torch
 from ai_edge_quantizer import quantizer
+from litert_torch.backend.jax_bridge import _wrap
 
 import edgecompress.stages.pruning.yardstick
 from edgecompress.stages.before import preflight
 from edgecompress.store.store import Store
 from edgecompress.pipeline.run import run_pipeline
 from edgecompress.recipe.reading.load import load_recipe
+from edgecompress.tflite.lowering import caches
 from edgecompress.training import checkpoint
-from tests.shared import kept
 
 recipe, store, output = map(Path, sys.argv[1:])
 
@@ -68,7 +68,7 @@ def run(stage, kind, count):
 edgecompress.stages.pruning.yardstick.timed = timed
 preflight.networks = lambda _bench: []
 checkpoint.INTERVAL_S = 0.0
-kept.install()
+caches.install(_wrap)
 gc.freeze()
 threads = Path("/proc/self/task")
 assert not threads.exists() or len(list(threads.iterdir())) == 1, "a fork would have its locks, but not its threads"

@@ -53,7 +53,7 @@ def test_a_run_leaves_an_int8_flatbuffer_and_a_report(outcome: Outcome, kitchen:
     report = json.loads((folder / "report.json").read_text())
     names = ("model.tflite", "model.safetensors", "architecture.json")
     assert report["files"] == {name: sha256_file(folder / name) for name in names}
-    loaded = load_pruned(resnet8((1, 12, 12), 3, width=8), folder)
+    loaded = load_pruned(resnet8((1, 12, 12), 3, width=8, stages=2), folder)
     assert sum(parameter.numel() for parameter in loaded.parameters()) == report["models"][2]["params"]
     assert [row["key"] for row in report["models"]] == ["teacher", "student", "pruned", "quantized"]
     teacher, student, pruned, quantized = report["models"]
@@ -308,11 +308,11 @@ def test_weights_that_change_while_a_run_is_at_work_are_told_and_kept_under_no_n
     store = Store(kitchen / "own")
     path = kitchen / "student.safetensors"
     alone = ["seed=4", "teacher=null", "distill=null", "prune=null", "quantize=null"]
-    save_weights(resnet8((1, 12, 12), 3, width=8), path)
+    save_weights(resnet8((1, 12, 12), 3, width=8, stages=2), path)
 
     def replace_them(event: Event) -> None:
         if event.kind == "stage-start" and event.stage == "distill":
-            save_weights(resnet8((1, 12, 12), 3, width=8), path)
+            save_weights(resnet8((1, 12, 12), 3, width=8, stages=2), path)
 
     overrides = [*alone, "student.weights=student.safetensors", "student.train=null"]
     with pytest.raises(ModelError, match=r"while the run was at work, the content of student\.weights changed"):

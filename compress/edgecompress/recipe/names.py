@@ -14,9 +14,9 @@ MODELS = (
 )  # fmt: skip
 #: Arguments of the built-in models: `int` counts channels, `float` multiplies them.
 MODEL_ARGUMENTS: dict[str, dict[str, str]] = {
-    "resnet8": {"width": "int"},
+    "resnet8": {"width": "int", "stages": "int"},
     "resnet9": {"width": "int"},
-    "resnet20": {"width": "int"},
+    "resnet20": {"width": "int", "stages": "int"},
     "ds-cnn": {"width": "int"},
     "mobilenet-v1": {"width": "float"},
     "mobilenet-v2": {"width": "float"},

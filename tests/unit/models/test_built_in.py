@@ -44,6 +44,15 @@ def test_width_scales_a_model(build: Build, name: str) -> None:
     assert large.macs > 4 * small.macs
 
 
+@pytest.mark.parametrize("name", ["resnet8", "resnet20"])
+def test_a_network_of_fewer_stages_is_smaller(build: Build, name: str) -> None:
+    sizes = [count(build(name, args={"stages": stages}), (3, 32, 32)).params for stages in (1, 2, 3)]
+    assert sizes[2] == count(build(name), (3, 32, 32)).params
+    assert sizes[2] > 3 * sizes[1] > 9 * sizes[0]
+    with pytest.raises(ModelError, match=r"too large|cannot be built"):
+        build(name, args={"stages": 60})
+
+
 @pytest.mark.parametrize(
     ("name", "args", "classes", "params"),
     [

@@ -80,6 +80,19 @@ def test_answers_are_weighed_before_they_are_computed(work: Any) -> None:
         work(torch.zeros(5000, 1))
 
 
+def test_what_is_told_at_once_is_what_comes_out() -> None:
+    x, y = torch.zeros(3, 1, 4), torch.zeros(2, 1)
+    aten = torch.ops.aten
+    statistics = (x[0, 0], x[0, 0], x[0, 0], x[0, 0].add(1), False, 0.1, 1e-5)
+    for operator, *args in (
+        (aten.add.Tensor, x, y), (aten.relu.default, x), (aten.hardtanh.default, x), (aten.mul.Tensor, x, 2.0),
+        (aten.where.self, x > 0, x, y), (aten.native_batch_norm.default, x.permute(0, 2, 1), *statistics),
+    ):  # fmt: skip
+        answer = operator(*args)
+        first = answer[0] if isinstance(answer, tuple) else answer
+        assert allowance._answer_bytes(operator, tuple(args), {}) == first.numel() * first.itemsize, operator
+
+
 def test_attention_is_looked_into_and_left_as_it_was() -> None:
     layer = nn.MultiheadAttention(8, 2, batch_first=True).eval()
     x = torch.zeros(1, 3000, 8)

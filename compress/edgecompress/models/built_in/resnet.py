@@ -89,9 +89,11 @@ class BasicBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """A 3x3 stem and three stages of widths w, 2w, 4w and strides 1, 2, 2."""
+    """A 3x3 stem and stages of widths w, 2w, 4w and strides 1, 2, 2; three, as published, or another number."""
 
-    def __init__(self, input_shape: tuple[int, int, int], num_classes: int, width: int, blocks: int) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], num_classes: int, width: int, blocks: int, stages: int
+    ) -> None:
         """Builds it with `blocks` residual blocks a stage."""
         super().__init__()
         channels, *size = input_shape
@@ -99,7 +101,8 @@ class SmallResNet(nn.Module):
         self.bn = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         before = width
-        for stage in range(3):
+        self.stages = stages
+        for stage in range(stages):
             stride = 1 if stage == 0 else 2
             after = width * 2**stage
             layers = [BasicBlock(before, after, stride), *(BasicBlock(after, after, 1) for _ in range(blocks - 1))]
@@ -113,19 +116,19 @@ class SmallResNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns logits, (N, classes)."""
         x = self.relu(self.bn(self.conv(x)))
-        for stack in (self.stack1, self.stack2, self.stack3):
-            x = stack(x)  # type: ignore[operator]
+        for stage in range(self.stages):
+            x = self.get_submodule(f"stack{stage + 1}")(x)
         return self.fc(self.pool(x).flatten(1))  # type: ignore[no-any-return]
 
 
-def resnet8(input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet8(input_shape: tuple[int, int, int], num_classes: int, width: int = 16, stages: int = 3) -> nn.Module:
     """Returns MLPerf Tiny's image classification network (Banbury et al. 2021)."""
-    return SmallResNet(input_shape, num_classes, width, blocks=1)
+    return SmallResNet(input_shape, num_classes, width, blocks=1, stages=stages)
 
 
-def resnet20(input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet20(input_shape: tuple[int, int, int], num_classes: int, width: int = 16, stages: int = 3) -> nn.Module:
     """Returns the 20-layer network of He et al. 2016 for CIFAR, with projection shortcuts."""
-    return SmallResNet(input_shape, num_classes, width, blocks=3)
+    return SmallResNet(input_shape, num_classes, width, blocks=3, stages=stages)
 
 
 def resnet9(input_shape: tuple[int, int, int], num_classes: int, width: int = 32) -> nn.Module:
