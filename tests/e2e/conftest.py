@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -43,6 +44,13 @@ def _no_time_for_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads these latencies, which are of files not warmed up, nor looks at these pictures, which are one."""
     monkeypatch.setattr(latency, "WARM_UP_S", 0.0)
     monkeypatch.setattr(document, "picture", lambda _report: one_picture())
+
+
+@pytest.fixture(autouse=True)
+def _children_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreters in processes of their own import a lot; what they run of ours tests/unit/tflite/runtime counts."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
 
 
 @functools.cache

@@ -458,15 +458,15 @@ def test_two_of_four_weights_are_zero_in_the_file(cook: Callable[..., Outcome], 
 
 def test_the_file_is_pruned_to_a_size(cook: Callable[..., Outcome], kitchen: Path) -> None:
     outcome = cook(
-        "prune={target: {size_kib: 20}, steps: 2, round_to: 4, train: {epochs: 1, batch_size: 32}}", output="small"
+        "prune={target: {size_kib: 8}, steps: 2, round_to: 4, train: {epochs: 1, batch_size: 32}}", output="small"
     )
     assert outcome.exit_code == ExitCode.DONE, outcome.messages
     report = json.loads((kitchen / "small" / "report.json").read_text())
     target = report["pruning"]["target"]
-    assert (target["kind"], target["asked"]) == ("size", 20 * 1024)
+    assert (target["kind"], target["asked"]) == ("size", 8 * 1024)
     size = (kitchen / "small" / "model.tflite").stat().st_size
     # Widths go in steps of four in a net this small.
-    assert size == pytest.approx(20 * 1024, rel=0.1)
+    assert size == pytest.approx(8 * 1024, rel=0.1)
     assert size == pytest.approx(target["reached"], rel=0.01)
     with pytest.raises(ModelError, match=r"cannot prune to 1,024 bytes"):
         cook("prune={target: {size_kib: 1}, train: {epochs: 1}}", output="none", store=Store(kitchen / "own"))

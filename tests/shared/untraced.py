@@ -11,6 +11,7 @@ import functools
 import gc
 import importlib.abc
 import importlib.machinery
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -27,6 +28,23 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "litert_torch": ("convert",),
     "matplotlib.figure": ("Figure.savefig",),
 }  # fmt: skip
+
+
+#: Our own functions that go over the whole program, or over all its sources, again and again.
+OFTEN = {"edgecompress.store.syntax": ("definitions",), "edgecompress.store.code": ("_Walk.reach",)}
+#: So many calls of these are counted; the lines are the same ones afterwards.
+COUNTED = 60
+
+
+def counted_at_first(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, during whose later calls the tracer is off."""
+    calls, resting = itertools.count(), untraced(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (function if next(calls) < COUNTED else resting)(*args, **kwargs)
+
+    return call
 
 
 def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,22 +73,25 @@ class UntracedImports(importlib.abc.MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Returns what the path finder finds of a heavy package; the modules inside are loaded within its load."""
-        if name not in HEAVY:
+        if name not in HEAVY and name not in OFTEN:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return spec
-        load = untraced(spec.loader.exec_module)
+        ours = name in OFTEN
+        load = spec.loader.exec_module if ours else untraced(spec.loader.exec_module)
 
         def load_and_wrap(module: ModuleType) -> None:
             load(module)
-            gc.freeze()  # hundreds of thousands of objects, which stay: no collection looks through them again
-            for function in HEAVY[name]:
+            if not ours:
+                gc.freeze()  # hundreds of thousands of objects, which stay: no collection looks through them again
+            for function in OFTEN[name] if ours else HEAVY[name]:
                 *owners, own = function.split(".")
                 owner = functools.reduce(getattr, owners, module)
-                theirs = getattr(owner, own)
-                resting = untraced(theirs)  # a class method is bound already, and takes no instance
-                setattr(owner, own, staticmethod(resting) if hasattr(theirs, "__self__") else resting)
+                known = getattr(owner, own)
+                resting = counted_at_first(known) if ours else untraced(known)
+                # A class method is bound already, and takes no instance.
+                setattr(owner, own, staticmethod(resting) if hasattr(known, "__self__") else resting)
 
         spec.loader.exec_module = load_and_wrap  # type: ignore[method-assign]
         return spec

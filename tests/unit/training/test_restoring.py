@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from edgecompress.training import checkpoint as module
 from tests.unit.training.test_checkpoint import Counter, CutError, assert_same, net, train, weights
 
 Saved = dict[str, Any]
+Weights = dict[str, torch.Tensor]
+Curve = list[dict[str, Any]]
 CUT = 12  # in the second of four epochs
 
 
@@ -126,20 +131,38 @@ def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INTERVAL_S", 0.0)
 
 
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Weights, Curve, bytes]]:
+    """What a training comes to, and the checkpoint it leaves where it is cut off; each made once."""
+
+    @functools.cache
+    def made(optimizer: str) -> tuple[Weights, Curve, bytes]:
+        whole, folder = net(), tmp_path_factory.mktemp("cut")
+        curve = train(whole, None, Counter(), optimizer=optimizer)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "INTERVAL_S", 0.0)
+            with pytest.raises(CutError):
+                train(net(), folder, Counter(CUT), optimizer=optimizer)
+        return weights(whole), curve, (folder / "net.checkpoint").read_bytes()
+
+    return made
+
+
 def notes(events: list[Event]) -> list[str]:
     return [event.data["message"] for event in events if event.kind == "note"]
 
 
 @pytest.mark.parametrize("forgery", FORGED)
-def test_a_forged_checkpoint_is_set_aside_and_the_training_starts_anew(tmp_path: Path, forgery: str) -> None:
-    undisturbed = net()
-    curve = train(undisturbed, None, Counter())
-    with pytest.raises(CutError):
-        train(net(), tmp_path, Counter(CUT))
+def test_a_forged_checkpoint_is_set_aside_and_the_training_starts_anew(
+    tmp_path: Path, forgery: str, cut: Callable[..., tuple[Weights, Curve, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, curve, left = cut("sgd")
+    (tmp_path / "net.checkpoint").write_bytes(left)
     forge(tmp_path / "net.checkpoint", FORGED[forgery])
+    monkeypatch.setattr(module, "INTERVAL_S", math.inf)
     again, counter, events = net(), Counter(), list[Event]()
     assert train(again, tmp_path, counter, events) == curve
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(expected, weights(again))
     (note,) = notes(events)
     assert note.startswith("net.checkpoint is no checkpoint of this training (")
     assert note.endswith("): this training starts anew")
@@ -155,16 +178,24 @@ ADAM = {
 
 
 @pytest.mark.parametrize("forgery", ADAM)
-def test_what_adam_keeps_is_looked_at_too(tmp_path: Path, forgery: str) -> None:
-    undisturbed = net()
-    train(undisturbed, None, Counter(), optimizer="adamw")
-    with pytest.raises(CutError):
-        train(net(), tmp_path, Counter(CUT), optimizer="adamw")
+def test_what_adam_keeps_is_looked_at_too(
+    tmp_path: Path, forgery: str, cut: Callable[..., tuple[Weights, Curve, bytes]]
+) -> None:
+    expected, _, left = cut("adamw")
+    (tmp_path / "net.checkpoint").write_bytes(left)
     forge(tmp_path / "net.checkpoint", ADAM[forgery])
     again, events = net(), list[Event]()
     train(again, tmp_path, Counter(), events, optimizer="adamw")
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(expected, weights(again))
     assert len(notes(events)) == 1
+
+
+@functools.cache
+def undisturbed(spec: str, span: tuple[float, float]) -> tuple[Weights, Curve]:
+    """Returns what a training with these settings, as JSON, comes to when nothing ends it."""
+    model = net()
+    curve = train(model, None, Counter(), span=span, **json.loads(spec))
+    return weights(model), curve
 
 
 @pytest.mark.parametrize("spec", [{"momentum": 0.0}, {"optimizer": "adam"}, {"on_divergence": "retry"}, {"epochs": 1}])
@@ -173,16 +204,15 @@ def test_what_adam_keeps_is_looked_at_too(tmp_path: Path, forgery: str) -> None:
 def test_whatever_a_training_writes_is_taken(
     tmp_path: Path, spec: dict[str, Any], span: tuple[float, float], cut_after: int
 ) -> None:
-    undisturbed, events = net(), list[Event]()
-    curve = train(undisturbed, None, Counter(), span=span, **spec)
-    cut = Counter(cut_after)
+    expected, curve = undisturbed(json.dumps(spec), span)
+    cut, events = Counter(cut_after), list[Event]()
     try:
         train(net(), tmp_path, cut, span=span, **spec)
     except CutError:
         assert cut.count == cut_after
     again = net()
     assert train(again, tmp_path, Counter(), events, span=span, **spec) == curve
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(expected, weights(again))
     assert not any("is no checkpoint" in note for note in notes(events))
 
 
