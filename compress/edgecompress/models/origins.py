@@ -169,7 +169,7 @@ _TORCH_NAMES: dict[str, tuple[str, ...]] = {
     "SELECT_V2": ("where", "masked_fill"),
     "SIGN": ("sign", "sgn"),
     "STABLEHLO_SORT": ("topk", "sort", "argsort", "median", "kthvalue"),
-    "TOPK_V2": ("topk", "sort"),
+    "TOPK_V2": ("topk", "sort", "argsort", "median", "kthvalue"),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from edgecompress.quantization.graph.graph import DTYPES, Node
 
 Tensors = list[torch.Tensor]
-Arithmetic = Callable[[Node, Tensors], torch.Tensor]
+Arithmetic = Callable[[Node, Tensors], "torch.Tensor | tuple[torch.Tensor, ...]"]
 REFLECT = 0  # MirrorPadMode.REFLECT in the schema; SYMMETRIC repeats the edge
 
 
@@ -95,6 +95,12 @@ def _arg(function: Callable[..., torch.Tensor]) -> Arithmetic:
     return lambda _node, args: function(args[0], dim=int(args[1])).to(torch.int32)
 
 
+def _topk(_node: Node, args: Tensors) -> tuple[torch.Tensor, ...]:
+    """Returns the largest values along the last axis, in order, and their places, of equal ones the first."""
+    values, places = torch.sort(args[0], dim=-1, descending=True, stable=True)
+    return values[..., : int(args[1])], places[..., : int(args[1])].to(torch.int32)
+
+
 def _cumsum(node: Node, args: Tensors) -> torch.Tensor:
     axis, x = int(args[1]), args[0]
     x = x.flip(axis) if node.options.get("reverse") else x
@@ -124,6 +130,7 @@ MOVES: dict[str, Arithmetic] = {
     "SELECT_V2": _select,
     "SPACE_TO_DEPTH": _space_to_depth,
     "TILE": _tile,
+    "TOPK_V2": _topk,
 }
 #: Operators that answer with a truth value, and those that combine truth values.
 COMPARISONS: dict[str, Arithmetic] = {

@@ -262,6 +262,7 @@ PASS_THROUGH = frozenset(
         "SQUEEZE",
         "STRIDED_SLICE",
         "TILE",
+        "TOPK_V2",
         "TRANSPOSE",
         "UNPACK",
     }

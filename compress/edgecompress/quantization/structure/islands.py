@@ -22,7 +22,7 @@ from edgecompress.tflite.format.views import op_name, text
 #: Operators with an INT8 kernel whose output has a scale of its own.
 OWN_SCALE = frozenset({"ABS", "ELU", "EXP", "LEAKY_RELU", "LOG", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
 #: Operators whose INT8 kernel only selects values, so that input and output carry one scale.
-SAME_SCALE = frozenset({"DEPTH_TO_SPACE", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REVERSE_V2", "TILE"})
+SAME_SCALE = frozenset({"DEPTH_TO_SPACE", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REVERSE_V2", "TILE", "TOPK_V2"})
 #: Operators whose INT8 kernel demands one grid for its output -> scale and zero point (Prepare in
 #: tensorflow/lite/kernels/activations.cc refuses any other).
 FIXED_GRID = {"LOG_SOFTMAX": (16.0 / 256.0, 127)}
@@ -81,7 +81,7 @@ class _Graph:
         constants = [n for n in floats if n not in made and self._values(n) is not None]
         if len(constants) == len(floats) or any(n not in made and n not in constants for n in floats):
             return False
-        if len(operator.outputs) != 1:
+        if any(self._is_float(int(n)) for n in operator.outputs[1:]):  # places beside the values are whole numbers
             return False
         sources = {n: int(made[n].inputs[0]) for n in floats if n in made}
         if any(self._graph.tensors[n].type != schema.TensorType.INT8 for n in sources.values()):
@@ -211,7 +211,7 @@ class _Graph:
             target = int(users[0].outputs[0])
             # Behind a fixed grid the conversion stays where a reader passes values on with the scale it was given.
             if fixed is None or not self._passed_on(target):
-                operator.outputs = users[0].outputs
+                operator.outputs = np.array([target, *operator.outputs[1:]], np.int32)
                 graph.operators.remove(users[0])
                 if fixed is not None:
                     self._set_grid(target, *fixed)
@@ -224,7 +224,7 @@ class _Graph:
         number = len(graph.tensors) - 1
         if fixed is not None:
             self._set_grid(number, *fixed)
-        operator.outputs = np.array([number], np.int32)
+        operator.outputs = np.array([number, *operator.outputs[1:]], np.int32)
         for user in users:
             if self.name(user) == "QUANTIZE":  # from one scale to another, without a detour through float
                 user.inputs = np.array([number], np.int32)

@@ -404,6 +404,10 @@ def rarer() -> list[Case]:
     return [
         *floor.values(),
         *found,
+        Case("TOPK_V2", [act(*IMAGE), constant(3, "int32"), act(1, 7, 8, 3), Made((1, 7, 8, 3), "int32")],
+             [Op("TOPK_V2", (0, 1), (2, 3))]),
+        Case("TOPK_V2 places", [act(*IMAGE), constant(2, "int32"), act(1, 7, 8, 2), Made((1, 7, 8, 2), "int32"),
+             act(1, 7, 8, 2)], [Op("TOPK_V2", (0, 1), (2, 3)), Op("CAST", (3,), (4,), {"inDataType": 2})]),
         one("FLOOR_DIV", IMAGE, IMAGE, constant(0.75, "float32")),
         one("FLOOR_MOD", IMAGE, IMAGE, constant(0.75, "float32")),
         one("CUMSUM", IMAGE, IMAGE, constant(3, "int32")),

@@ -47,9 +47,9 @@ class Draws(Base):
         return F.dropout(x, 0.5)
 
 
-class Sorts(Base):
+class Widens(Base):
     def between(self, x):
-        return x.sort(2).values
+        return F.conv_transpose3d(x[:, None], torch.ones(1, 1, 2, 2, 2))[:, 0, :4]
 
 
 class Waves(Base):
@@ -110,7 +110,11 @@ def recipe(tmp_path: Path) -> Callable[..., Recipe]:
             ModelError,
             r"other answers to the same input in evaluation mode: aten.*nets.py:23: `return F",
         ),
-        ("Sorts", ModelError, r"STABLEHLO_SORT .*nets.py:28: `return x.sort\(2\).values`: it has no such operator"),
+        (
+            "Widens",
+            ModelError,
+            r"STABLEHLO_CONVOLUTION .*nets.py:28: `return F.conv_transpose3d.*`: it has no such operator",
+        ),
         (
             "Waves",
             VerificationError,
