@@ -13,6 +13,7 @@ import yaml
 
 from edgecompress.errors import ExitCode
 from edgecompress.pipeline.run import run_pipeline
+from edgecompress.recipe.names import MODEL_ARGUMENTS
 from edgecompress.recipe.reading.load import load_recipe
 from edgecompress.recipe.schema import Recipe
 from edgecompress.store.store import Store
@@ -21,6 +22,8 @@ from tests.e2e.stand_ins import stand_in
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+#: What networks of fewer layers are asked for by; each layer takes its time through all stages.
+FEWEST = {"layers": 1, "stages": 2}
 TRAINS = ("teacher", "student", "distill", "prune", "quantize")
 
 
@@ -34,6 +37,9 @@ def shrunk(recipe: Recipe) -> Recipe:
         document["data"]["image_size"] = 96
     if recipe.compressed.model in ("gru", "lstm"):
         document["data"]["length"] = 24  # steps are written out, and each takes a second through all stages
+    for block in (document[name] for name in ("teacher", "student") if document[name] is not None):
+        takes = MODEL_ARGUMENTS.get(block["model"], {})
+        block["args"].update({name: least for name, least in FEWEST.items() if name in takes})
     for block in TRAINS:
         train = (document.get(block) or {}).get("train")
         if train is not None:
