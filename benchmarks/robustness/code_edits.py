@@ -137,8 +137,11 @@ def copied_program(folder: Path) -> Iterator[Path]:
     """Gives a copy of the package, which is looked at in the place of the real one."""
     real, copy = code.ROOT, folder / "edgecompress"
     shutil.copytree(real, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    code.read_program()
+    known = code._remembered()  # noqa: SLF001 - parsing takes seconds, and is the same for the same content
     code.ROOT = copy
     try:
+        code._remember(known)  # noqa: SLF001
         yield copy
     finally:
         code.ROOT = real

@@ -173,8 +173,8 @@ def test_a_recurrent_network_is_int8_but_for_its_states_also_step_by_step(
 ) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 3
-    time = np.arange(5)[None, :, None] * (1 + labels[:, None, None])
-    series = (np.sin(time + np.arange(3)) + rng.normal(0, 0.1, (240, 5, 3))).astype(np.float32)
+    time = np.arange(4)[None, :, None] * (1 + labels[:, None, None])
+    series = (np.sin(time + np.arange(3)) + rng.normal(0, 0.1, (240, 4, 3))).astype(np.float32)
     np.savez(tmp_path / "data.npz", x_train=series, y_train=labels)
     recipe: dict[str, Any] = {
         "task": "timeseries-classification", "data": {"source": "npz", "path": "data.npz"},

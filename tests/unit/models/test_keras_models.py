@@ -104,8 +104,10 @@ def test_frozen_layers_count_as_parameters(keras: Any, build: Build, tmp_path: P
     assert build("frozen.keras").params == 5 * 28 + 5 * 2 + 240 * CLASSES + CLASSES
 
 
-@pytest.mark.parametrize("head", ["activation", "layer", "nested", "rescaled"])
-@pytest.mark.parametrize("file", ["net.keras", "net"])
+@pytest.mark.parametrize(
+    ("file", "head"),
+    [("net", "activation"), *(("net.keras", head) for head in ("activation", "layer", "nested", "rescaled"))],
+)
 def test_a_softmax_gives_the_soft_targets_of_its_logits(
     keras: Any, build: Build, tmp_path: Path, head: str, file: str
 ) -> None:
