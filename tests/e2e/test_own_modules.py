@@ -64,5 +64,7 @@ def test_validate_plan_and_run(own_modules: Path, folder_first: bool) -> None:
     assert answer("validate", "r.yaml") == "r.yaml: OK\n"
     steps = json.loads(answer("plan", "r.yaml", "--trust", "--json"))["steps"]
     assert steps[0]["stage"] == "distill"
+    if not folder_first:  # what comes first is what would be in the way
+        return
     done = json.loads(answer("run", "r.yaml", "--trust", "--until", "distill", "--json"))
     assert (done["ok"], done["report"]["stopped_after"]) == (True, "distill")

@@ -469,4 +469,4 @@ def test_the_file_is_pruned_to_a_size(cook: Callable[..., Outcome], kitchen: Pat
     assert size == pytest.approx(8 * 1024, rel=0.1)
     assert size == pytest.approx(target["reached"], rel=0.01)
     with pytest.raises(ModelError, match=r"cannot prune to 1,024 bytes"):
-        cook("prune={target: {size_kib: 1}, train: {epochs: 1}}", output="none", store=Store(kitchen / "own"))
+        cook("prune={target: {size_kib: 1}, train: {epochs: 1}}", output="none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from edgecompress.errors import ModelError
 from edgecompress.models.building import BUILT_IN, SEQUENCES
+from edgecompress.models.built_in import mobilenet_v1, mobilenet_v2
 from edgecompress.models.built_in.blocks import halvings, rounded, strides
 from edgecompress.models.count import count
 from edgecompress.quantization.structure.structure import quantized_structure
@@ -149,8 +151,11 @@ def test_samples_that_are_no_pictures_are_refused(build: Build) -> None:
     ],
 )
 def test_a_family_converts_to_int8_throughout(
-    build: Build, tmp_path: Path, name: str, args: dict[str, float], shape: tuple[int, int, int]
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, args: dict[str, float], shape: Any
 ) -> None:
+    # A layer of each kind: that there are more of them takes its time, and tells nothing more.
+    monkeypatch.setattr(mobilenet_v1, "LAYERS", mobilenet_v1.LAYERS[:3])
+    monkeypatch.setattr(mobilenet_v2, "STAGES", mobilenet_v2.STAGES[:3])
     path = tmp_path / "float.tflite"
     convert(build(name, shape, 4, args=args), shape, path)
     found = census(read_model(quantized_structure(path.read_bytes())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 from collections.abc import Callable
@@ -90,6 +91,14 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
         assert torch.equal(value, other[name]), name
 
 
+@functools.cache
+def undisturbed(optimizer: str = "sgd") -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """Returns the weights and the curve that the training comes to when nothing ends it."""
+    model = net()
+    curve = train(model, None, Counter(), optimizer=optimizer)
+    return weights(model), curve
+
+
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INTERVAL_S", 0.0)
@@ -99,14 +108,13 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("cut_after", [1, 7, 8, 9, 20, 31])
 def test_a_training_that_was_cut_off_ends_with_the_same_bits(tmp_path: Path, optimizer: str, cut_after: int) -> None:
-    undisturbed = net()
-    curve = train(undisturbed, None, Counter(), optimizer=optimizer)
+    expected, curve = undisturbed(optimizer)
     with pytest.raises(CutError):
         train(net(), tmp_path, Counter(cut_after), optimizer=optimizer)
     torch.rand(100)  # the random state of another process
     again, counter, events = net(), Counter(), list[Event]()
     assert train(again, tmp_path, counter, events, optimizer=optimizer) == curve
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(expected, weights(again))
     assert counter.count == STEPS
     assert [e.data["message"] for e in events if e.kind == "note"] == [f"net: {cut_after} of 32 steps were done before"]
     trained = [e.data["epoch"] for e in events if e.kind == "epoch"]
@@ -115,14 +123,12 @@ def test_a_training_that_was_cut_off_ends_with_the_same_bits(tmp_path: Path, opt
 
 @pytest.mark.usefixtures("always")
 def test_a_training_that_was_cut_off_twice_ends_with_the_same_bits(tmp_path: Path) -> None:
-    undisturbed = net()
-    train(undisturbed, None, Counter())
     for cut_after in (5, 19):
         with pytest.raises(CutError):
             train(net(), tmp_path, Counter(cut_after))
     again = net()
     train(again, tmp_path, Counter())
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(undisturbed()[0], weights(again))
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
@@ -182,10 +188,9 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(
         train(net(), tmp_path, Counter(12))
     path = tmp_path / "net.checkpoint"
     path.write_bytes(harm(path.read_bytes()))
-    undisturbed, again, events = net(), net(), list[Event]()
-    train(undisturbed, None, Counter())
+    again, events = net(), list[Event]()
     train(again, tmp_path, Counter(), events)
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(undisturbed()[0], weights(again))
     (note,) = [e.data["message"] for e in events if e.kind == "note"]
     assert "net.checkpoint is damaged" in note
     assert "starts anew" in note
@@ -213,10 +218,9 @@ def test_a_checkpoint_of_something_else_starts_the_training_anew(tmp_path: Path,
     with pytest.raises(CutError):
         train(net(), tmp_path, Counter(12))
     forge(tmp_path / "net.checkpoint", **changes)
-    undisturbed, again, events = net(), net(), list[Event]()
-    train(undisturbed, None, Counter())
+    again, events = net(), list[Event]()
     train(again, tmp_path, Counter(), events)
-    assert_same(weights(undisturbed), weights(again))
+    assert_same(undisturbed()[0], weights(again))
     (note,) = [e.data["message"] for e in events if e.kind == "note"]
     assert note.endswith("this training starts anew")
 

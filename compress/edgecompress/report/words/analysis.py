@@ -28,7 +28,7 @@ WITHOUT_INT16 = frozenset(
     {
         "ABS", "DEPTH_TO_SPACE", "ELU", "EXP", "GREATER", "GREATER_EQUAL", "HARD_SWISH", "LEAKY_RELU", "LESS",
         "LESS_EQUAL", "LOG", "LOG_SOFTMAX", "MINIMUM", "REDUCE_MAX", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1",
-        "REVERSE_V2", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "TILE",
+        "REVERSE_V2", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "TILE", "TOPK_V2",
     }
 )  # fmt: skip
 #: Their range is the kernel's: what is clipped there (the 1 of a probability) is clipped by a step.
