@@ -127,8 +127,14 @@ def strata(labels: NDArray[Any]) -> Index:
 
 
 def calibration_inputs(dataset: Dataset, count: int, seed: int) -> NDArray[Any]:
+    """Returns the inputs of `calibration_samples`."""
+    return calibration_samples(dataset, count, seed)[0]
+
+
+def calibration_samples(dataset: Dataset, count: int, seed: int) -> tuple[NDArray[Any], Index | None]:
     """Returns up to `count` inputs in random order, from the source's calibration set or else from train.
 
+    With them their class numbers, None where samples have none, as of a calibration set.
     Neither validation nor test samples are used: ranges must not know what they are judged on.
 
     Raises:
@@ -143,8 +149,9 @@ def calibration_inputs(dataset: Dataset, count: int, seed: int) -> NDArray[Any]:
         raise DataError(f"{dataset.name} has nothing to calibrate on: give a train split or a calibration set.")
     index = subset(labels, count, seed)
     # Shuffled, so that batches hold all classes even where a source is sorted by class.
-    drawn: NDArray[Any] = pool[np.random.default_rng(seed).permutation(index)]
-    return drawn
+    drawn = np.random.default_rng(seed).permutation(index)
+    classes = dataset.calibration is None and dataset.train.labels.ndim == 1 and dataset.train.labels.dtype.kind == "i"
+    return pool[drawn], dataset.train.labels[drawn] if classes else None
 
 
 def _apportion(sizes: Index, count: int, low: Index, high: Index) -> Index:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.data.base import Split
-from edgecompress.data.splits import calibration_inputs
+from edgecompress.data.splits import calibration_inputs, calibration_samples
 from edgecompress.errors import ModelError
 from edgecompress.figures import ACCURACY, AGREEMENT
 from edgecompress.quantization.grids.readers import MOST_OUTPUTS, cut_outputs, output_floor
@@ -81,24 +81,30 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
     portable = spec is not None and spec.portable
     built = structured(floating, bench.load(stage), scheme, portable=portable)
     twin = built.twin.to(bench.device)
-    batches = calibration_batches(bench, spec) if spec is not None and twin.groups and bench.task.chooses else []
-    if batches:
-        cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(float_outputs(twin, batches)))
+    if spec is not None and twin.groups and bench.task.chooses:
+        inputs, classes = calibration_samples(bench.dataset, spec.calibration_samples, bench.recipe.seed)
+        outputs, classes = float_outputs(twin, network_inputs(bench, inputs), classes)
+        cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(outputs, classes))
     return built
 
 
 @torch.no_grad()
-def float_outputs(twin: Twin, batches: list[torch.Tensor]) -> NDArray[np.float32]:
-    """Returns (answers, classes) of the float model; of a language model's tokens no more than serve as a sample."""
-    found = []
+def float_outputs(
+    twin: Twin, batches: list[torch.Tensor], classes: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """Returns (answers, classes) of the float model, and the answers' own classes; of many no more than a sample."""
+    found, own, start = [], [], 0
     with twin.floating():
         for batch in batches:
             outputs = twin(batch)
             rows = outputs.reshape(-1, outputs.shape[-1])
-            # All of them would be gigabytes, where there are many tokens to choose from.
-            found.append(rows[:: max(rows.numel() * len(batches) // MOST_OUTPUTS, 1)].float().cpu())
-    values: NDArray[np.float32] = torch.cat(found).numpy()
-    return values
+            # All of a language model's would be gigabytes, where there are many tokens to choose from.
+            step = max(rows.numel() * len(batches) // MOST_OUTPUTS, 1)
+            found.append(rows[::step].float().cpu())
+            if classes is not None:
+                own.append(classes[start : start + len(batch)][::step])
+            start += len(batch)
+    return torch.cat(found).numpy(), np.concatenate(own) if classes is not None else None
 
 
 def calibrate(bench: Workbench, twin: Twin, spec: QuantizeSpec) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.data.base import Dataset, Normalization, Split
-from edgecompress.data.splits import calibration_inputs, derived_seed, stratified, subset
+from edgecompress.data.splits import calibration_inputs, calibration_samples, derived_seed, stratified, subset
 from edgecompress.errors import DataError
 
 LABELS = st.lists(st.integers(0, 12), max_size=200).map(lambda numbers: np.array(numbers, np.int64))
@@ -81,6 +83,16 @@ def test_calibration_draws_from_train_alone_and_from_all_classes() -> None:
     assert (drawn == calibration_inputs(dataset(), 8, 0)).all()
     assert drawn.ravel().tolist() != calibration_inputs(dataset(), 8, 1).ravel().tolist()
     assert sorted(calibration_inputs(dataset(), 1000, 0).ravel()) == list(range(40))
+
+
+def test_classes_go_with_what_is_drawn_where_there_are_any() -> None:
+    inputs, classes = calibration_samples(dataset(), 8, 0)
+    assert classes is not None
+    assert classes.tolist() == (inputs.ravel() // 10).tolist()
+    assert calibration_samples(dataset(40, np.zeros((20, 1, 1, 1), np.uint8)), 8, 0)[1] is None
+    texts = dataset()
+    several = dataclasses.replace(texts, train=Split(texts.train.inputs, np.zeros((40, 5), np.int64)))
+    assert calibration_samples(several, 8, 0)[1] is None
 
 
 def test_calibration_mixes_the_classes() -> None:

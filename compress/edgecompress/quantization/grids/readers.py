@@ -24,6 +24,8 @@ CELL = 6.0
 LARGEST_SHARE = 255.0 / 256.0
 #: Share of a softmax's sum that raising the least outputs may add: an INT8 probability's step.
 ADDED_SHARE = 1.0 / 256.0
+#: Share of samples whose own class may be raised: what turned out to be the answer had a chance after all.
+MISJUDGED = 1.0 / 256.0
 #: Of INT8, and by how many of them an output may be raised, whatever its chance.
 STEPS, SLIGHT_STEPS = 255, 4
 #: Up to so many classes nothing but the answer counts.
@@ -156,30 +158,35 @@ def cut_outputs(graph: Graph, groups: list[RangeGroup], group_of: Mapping[int, i
     return True
 
 
-def output_floor(outputs: NDArray[np.floating]) -> float:
+def output_floor(outputs: NDArray[np.floating], classes: NDArray[np.int64] | None = None) -> float:
     """Returns how far outputs among which the largest counts may be raised from below, so that a range ends there.
 
     What is far below the largest output has no chance, and the steps spent on it are missing where two classes are
     close. No sample's softmax sum grows by more than ADDED_SHARE. What is raised by more than SLIGHT_STEPS has no more
-    of the sum than that either: outputs that all but agree, as of a head behind a normalisation, all have a chance. Of
-    many classes the next best answers count too, and outputs as vectors: those raised must have a mean cosine of
-    LEAST_COSINE or more to those that were.
+    of the sum than that either: outputs that all but agree, as of a head behind a normalisation, all have a chance. A
+    chance is what the network makes of it, which may be sure of itself and wrong: the outputs of the samples' own
+    classes are not raised by more than SLIGHT_STEPS, but for MISJUDGED of them. Of many classes the next best answers
+    count too, and outputs as vectors: those raised must have a mean cosine of LEAST_COSINE or more to those that were.
 
     Args:
         outputs: (..., classes).
+        classes: Of each row of outputs; None where they are not known.
     """
     values = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
     most = values.max(1, keepdims=True)
     low, top = float(values.min()), float(values.max())
     sums = np.exp(values - most).sum(1)
     norms = np.linalg.norm(values, axis=1)
+    own = values[np.arange(len(values)), classes] if classes is not None else most[:, 0]
 
     def harmless(floor: float) -> bool:
         raised = np.maximum(values, floor)
         added = np.exp(raised - most).sum(1) - sums
-        far = (raised - values > SLIGHT_STEPS * (top - floor) / STEPS).any(1)
+        slight = SLIGHT_STEPS * (top - floor) / STEPS
+        far = (raised - values > slight).any(1)
         share = np.where(far, np.exp(np.minimum(floor - most[:, 0], 0.0)), 0.0)
         fits = bool((np.maximum(added, share) <= ADDED_SHARE * sums).all())
+        fits = fits and float((floor - own > slight).mean()) <= MISJUDGED
         if not fits or values.shape[1] <= FEW_CLASSES:
             return fits
         lengths = norms * np.linalg.norm(raised, axis=1)

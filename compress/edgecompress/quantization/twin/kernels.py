@@ -207,6 +207,18 @@ def _batch_matmul(
     return (fixed_point(sums, float(product) / target.scale) * target.scale).to(y.dtype)
 
 
+def _linear(
+    _node: Node, y: torch.Tensor, _inputs: Inputs, first: RangeGroup, second: RangeGroup, target: RangeGroup
+) -> torch.Tensor:
+    """Returns a linear layer whose weights are computed, which XNNPACK does not take (measured).
+
+    LiteRT's own kernel scales the sums by Ruy's fixed point, whose second rounding takes ties up.
+    """
+    product = np.float32(first.scale) * np.float32(second.scale)
+    sums = torch.round(y.double() / (first.scale * second.scale)).to(torch.int64)
+    return (fixed_point(sums, float(product) / target.scale, ties_up=True) * target.scale).to(y.dtype)
+
+
 def _squared_difference(
     _node: Node, y: torch.Tensor, inputs: Inputs, first: RangeGroup, second: RangeGroup, target: RangeGroup
 ) -> torch.Tensor:
@@ -226,13 +238,16 @@ def _squared_difference(
     return (fixed_point((one - other) ** 2, real) * target.scale).to(y.dtype)
 
 
-def fixed_point(values: torch.Tensor, real: float) -> torch.Tensor:
-    """Returns integers times a positive factor, rounded twice, as LiteRT's plain kernels do.
+def fixed_point(values: torch.Tensor, real: float, *, ties_up: bool = False) -> torch.Tensor:
+    """Returns integers times a positive factor, rounded twice, ties away from zero or up, as plain kernels do.
 
     Source: MultiplyByQuantizedMultiplier in tensorflow/lite/kernels/internal/common.cc.
     """
     factor, shift = multiplier32(real)
     doubled = (values << max(shift, 0)) * factor
+    if ties_up:
+        half = (1 << max(-shift, 0)) >> 1
+        return (((doubled + (1 << 30)) >> 31) + half) >> max(-shift, 0)
     nudge = torch.where(doubled >= 0, 1 << 30, 1 - (1 << 30))
     high = torch.div(doubled + nudge, 1 << 31, rounding_mode="trunc")
     right = max(-shift, 0)
@@ -262,6 +277,7 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     "ADD": _add,
     "AVERAGE_POOL_2D": _average_pool,
     "BATCH_MATMUL": _batch_matmul,
+    "FULLY_CONNECTED": _linear,
     "HARD_SWISH": _hard_swish,
     "LEAKY_RELU": _leaky_relu,
     "MUL": _mul,
@@ -273,8 +289,9 @@ KERNELS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 def ends(node: Node) -> tuple[int, ...]:
-    """Returns the tensors of an operator whose grids its kernel goes by: a new size has none."""
-    return (*(node.inputs[:1] if node.op == "RESIZE_BILINEAR" else node.inputs), node.outputs[0])
+    """Returns the tensors of an operator whose grids its kernel goes by: a new size has none, a bias that of a sum."""
+    count = {"FULLY_CONNECTED": 2, "RESIZE_BILINEAR": 1}.get(node.op)
+    return (*node.inputs[:count], node.outputs[0])
 
 
 def as_the_kernel(node: Node, y: torch.Tensor, inputs: Inputs, ranges: Sequence[RangeGroup]) -> torch.Tensor:

@@ -163,6 +163,19 @@ def test_outputs_that_all_but_agree_are_not_cut_off() -> None:
     assert 0.0 <= floor - outputs.min() <= (SLIGHT_STEPS + 0.1) * (outputs.max() - floor) / 255
 
 
+def test_what_turns_out_to_be_the_answer_is_not_cut_off() -> None:
+    """A network with weights of no use is sure of itself all the same, and all of its outputs vary."""
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(0.0, 40.0, (60, 10)).astype(np.float32)
+    right, wrong = outputs.argmax(1), rng.integers(0, 10, 60)
+    alone, borne_out, refuted = (output_floor(outputs, classes) for classes in (None, right, wrong))
+    assert alone == borne_out > 0.0
+    least = outputs[np.arange(60), wrong].min()
+    assert refuted - least == pytest.approx(SLIGHT_STEPS * (outputs.max() - refuted) / 255)
+    few = np.where(np.arange(600) == 0, np.tile(wrong, 10), np.tile(right, 10))
+    assert output_floor(np.tile(outputs, (10, 1)), few) == alone  # one of 600, who may have the wrong name
+
+
 def test_an_output_that_is_read_on_or_on_a_fixed_grid_is_not() -> None:
     made = [int8(1, 3), int8(1, 3, scale=1 / 256, zero_point=-128)]
     fixed = marked(made, [Op("SOFTMAX", (0,), (1,))])

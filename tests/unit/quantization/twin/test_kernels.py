@@ -205,6 +205,19 @@ def test_products_of_two_activations_are_rounded_twice(scale: float) -> None:
     np.testing.assert_array_equal(np.clip(np.rint(y / ranges[2].scale) + 11, -128, 127), found)
 
 
+@pytest.mark.parametrize("zero_point", [0, -7])
+@pytest.mark.parametrize("scale", [0.0047, 0.37, 1.3])
+def test_linear_layers_with_weights_that_are_computed_are_the_kernels_to_the_bit(scale: float, zero_point: int) -> None:
+    raw = np.random.default_rng(0).integers(-128, 128, (64, 8)).astype(np.int8)
+    made = [int8(64, 8, scale=0.047, zero_point=zero_point), int8(64, 64, scale=scale, zero_point=11)]
+    content = make_bytes(made, [Op("FULLY_CONNECTED", (0, 0, -1), (1,), version=4)])
+    twin = Twin(read_model(content), read_model(content), ["product"]).eval()
+    real = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(0.047))
+    with torch.no_grad():
+        y = twin.run_node(twin.graph.nodes[0], [real, real])[0].double().numpy()
+    np.testing.assert_array_equal(np.rint(y / np.float32(scale)) + 11, run_kernel(content, raw))
+
+
 @pytest.mark.parametrize("sources", [((0.05, 3), (0.05, -9)), ((0.011, 20), (0.0015, 70)), ((0.002, -128), (0.4, 0))])
 @pytest.mark.parametrize("target", [(0.02, -128), (0.0007, -128), (0.9, -100)])
 def test_squared_differences_are_rounded_as_the_kernel_does(
@@ -229,7 +242,7 @@ def test_rounding_lets_gradients_through() -> None:
     group = grid(0.1, 0)
     for op in KERNELS:
         x = torch.linspace(-1, 1, 9).reshape((1, 3, 3, 1) if op == "RESIZE_BILINEAR" else 9).requires_grad_()
-        inputs = [x, 2 * x] if op in ("ADD", "MUL", "BATCH_MATMUL", "SQUARED_DIFFERENCE") else [x]
+        inputs = [x, 2 * x] if op in ("ADD", "MUL", "BATCH_MATMUL", "FULLY_CONNECTED", "SQUARED_DIFFERENCE") else [x]
         made = node(op, alpha=0.1, fusedActivationFunction=0)
         as_the_kernel(made, 3 * x, inputs, [group] * (len(inputs) + 1)).sum().backward()
         torch.testing.assert_close(x.grad, torch.full_like(x, 3.0))
