@@ -120,7 +120,8 @@ def convert_inputs(
             operators.install(decomp)
             caches.install(_wrap)
             _calm_loggers()
-            edge = litert_torch.convert(module, inputs)
+            with caches.at_ease():
+                edge = litert_torch.convert(module, inputs)
             content = edge.model_content()
         except (KeyboardInterrupt, MemoryError):
             raise

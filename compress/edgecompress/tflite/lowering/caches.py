@@ -1,16 +1,39 @@
 """What the converter works out anew for each network, though it is the same for all: kept from the first one.
 
-A third of each conversion went into it. Nothing here depends on a network, so that what is converted stays the same.
+A third of each conversion went into it, and into what nobody needs. What is converted stays the same.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import typing
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FunctionType, ModuleType
 from typing import Any
+
+#: Objects after which the youngest are looked through for garbage, and how often the older ones are in turn.
+RARELY = (100_000, 50, 100)
+
+
+@contextmanager
+def at_ease() -> Iterator[None]:
+    """Lets graphs become Python code only when they run, and garbage be looked for rarely, inside.
+
+    Passes make dozens of graphs, of hundreds of thousands of objects; most are never run, and little is garbage.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*RARELY)
+    try:
+        with ExitStack() as lazily:
+            with suppress(ImportError):
+                from torch.fx._lazy_graph_module import _use_lazy_graph_module
+
+                lazily.enter_context(_use_lazy_graph_module(True))
+            yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def install(bridge: ModuleType) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import typing
 from types import ModuleType
 from typing import Any
@@ -34,6 +36,15 @@ def test_all_of_it_is_kept_with_the_versions_that_are_pinned() -> None:
     before = _wrap._lower_to_ir_text
     caches.install(_wrap)
     assert _wrap._lower_to_ir_text is before, "once is enough"
+
+
+def test_what_is_set_while_a_network_is_converted_is_as_before_afterwards() -> None:
+    lazy = pytest.importorskip("torch.fx._lazy_graph_module")
+    before = gc.get_threshold(), lazy._use_lazy_graph_module_flag
+    with contextlib.suppress(KeyError), caches.at_ease():
+        assert (gc.get_threshold(), lazy._use_lazy_graph_module_flag) == (caches.RARELY, True)
+        raise KeyError
+    assert (gc.get_threshold(), lazy._use_lazy_graph_module_flag) == before
 
 
 def test_other_names_are_done_without() -> None:
