@@ -218,6 +218,7 @@ def test_every_command_has_json_an_example_and_a_short_summary(capsys: pytest.Ca
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
 
 
+@pytest.mark.slow
 def test_help_and_validate_import_nothing_heavy(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("version: 1\nteacher: {model: resnet9}\n")
@@ -238,6 +239,7 @@ def test_module_runs_as_a_program() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"edgecompress {__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_reader_that_stops_reading_is_no_error() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "edgecompress", "schema"],
@@ -252,6 +254,7 @@ def test_reader_that_stops_reading_is_no_error() -> None:
         assert process.wait(HUNG_S) == main.PIPE_CLOSED
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_behind_stdout_is_a_resource_error() -> None:
     with Path("/dev/full").open("w") as full:
@@ -264,6 +267,7 @@ def test_full_disk_behind_stdout_is_a_resource_error() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_closed_stdout_is_survived() -> None:
     done = run("--version", preexec_fn=lambda: os.close(1))
     assert (done.returncode, done.stderr) == (0, "")

@@ -251,6 +251,7 @@ def test_without_fork_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> 
     assert supervise.supervise(lambda: int(os.getpid() == here) + 2) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_program_answers_for_a_child_it_had_to_end(number: signal.Signals, code: int, as_json: bool) -> None:

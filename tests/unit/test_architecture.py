@@ -194,6 +194,7 @@ def test_the_table_of_stages_is_in_the_order_of_a_run() -> None:
     assert tuple(table.STAGES) == STAGES == steps.STAGE_ORDER
 
 
+@pytest.mark.slow
 def test_light_modules_import_nothing_heavy() -> None:
     program = (
         f"import importlib, sys\nfor module in {LIGHT!r}:\n    importlib.import_module(module)\n"

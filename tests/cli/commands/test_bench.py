@@ -14,6 +14,8 @@ from edgecompress.tflite.runtime import bench, child, latency
 from edgecompress.tflite.runtime.probe import build
 from edgecompress_cli.main import invoke
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

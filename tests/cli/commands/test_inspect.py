@@ -81,6 +81,7 @@ def test_metadata_that_is_damaged_is_named(model: str, capsys: Capture) -> None:
     assert "INT8 throughout." in out
 
 
+@pytest.mark.slow
 def test_runs_it_for_the_arena(model: str, capsys: Capture) -> None:
     pytest.importorskip("tflite_micro")
     assert invoke(["inspect", model]) == 0

@@ -235,6 +235,7 @@ def npz_with(path: Path, header: bytes, content: bytes = b"", *more: tuple[str, 
             archive.writestr(name, written)
 
 
+@pytest.mark.slow
 @given(
     shape=some.lists(some.integers(-(2**70), 2**70), max_size=5),
     kind=some.sampled_from(["|u1", "<f8", "<U0", "|S0", "<U1000000", "|V16", "<f4,<f4", "|O", "x"]),

@@ -137,6 +137,7 @@ def test_all_pictures_of_a_dataset_are_resized(recipe_of, arrays) -> None:
         assert inputs.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_fingerprints_import_nothing_heavy() -> None:
     code = (
         "import sys; from edgecompress.data.loading import fingerprint; from edgecompress.recipe.schema import Recipe; "

@@ -52,6 +52,7 @@ def test_colours_turned_round() -> None:
     assert found(TRAIN.mean(3, keepdims=True).repeat(3, 3), test.mean(3, keepdims=True).repeat(3, 3)) == []
 
 
+@pytest.mark.slow
 def test_another_sample_of_the_same_is_no_shift() -> None:
     for seed in range(1, 9):
         assert found(TRAIN, pictures(12, seed)) == []

@@ -17,6 +17,7 @@ LABELS = st.lists(st.integers(0, 12), max_size=200).map(lambda numbers: np.array
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+@pytest.mark.slow
 @given(LABELS, st.one_of(st.floats(0.001, 0.999), st.integers(1, 220)), SEEDS)
 def test_held_and_kept_make_up_the_whole_with_every_class_in_proportion(labels, share_or_count, seed: int) -> None:
     kept, held = stratified(labels, share_or_count, seed)

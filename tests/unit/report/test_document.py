@@ -170,6 +170,7 @@ def test_lstm_cells_in_float_are_no_layers() -> None:
         assert report["models"][-1]["label"] == f"Result, INT8 with gates and states in float32{expected}"
 
 
+@pytest.mark.slow
 def test_written_report_is_read_back(tmp_path: Path) -> None:
     report = sample.report()
     written = write_report(tmp_path, report)
@@ -183,6 +184,7 @@ def test_written_report_is_read_back(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_changed_figure_is_damage_and_another_layout_is_none(tmp_path: Path) -> None:
     report = write_report(tmp_path, sample.report())
     path = tmp_path / "report.json"
@@ -213,6 +215,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, content: str | None, messa
         load_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_folder_that_does_not_exist_or_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "gone", tmp_path / "file"):

@@ -14,6 +14,8 @@ from edgecompress.report.document import write_report
 from edgecompress.report.picture import COLOURS, picture
 from tests.unit.report import sample
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:

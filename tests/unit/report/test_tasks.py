@@ -35,6 +35,7 @@ def test_pages_are_whole_and_speak_of_no_other_tasks_figure(task: str) -> None:
         assert not re.search(r"\b(None|nan)\b", re.sub(r"(?s)<pre>.*?</pre>|```.*?```", "", document))
 
 
+@pytest.mark.slow
 def test_the_picture_has_the_tasks_figure() -> None:
     assert picture(REPORTS["regression"])[:4] == b"\x89PNG"
 

@@ -248,6 +248,7 @@ def test_an_hdf5_file_that_sends_its_reader_elsewhere_is_refused(tmp_path: Path,
         keras_source("keras/a.h5", tmp_path).require_trust(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("does", "message"), [("while True: pass", "did not end within 1 s"), ("1", "ended with -9")])
 def test_what_the_library_does_not_survive_is_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, message: str

@@ -141,6 +141,7 @@ def test_names_lead_nowhere_but_into_the_folder(name: str) -> None:
         os.fsencode(path)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(name=names)
 def test_a_manifest_that_names_what_lies_elsewhere_is_damaged(tmp_path: Path, name: str) -> None:

@@ -145,6 +145,7 @@ def test_a_download_is_made_only_when_asked_for(recipe_of, tmp_path: Path, monke
         assert asked == [("CIFAR10", tmp_path / "new")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_real_files_are_read(recipe_of) -> None:
     recipe = recipe_of("fashion-mnist", path=str(DEBIAN))

@@ -111,6 +111,7 @@ def test_a_speaker_is_in_one_split_only(load, record, by: str, group: str) -> No
         load(split_by="room")
 
 
+@pytest.mark.slow
 def test_what_was_changed_is_counted(load, record) -> None:
     record("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "b/3.wav", seconds=0.25)
     record("a/3.wav", "a/4.wav", rate=8000)

@@ -129,6 +129,7 @@ def test_a_text_of_100_000_characters_takes_no_time(kind: str, text: str) -> Non
     assert row.tolist() == [0] * (64 - len(expected)) + expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
 def test_parts_of_a_long_text_are_tokenised_as_the_whole(kind: str) -> None:
     generator = random.Random(0)  # noqa: S311 - nothing secret

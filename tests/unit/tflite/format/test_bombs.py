@@ -52,6 +52,7 @@ def test_what_is_read_takes_memory_in_proportion(bomb: Callable[[int], bytes], t
     assert found["size_bytes"] == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_equal_vectors_may_be_stored_once() -> None:
     """As our own writer does: a thousand layers of a hundred channels share their zero points."""
     model = bombs.relus(1000)

@@ -65,6 +65,7 @@ def test_every_truncation_is_noticed_or_harmless(content: bytes) -> None:
     assert readable < 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_flipped_bits_never_raise_anything_else(content: bytes, seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - damage, not a secret

@@ -274,6 +274,7 @@ def test_numbers_of_later_schemas_are_named_as_unknown() -> None:
     assert notes.inputs[0].content == "unknown (77)"
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_whatever_bytes_are_changed_the_reader_ends_in_notes_or_a_message(data: st.DataObject) -> None:
@@ -288,6 +289,7 @@ def test_whatever_bytes_are_changed_the_reader_ends_in_notes_or_a_message(data: 
         assert isinstance(read_notes(model), ModelNotes)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_whatever_bytes_of_the_archive_are_changed_it_is_read_or_a_message_says_why(data: st.DataObject) -> None:

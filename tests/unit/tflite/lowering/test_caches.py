@@ -38,6 +38,7 @@ def test_all_of_it_is_kept_with_the_versions_that_are_pinned() -> None:
     assert _wrap._lower_to_ir_text is before, "once is enough"
 
 
+@pytest.mark.slow
 def test_what_is_set_while_a_network_is_converted_is_as_before_afterwards() -> None:
     lazy = pytest.importorskip("torch.fx._lazy_graph_module")
     before = gc.get_threshold(), lazy._use_lazy_graph_module_flag
@@ -47,6 +48,7 @@ def test_what_is_set_while_a_network_is_converted_is_as_before_afterwards() -> N
     assert (gc.get_threshold(), lazy._use_lazy_graph_module_flag) == before
 
 
+@pytest.mark.slow
 def test_other_names_are_done_without() -> None:
     caches.install(ModuleType("of_another_version"))
 

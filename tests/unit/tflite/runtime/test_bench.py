@@ -14,6 +14,8 @@ from edgecompress.tflite.runtime import bench as module
 from edgecompress.tflite.runtime.bench import bench
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
+pytestmark = pytest.mark.slow
+
 RELU = make_bytes([int8(1, 4), int8(1, 4)], [Op("RELU", (0,), (1,))])
 
 

@@ -18,6 +18,8 @@ from edgecompress.tflite.runtime.child import call
 from tests.shared.processes import HUNG_S, is_alive, wait_for
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
+pytestmark = pytest.mark.slow
+
 #: What the children of these tests can do beside the tasks of the module.
 TASKS = """
     import os, signal, stat, sys, time

@@ -15,6 +15,8 @@ from edgecompress.tflite.runtime.latency import _shares, find_runtime, measure, 
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from tests.unit.made_flatbuffer import Op, int8, make_bytes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("runs", [1, 5, 19, 20, 21, 39, 200, 1000])
 def test_shares_add_up_and_differ_by_one_at_most(runs: int) -> None:

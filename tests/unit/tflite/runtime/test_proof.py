@@ -14,6 +14,8 @@ from edgecompress.tflite.runtime.proof import prove
 from edgecompress.tflite.runtime.runtimes import RUNTIMES
 from tests.unit.made_flatbuffer import Made, Op, int8, make_bytes
 
+pytestmark = pytest.mark.slow
+
 
 def raw_images(count: int = 50) -> np.ndarray:
     return np.random.default_rng(0).integers(-128, 128, (count, 12, 12, 3)).astype(np.int8)
