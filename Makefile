@@ -17,7 +17,7 @@ RUN_OPTIONS ?=
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
-	@echo "Others: quick (the tests that take no torch, in under a minute), check (lint: ruff; types: mypy; architecture),"
+	@echo "Others: quick (the tests that take no torch, in half a minute), check (lint: ruff; types: mypy; architecture),"
 	@echo "data (what the recipes need), bench (measures what the docs claim), clean. docs/contributing.md says more."
 
 # Everything pinned in constraints.txt, so that the same commit installs the same libraries.

@@ -139,8 +139,9 @@ def searchsorted(
 
 def _hits(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
     """Returns size along the axis x places, with ones where a place is written to."""
-    numbers = torch.arange(int(x.shape[dim]), dtype=torch.int32)
-    return (numbers.unsqueeze(1) == index.to(torch.int32).unsqueeze(0)).to(x.dtype)
+    size, places = int(x.shape[dim]), index.to(torch.int32)
+    places = torch.where(places < 0, places + size, places)  # counted from the end
+    return (torch.arange(size, dtype=torch.int32).unsqueeze(1) == places.unsqueeze(0)).to(x.dtype)
 
 
 def _carried(x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor) -> torch.Tensor:

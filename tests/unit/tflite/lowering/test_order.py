@@ -24,7 +24,7 @@ IN_ORDER: list[Function] = [
 ]
 PUT: list[Function] = [
     lambda x: x.index_add(2, PLACES, x[:, :, :2], alpha=2),
-    lambda x: x.index_copy(1, PLACES, x[:, :2]).index_fill(2, PLACES, 0.5),
+    lambda x: x.index_copy(1, PLACES, x[:, :2]).index_fill(2, torch.tensor([1, -1]), 0.5),
     lambda x: torch.zeros_like(x).scatter(2, x.argmax(2, keepdim=True), 1.0),
     lambda x: x.scatter(1, PLACES.view(1, 2, 1).expand(1, 2, 5), x[:, :2] * 3),
     lambda x: x.scatter_add(1, torch.tensor([0, 0, 1]).view(1, 3, 1).expand(1, 3, 5), x),
