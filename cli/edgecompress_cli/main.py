@@ -29,6 +29,7 @@ from edgecompress.errors import (
     UsageError,
     VerificationError,
 )
+from edgecompress.machine import wait_patiently
 from edgecompress.version import __version__
 from edgecompress.wording import counted
 from edgecompress_cli import crash, render
@@ -239,6 +240,7 @@ def _silence_stdout() -> None:
 
 def main() -> int:
     """Runs the program on the process's arguments and returns its exit code."""
+    wait_patiently()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to fail

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from edgecompress.machine import wait_patiently
 from edgecompress.version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    wait_patiently()
     found = globals()[name] = getattr(importlib.import_module(_PLACES[name]), name)
     return found
 

@@ -51,7 +51,8 @@ def _show(found: dict[str, Any]) -> None:
     machine = found["machine"]
     render.line(f"edgecompress {found['edgecompress']}, Python {found['python']}, {found['platform']}")
     features = f" ({', '.join(machine['features'])})" if machine["features"] else ""
-    render.line(f"{machine['processor']}, {counted(machine['cores'], 'core')}{features}")
+    threads = "" if machine["threads"] == machine["cores"] else f", {counted(machine['threads'], 'thread')} at most"
+    render.line(f"{machine['processor']}, {counted(machine['cores'], 'core')}{threads}{features}")
     total, free = machine["memory_bytes"] / GIB, machine["memory_available_bytes"] / GIB
     render.line(f"memory: {total:.1f} GiB, {free:.1f} GiB available" if total else "memory: unknown")
     render.line()

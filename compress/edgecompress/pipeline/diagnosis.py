@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ResourceError
-from edgecompress.machine import is_built, why_no_conversion
+from edgecompress.machine import cores, is_built, usable_threads, why_no_conversion
 from edgecompress.pipeline.settings import default_store
 from edgecompress.store.seals import without_key
 from edgecompress.tflite.runtime import private_env
@@ -120,10 +120,10 @@ def machine() -> dict[str, Any]:
     limit = _read("/sys/fs/cgroup/memory.max").strip()
     if limit.isdigit() and total:
         total = min(total, int(limit))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "processor": model.group(1).strip() if model else platform.processor() or platform.machine(),
-        "cores": cores,
+        "cores": cores(),
+        "threads": usable_threads(),
         "features": [feature for feature in CPU_FEATURES if feature in known],
         "memory_bytes": total,
         "memory_available_bytes": min(memory.get("MemAvailable", 0), total),

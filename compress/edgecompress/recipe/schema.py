@@ -226,7 +226,12 @@ class Recipe(Block):
     task: TaskName = Field(default="image-classification", description="What the model does.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds splits, weights, augmentation and order.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
-    threads: int | None = Field(default=None, ge=1, le=1024, description="Training threads. Default: all cores.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Training threads. Default: a core each, as many as affinity, container and OMP_NUM_THREADS allow.",
+    )
     data: DataSpec = Field(default_factory=DataSpec, description=str(DataSpec.__doc__))
     train: TrainSpec | None = Field(
         default=None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
 import torch
 
 from edgecompress.errors import ResourceError
+from edgecompress.machine import usable_threads
 
 #: Below this many input values a step is all overhead, and bfloat16 casts only add to it.
 SMALLEST_INPUT_FOR_BFLOAT16 = 256
@@ -25,8 +25,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_threads(threads: int | None) -> int:
-    """Returns the number of training threads, all available cores by default."""
-    return threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    """Returns the number of training threads, by default as many as may compute at once."""
+    return threads or usable_threads()
 
 
 def has_bfloat16(device: torch.device) -> bool:

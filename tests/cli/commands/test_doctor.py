@@ -28,6 +28,7 @@ FOUND: dict[str, Any] = {
     "machine": {
         "processor": "AMD EPYC",
         "cores": 2,
+        "threads": 2,
         "features": ["avx2"],
         "memory_bytes": 8 * 1024**3,
         "memory_available_bytes": 4 * 1024**3,
