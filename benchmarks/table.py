@@ -13,6 +13,8 @@ from typing import Any
 #: The repository, and where the tables lie.
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+#: So that a command runs this checkout's program, wherever it is started and whatever is installed.
+SOURCES = {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("compress", "cli", "."))}
 
 
 #: Names the code that a row was measured with; rows from before it have none.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.table import RESULTS, ROOT, Table
+from benchmarks.table import RESULTS, ROOT, SOURCES, Table
 from tests.e2e.conftest import small_recipe, stripes
 from tests.shared.faults import ERRORS, Case, build_shim, count_changes, run_cases
 
@@ -35,7 +35,7 @@ def command(recipe: Path, folder: Path, shim: Path | None = None, **fault: str) 
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ, "EDGECOMPRESS_STORE": str(folder / "store"), "TMPDIR": str(folder / "tmp"),
-        "PYTHONPATH": str(ROOT),
+        **SOURCES,
     }  # fmt: skip
     if shim is not None:
         environment |= {"LD_PRELOAD": str(shim), "FAULT_FOLDER": str(folder), **fault}

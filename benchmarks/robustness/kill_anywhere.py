@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import RESULTS, ROOT, Table
+from benchmarks.table import RESULTS, ROOT, SOURCES, Table
 
 COLUMNS = ("killed", "killed_after_s", "killed_in", "exit_code", "same_bytes", "steps_done_before", "rerun_s")
 RECIPE = ROOT / "recipes" / "digits.yaml"
@@ -52,7 +52,7 @@ def digest(folder: Path) -> str:
 
 def start(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
     """Starts a run in a process group of its own, its store beside its output."""
-    environment = {**os.environ, "EDGECOMPRESS_STORE": str(folder / "store")}
+    environment = {**os.environ, "EDGECOMPRESS_STORE": str(folder / "store"), **SOURCES}
     return subprocess.Popen(  # noqa: S603 - our own program
         command(folder / "run", settings), env=environment, start_new_session=True, cwd=ROOT
     )

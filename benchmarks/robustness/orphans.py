@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.table import RESULTS, ROOT, Table
+from benchmarks.table import RESULTS, ROOT, SOURCES, Table
 from tests.e2e.conftest import small_recipe, stripes
 from tests.shared.endless import endless
 from tests.shared.processes import marked
@@ -39,7 +39,7 @@ ENDLESS_S = 20.0
 
 def start(arguments: list[str], store: Path, mark: str) -> subprocess.Popen[bytes]:
     """Starts a command in a session of its own; it and what it starts bear the mark."""
-    environment = {**os.environ, "EDGECOMPRESS_STORE": str(store), MARK: mark}
+    environment = {**os.environ, "EDGECOMPRESS_STORE": str(store), MARK: mark, **SOURCES}
     command = [sys.executable, "-m", "edgecompress", *arguments]
     return subprocess.Popen(  # noqa: S603 - our own program
         command, env=environment, start_new_session=True, cwd=ROOT,

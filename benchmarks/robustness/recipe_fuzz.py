@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.table import RESULTS, ROOT, Table
+from benchmarks.table import RESULTS, ROOT, SOURCES, Table
 from edgecompress_cli.main import invoke
 from tests.shared.recipe_mutations import hostile, mutated
 
@@ -55,6 +55,7 @@ def by_command(path: Path, content: bytes) -> tuple[int, float, str, float]:
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", COMMAND, "validate", str(path)],
         capture_output=True, text=True, errors="replace", cwd=ROOT, timeout=LIMIT_S, check=False,
+        env=os.environ | SOURCES,
     )  # fmt: skip
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system

@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from benchmarks.table import RESULTS, ROOT, Table
+from benchmarks.table import RESULTS, ROOT, SOURCES, Table
 from tests.e2e.conftest import small_recipe, stripes
 from tests.shared.special_files import KINDS, Outcome, try_cases
 
@@ -154,7 +154,7 @@ def main() -> None:
             stripes(folder / "stripes.npz")
             (folder / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
             made = [sys.executable, "-m", "edgecompress", "run", "recipe.yaml", "--quiet", "--output", "../first"]
-            environment = {**os.environ, "EDGECOMPRESS_STORE": str(store), "PYTHONPATH": os.pathsep.join(sys.path)}
+            environment = {**os.environ, "EDGECOMPRESS_STORE": str(store), **SOURCES}
             subprocess.run(made, cwd=folder, env={**environment, "PYTHONSAFEPATH": "1"}, check=True)  # noqa: S603
             sweep(table, "run", folder, store, tuple(options.commands))
         for name in (name for name in wanted if name in WORLDS):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.table import RESULTS, ROOT, Table
+from benchmarks.table import RESULTS, ROOT, SOURCES, Table
 from tests.e2e.conftest import small_recipe, stripes
 
 COLUMNS = ("exit_first", "exit_second", "flatbuffer_of", "report_of", "verified", "said", "seconds")
@@ -47,7 +47,7 @@ def command(folder: Path, output: Path, seed: int) -> list[str]:
 
 def environment(store: Path) -> dict[str, str]:
     """Returns the environment of a command."""
-    return {**os.environ, "EDGECOMPRESS_STORE": str(store), "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "EDGECOMPRESS_STORE": str(store), **SOURCES}
 
 
 def digest(run: Path) -> str:

@@ -253,6 +253,7 @@ def _parts(recipe: Recipe, stage: str, prints: dict[str, str], data: str, progra
                 "data": data,
                 "split": recipe.data.model_dump(mode="json", exclude=PLACES),
                 "seed": recipe.seed,
+                "report": _dump(recipe.report),
             }
         case "benchmark":
             parts["benchmark"] = _dump(recipe.benchmark)

@@ -28,7 +28,7 @@ from edgecompress.recipe.training import (
 __all__ = [
     "BASE_LEARNING_RATE", "BASE_WEIGHT_DECAY", "MODELS", "SOURCES", "TASKS", "AudioSpec", "BenchmarkSpec", "Block",
     "BudgetSpec", "DataSpec", "DistillSpec", "ExportSpec", "Habits", "ModelSpec", "PruneSpec", "QuantizeSpec", "Recipe",
-    "TokenizerSpec", "TrainSpec", "Trains",
+    "ReportSpec", "TokenizerSpec", "TrainSpec", "Trains",
 ]  # fmt: skip
 TaskName = Literal[
     "image-classification", "text-classification", "timeseries-classification", "audio-classification", "regression",
@@ -152,6 +152,16 @@ class BenchmarkSpec(Block):
     )
 
 
+class ReportSpec(Block):
+    """What the report looks into."""
+
+    analysis: Literal["none", "fast", "full"] = Field(
+        default="fast",
+        description="Which layers lose what in quantization. `fast`: the worst ones, for half of what the comparison "
+        "between file and twin costs | `full`: every one, on 256 samples | `none`: left to `edgecompress analyze`.",
+    )
+
+
 class BudgetSpec(Block):
     """Limits; a missed one ends in exit code 3, with the flatbuffer and the report kept."""
 
@@ -226,12 +236,7 @@ class Recipe(Block):
     task: TaskName = Field(default="image-classification", description="What the model does.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seeds splits, weights, augmentation and order.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs.")
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024,
-        description="Training threads. Default: a core each, as many as affinity, container and OMP_NUM_THREADS allow.",
-    )
+    threads: int | None = Field(default=None, ge=1, le=1024, description="Training threads. Default: all usable cores.")
     data: DataSpec = Field(default_factory=DataSpec, description=str(DataSpec.__doc__))
     train: TrainSpec | None = Field(
         default=None,
@@ -249,6 +254,7 @@ class Recipe(Block):
     quantize: QuantizeSpec | None = Field(default=None, description=str(QuantizeSpec.__doc__))
     export: ExportSpec = Field(default_factory=ExportSpec, description=str(ExportSpec.__doc__))
     benchmark: BenchmarkSpec = Field(default_factory=BenchmarkSpec, description=str(BenchmarkSpec.__doc__))
+    report: ReportSpec = Field(default_factory=ReportSpec, description=str(ReportSpec.__doc__))
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description=str(BudgetSpec.__doc__))
     base_dir: str = Field(
         default="", exclude=True, description="Folder the recipe's relative paths start from; set by the loader."

@@ -25,13 +25,13 @@ class FlatbufferSummary:
     Attributes:
         file: Its name.
         size_bytes: Its size.
-        gzip_bytes: Its size after gzip -9.
+        gzip_bytes: Its size after gzip -9, beyond 4 MiB -6.
         dtype: Type of its weights and activations: `float32` or `int8`.
         metadata_bytes: Bytes of its metadata, with the labels; part of the size. None where it was not counted.
         overhead_bytes: Bytes beside weights, biases, scales, one zero vector per length, and metadata.
         overhead_allowance_bytes: What the overhead may come to for its operators and tensors.
         parts: Where its bytes go; they add up to its size.
-        zstd_bytes: Its size after zstd -19. None where it was not weighed.
+        zstd_bytes: Its size after zstd -19, beyond 4 MiB -3. None where it was not weighed.
         sparse: tensors, expanded_bytes, dense_size_bytes, dense_gzip_bytes, dense_zstd_bytes; None where all weights
             are stored with their zeros.
     """

@@ -64,7 +64,8 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if bench.recipe.quantize is not None:
         twin = load_twin(bench.results["quantize"], bench.float_flatbuffer(final_stage(bench.recipe)))
         metrics |= check_twin(bench, twin, path, outputs, reasons)
-        metrics["analysis"] = analyse_run(bench, twin)
+        if bench.recipe.report.analysis != "none":
+            metrics["analysis"] = analyse_run(bench, twin)
         reasons += [reason for _, reason in census_reasons(found, spec)]
     if spec.clusters is not None:
         metrics["most_values"] = most_values(model)

@@ -22,6 +22,8 @@ ACTIVATIONS: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {
     3: lambda x: x.clamp(0.0, 6.0),
     4: torch.tanh,
 }
+#: What those that only cut off leave, as the same codes.
+LIMITS = {0: (-math.inf, math.inf), 1: (0.0, math.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 SAME = 0  # Padding.SAME in the schema; VALID is 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from edgecompress.quantization.grids.ranges import INT8, INT16, RangeGroup
 #: An INT32 bias must leave room for the sum of products that is added to it.
 BIAS_LIMIT = float(2**30)
 INT32_BITS = 32
+
+T = TypeVar("T")
 
 
 class WeightGrids(nn.Module):
@@ -45,23 +48,32 @@ class WeightGrids(nn.Module):
     codebooks: dict[int, torch.Tensor]
     portable: dict[int, tuple[int, int]]
     masks: dict[str, torch.Tensor]
-    _known: dict[tuple[str, int], torch.Tensor] | None = None
+    _known: dict[tuple[str, int], Any] | None = None
 
     @contextlib.contextmanager
-    def _remembering(self) -> Iterator[None]:
-        """Works out scales and rounded weights once while inside, if nothing is learned: steps share their weights."""
-        before, self._known = self._known, None if torch.is_grad_enabled() else {}
+    def settled(self) -> Iterator[None]:
+        """Works out scales and rounded weights once while inside: neither weights nor ranges may change there.
+
+        Where gradients are asked for, each use gets its own.
+        """
+        before = self._known
+        if torch.is_grad_enabled():
+            self._known = None
+        elif before is None:
+            self._known = {}
         try:
             yield
         finally:
             self._known = before
 
-    def _once(self, what: str, n: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    def once(self, what: str, n: int, make: Callable[[int], T]) -> T:
+        """Returns what is made of a tensor or an operator, by its number; once while `settled`."""
         if self._known is None:
             return make(n)
         if (what, n) not in self._known:
             self._known[what, n] = make(n)
-        return self._known[what, n]
+        found: T = self._known[what, n]
+        return found
 
     def weight_scale(self, n: int) -> torch.Tensor:
         """Returns the scales of a weight tensor: largest magnitude per channel / 127, 126 (portable) or 7 (symmetric).
@@ -69,7 +81,7 @@ class WeightGrids(nn.Module):
         A channel whose weights are all but zero would get a scale so small that its bias does not fit INT32 (older
         runtimes refuse such a file); its scale is raised until the bias fits.
         """
-        return self._once("scale", n, self._weight_scale)
+        return self.once("scale", n, self._weight_scale)
 
     def range_of(self, n: int) -> RangeGroup | None:
         """Returns the range of an activation, or of a constant with one scale for all; None for anything else."""
@@ -123,7 +135,7 @@ class WeightGrids(nn.Module):
         spec = self.graph.tensors[n]
         if not self.quantizing or not spec.quantized:
             return weight
-        return self._once("weight", n, self._fake_weight)
+        return self.once("weight", n, self._fake_weight)
 
     def _fake_weight(self, n: int) -> torch.Tensor:
         weight: torch.Tensor = self.weights[str(n)]

@@ -94,9 +94,9 @@ def compare_layers(
     # Only XNNPACK quantizes the input of a convolution row by row, and it is not asked here.
     twin.dynamic = {index: twin.graph.nodes[index].op == "FULLY_CONNECTED" for index in delegated}
     try:
-        for kept in keeper(content, samples, wanted):
-            values = _real(twin, numbers, kept)
-            with torch.no_grad():
+        with torch.no_grad(), twin.settled():
+            for kept in keeper(content, samples, wanted):
+                values = _real(twin, numbers, kept)
                 for node in twin.graph.nodes:
                     _judge(twin, node, values, totals[node.index])
     finally:

@@ -305,4 +305,4 @@ def as_the_kernel(node: Node, y: torch.Tensor, inputs: Inputs, ranges: Sequence[
     """
     with torch.no_grad():
         rounded = KERNELS[node.op](node, y.detach(), [x.detach() for x in inputs], *ranges)
-    return y + (rounded - y.detach())
+    return y + (rounded - y.detach()) if y.requires_grad else rounded

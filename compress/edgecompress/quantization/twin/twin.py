@@ -152,8 +152,8 @@ class Twin(WeightGrids):
             each: For each of them whether axis 0 counts samples, to be computed each by itself; None: none does.
         """
         with self._sparing(node):
-            if self._on_grids() and is_in_integers(self, node):
-                return (self.on_grid(node.outputs[0], integer_sums(self, node, arguments, each)),)
+            if self._on_grids() and not self.training and is_in_integers(self, node):
+                return (integer_sums(self, node, arguments, each),)
         if self.quantizing and node.op in COMPARING and node.inputs[0] in self.group_of:
             arguments = [compared(x) if x.is_floating_point() else x for x in arguments]
         outputs = compute(node, arguments) if each is None else compute_each(node, arguments, each)
@@ -215,7 +215,7 @@ class Twin(WeightGrids):
             self._recorder, self._momentum = recorder, momentum
 
     def _run(self, x: torch.Tensor, *, stacked: bool = False) -> torch.Tensor:
-        with self._remembering():
+        with self.settled():
             values = {self.graph.input: self.on_grid(self.graph.input, x)}
             for node in self.graph.nodes:
                 each = [n in values for n in node.inputs if n >= 0] if stacked else None
@@ -285,7 +285,7 @@ class Twin(WeightGrids):
             self.groups[self.group_of[self.graph.input]].set_range(*input_range)
         limits.cut_logarithms(self.graph, self.groups, self.group_of)
         limits.check_comparisons(self.graph, self.groups, self.group_of)
-        with self._remembering():
+        with self.settled():
             limits.floor_scales(self.graph, self.groups, self.group_of, self._weight_step)
 
     def _weight_step(self, n: int) -> float | None:

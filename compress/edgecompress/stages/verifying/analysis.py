@@ -6,6 +6,7 @@ never the test split, or else what is done about a layer would be fitted to it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -20,13 +21,16 @@ from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.stages.base import Workbench
 from edgecompress.stages.quantizing.judge import Judge, judge_by_answers, judge_of
+from edgecompress.stages.verifying.gate import compared_samples
 
 BATCH = 32
 #: Samples for the report, and for the command where it is not told another number; large networks get fewer.
 REPORT_SAMPLES = 256
 COMMAND_SAMPLES = 512
 FEWEST_SAMPLES = 16
-#: What the report may cost, in values computed: some 45 seconds of one core (15 ns each were measured).
+#: What it may cost in a run, as a share of the twin's passes over all that it is compared on, and in values computed:
+#: some 30 seconds of one core (10 ns each were measured). The command may take longer.
+REPORT_SHARE = 0.5
 REPORT_EFFORT = 3e9
 COMMAND_EFFORT = 3 * REPORT_EFFORT
 #: Looking at every layer's errors takes as long as this many passes.
@@ -37,7 +41,7 @@ NOISE_SAMPLES = 2
 
 
 def analyse_run(
-    bench: Workbench, twin: Twin, samples: int = REPORT_SAMPLES, effort: float = REPORT_EFFORT
+    bench: Workbench, twin: Twin, samples: int = REPORT_SAMPLES, effort: float | None = None
 ) -> dict[str, Any]:
     """Returns the analysis of a run's twin, layers ranked, as report.json has it (see docs/report.md).
 
@@ -46,23 +50,26 @@ def analyse_run(
         twin: As the quantize stage left it; it comes back on the CPU.
         samples: How many at most.
         effort: What it may cost, in values computed; samples are saved first, then the layers that add the least error
-            are not tried. Infinity: all samples, all layers.
+            are not tried. Infinity: all samples, all layers. None: as the recipe says.
     """
     nodes = adding(twin)
     cost = pass_cost(twin)
+    if effort is None:
+        share = min(REPORT_SHARE * compared_samples(bench) * cost, REPORT_EFFORT)
+        effort = share if bench.recipe.report.analysis == "fast" else math.inf
     count = int(max(min(samples, effort / (cost * (WALK_PASSES + len(nodes) / 2))), min(samples, FEWEST_SAMPLES)))
     twin = twin.to(bench.device).eval()
     try:
-        split, batches, judge = _samples(bench, twin, count)
-        used = sum(len(batch) for batch in batches)
-        with torch.no_grad():
+        with torch.no_grad(), twin.settled():
+            split, batches, judge = _samples(bench, twin, count)
+            used = sum(len(batch) for batch in batches)
             reached = judge.measure(_outputs(twin, batches))
-        layers = analyse(twin, batches)
-        most = max(effort / (cost * used) - WALK_PASSES, FEWEST_LAYERS / 2) * 2
-        tried = worst(layers, nodes, most)
-        gains = sensitivity(
-            twin, batches, judge.score, tried, lambda done, total: bench.ctx.progress(done, total, "layer passes")
-        )
+            layers = analyse(twin, batches)
+            most = max(effort / (cost * used) - WALK_PASSES, FEWEST_LAYERS / 2) * 2
+            tried = worst(layers, nodes, most)
+            gains = sensitivity(
+                twin, batches, judge.score, tried, lambda done, total: bench.ctx.progress(done, total, "layer passes")
+            )
     finally:
         twin.to("cpu")
     noise_points = 100.0 * NOISE_SAMPLES / used
@@ -93,7 +100,7 @@ def _samples(bench: Workbench, twin: Twin, count: int) -> tuple[str, list[torch.
     split = held.take(subset(strata(held.labels), count, derived_seed(seed, "analysis")))
     inputs = split.inputs if len(split) else calibration_inputs(bench.dataset, count, seed)
     batches = _batches(bench, inputs)
-    with torch.no_grad(), twin.floating():
+    with twin.floating():
         floating = _outputs(twin, batches)
     if len(split):
         return "validation", batches, judge_of(bench.task, split, floating)

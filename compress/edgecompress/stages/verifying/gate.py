@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
@@ -99,29 +100,39 @@ def second_opinion(
 
 def spare_inputs(bench: Workbench) -> NDArray[Any]:
     """Returns raw inputs beside the test split on which flatbuffer and twin are compared, up to GATE_SAMPLES in all."""
+    found = _pools(bench)
+    return np.concatenate(found)[: _wanted(bench)] if found else bench.dataset.test.inputs[:0]
+
+
+def compared_samples(bench: Workbench) -> int:
+    """Returns on how many samples flatbuffer and twin are compared."""
+    return len(bench.dataset.test) + min(sum(map(len, _pools(bench))), _wanted(bench))
+
+
+def _pools(bench: Workbench) -> list[NDArray[Any]]:
     data = bench.dataset
     pools = [data.validation.inputs, data.train.inputs if len(data.train) else data.calibration]
-    found = [pool for pool in pools if pool is not None and len(pool)]
+    return [pool for pool in pools if pool is not None and len(pool)]
+
+
+def _wanted(bench: Workbench) -> int:
     # A language model gives an answer for each token of a sample.
-    answers = math.prod(data.outputs[:-1]) if bench.task.chooses else 1
-    wanted = max(-(-GATE_SAMPLES // answers) - len(data.test), 0)
-    return np.concatenate(found)[:wanted] if found else data.test.inputs[:0]
+    answers = math.prod(bench.dataset.outputs[:-1]) if bench.task.chooses else 1
+    return max(-(-GATE_SAMPLES // answers) - len(bench.dataset.test), 0)
 
 
 def check_twin(
     bench: Workbench, twin: Twin, path: Path, outputs: NDArray[np.float32], reasons: list[str]
 ) -> dict[str, Any]:
     """Holds the flatbuffer against its twin; what fails is added to `reasons`."""
-    split = bench.dataset.test
-    expected = outputs_of(twin.to(bench.device), bench.task, split.inputs, bench.device)
+    split, spare, chooses = bench.dataset.test, spare_inputs(bench), bench.task.chooses
+    twin.to(bench.device)
+    with torch.no_grad(), twin.settled():
+        expected, beside = (outputs_of(twin, bench.task, inputs, bench.device) for inputs in (split.inputs, spare))
     group = twin.group_of.get(twin.graph.output)
     # A float output has no steps: they are counted as if it were INT8.
     step = twin.groups[group].scale if group is not None else max(float(np.ptp(expected)), 1e-12) / 255
-    spare, chooses = spare_inputs(bench), bench.task.chooses
-    pairs = [
-        (outputs, outputs_of_flatbuffer(bench, path, spare)),
-        (expected, outputs_of(twin, bench.task, spare, bench.device)),
-    ]
+    pairs = [(outputs, outputs_of_flatbuffer(bench, path, spare)), (expected, beside)]
     both = [np.concatenate(pair) if len(spare) else pair[0] for pair in pairs]
     answers = compare_answers(both[0], both[1], step, chooses=chooses)
     twin.to("cpu")

@@ -16,6 +16,7 @@ from edgecompress.data.base import Split
 from edgecompress.quantization.proof.analysis import adding, analyse
 from edgecompress.quantization.proof.effort import pass_cost
 from edgecompress.quantization.twin.twin import Twin
+from edgecompress.stages.verifying import analysis
 from edgecompress.stages.verifying.analysis import FEWEST_LAYERS, FEWEST_SAMPLES, analyse_run, worst
 from tests.unit.converted_net import Converted, images
 
@@ -26,6 +27,7 @@ class Pictures:
     """The task, reduced to what the analysis asks of it; it keeps what it was asked."""
 
     name = "image-classification"
+    chooses = True
 
     def __init__(self) -> None:
         self.seen: list[NDArray[Any]] = []
@@ -41,13 +43,15 @@ class Pictures:
         return 100.0 * float((outputs.argmax(1) == reference.argmax(1)).mean())
 
 
-def workbench(validation: Split, train: Split = NONE) -> Any:
-    """Returns a bench without a test split: touching it raises."""
+def workbench(validation: Split, train: Split = NONE, *, depth: str = "full", tested: int = 0) -> Any:
+    """Returns a bench whose test split has a length and no samples: touching them raises."""
     told: list[tuple[int, int, str]] = []
     return SimpleNamespace(
-        dataset=SimpleNamespace(name="made", validation=validation, train=train, calibration=None),
+        dataset=SimpleNamespace(
+            name="made", validation=validation, train=train, calibration=None, test=range(tested), outputs=(5,)
+        ),
         task=Pictures(),
-        recipe=SimpleNamespace(seed=0),
+        recipe=SimpleNamespace(seed=0, report=SimpleNamespace(analysis=depth)),
         device=torch.device("cpu"),
         ctx=SimpleNamespace(progress=lambda *event: told.append(event)),
         told=told,
@@ -120,6 +124,22 @@ def test_effort_saves_samples_then_layers(twin: Twin) -> None:
     assert (some["samples"], some["tried"]) == (30, layers)
     few = analyse_run(workbench(pictures(100, seed=3)), twin, effort=1.0)
     assert (few["samples"], few["tried"]) == (FEWEST_SAMPLES, FEWEST_LAYERS)
+
+
+def test_a_run_spends_a_share_of_what_the_comparison_costs(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, validation = len(adding(twin)), pictures(100, seed=3)
+
+    def tried(samples: int) -> tuple[int, int]:
+        """Returns samples and layers where flatbuffer and twin were compared on so many."""
+        found = analyse_run(workbench(validation, depth="fast", tested=samples - 100), twin)
+        return found["samples"], found["tried"]
+
+    passes = 8 + layers / 2
+    assert tried(int(30.5 * 2 * passes)) == (30, layers)
+    assert tried(5000) == (100, layers)
+    assert tried(100) == (FEWEST_SAMPLES, FEWEST_LAYERS)
+    monkeypatch.setattr(analysis, "REPORT_EFFORT", 30.5 * passes * pass_cost(twin))
+    assert tried(5000) == (30, layers)  # large networks stop there
 
 
 def test_the_cost_counts_values_and_multiplications(twin: Twin) -> None:

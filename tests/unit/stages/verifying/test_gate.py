@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,7 +210,9 @@ def test_a_runtime_that_cannot_run_the_file_gives_no_second_opinion(
     }.items():  # fmt: skip
         monkeypatch.setattr(gate, name, lambda *_args, found=value, **_options: found)
     monkeypatch.setattr(gate, "score", refuses)
-    twin: Any = SimpleNamespace(group_of={}, graph=SimpleNamespace(output=0), to=lambda _device: twin)
+    twin: Any = SimpleNamespace(
+        group_of={}, graph=SimpleNamespace(output=0), to=lambda _device: twin, settled=contextlib.nullcontext
+    )
     notes: list[str] = []
     bench: Any = SimpleNamespace(
         ctx=SimpleNamespace(note=notes.append),

@@ -15,7 +15,8 @@ from edgecompress.errors import ResourceError
 from edgecompress.tflite.facts.accounting import breakdown
 from edgecompress.tflite.facts.census import census
 from edgecompress.tflite.facts.weights import weight_zeros
-from edgecompress.tflite.format.flatbuffer import read_content, read_model, sizes, write_model
+from edgecompress.tflite.format import flatbuffer
+from edgecompress.tflite.format.flatbuffer import packed_sizes, read_content, read_model, sizes, write_model
 from edgecompress.tflite.format.packing import pack
 from edgecompress.tflite.format.views import graph_views
 from tests.unit.made_flatbuffer import Made, Op, constant, int8, int8_classifier, make_bytes, make_model
@@ -196,6 +197,18 @@ def test_sizes_are_those_of_the_file_and_of_what_gzip_and_zstd_make_of_it(conten
     packed = zstandard.compress(content, 19)
     assert found["zstd_bytes"] == len(packed)
     assert zstandard.decompress(packed) == content
+
+
+def test_large_files_are_packed_as_the_programs_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = np.random.default_rng(0).integers(0, 9, 10_000).astype(np.uint8).tobytes()
+    monkeypatch.setattr(flatbuffer, "STRONGLY_PACKED_BYTES", 10_000)
+    assert packed_sizes(content)["zstd_bytes"] == len(zstandard.compress(content, 19))
+    monkeypatch.setattr(flatbuffer, "STRONGLY_PACKED_BYTES", 9_999)
+    assert packed_sizes(content) == {
+        "size_bytes": 10_000,
+        "gzip_bytes": len(gzip.compress(content, 6)),
+        "zstd_bytes": len(zstandard.compress(content)),
+    }  # fmt: skip
 
 
 def test_zeros_of_weights_are_counted_and_biases_are_not() -> None:
