@@ -27,8 +27,10 @@ def measure(entry: Entry, folder: Path) -> dict[str, Any]:
     ratio = (report["ratios"]["against_student"] or {}).get("latency")
     found["latency"] = rounded(1 / ratio, 2) if ratio else ""
     path = next(folder / "out" / name for name in ("model.tflite", "rejected.tflite") if name in report["files"])
-    expected, given = answers(entry, folder, path, report["data"]["normalization"])
+    expected, given, from_rounded = answers(entry, folder, path, report["data"]["normalization"])
     found["agreement"] = rounded(correlation(given, expected), 4)
+    if from_rounded is not None:
+        found["input_alone"] = rounded(correlation(from_rounded, expected), 4)
     found["spread"] = rounded(float(centred(expected).std() / (np.abs(expected).mean() + 1e-30)), 4)
     return found
 
@@ -39,19 +41,33 @@ def operators(tensors: list[dict[str, Any]]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(Counter(op for *_, op in places).items()))
 
 
-def answers(entry: Entry, folder: Path, path: Path, normalization: dict[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Returns what the network answers to the test samples in PyTorch and what the flatbuffer answers."""
+def answers(
+    entry: Entry, folder: Path, path: Path, normalization: dict[str, Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """Returns what the network answers to the test samples in PyTorch, and what the flatbuffer answers.
+
+    And what the network answers, in float32, to samples that are rounded as the flatbuffer's INT8 input is, if it has
+    one: no INT8 file can be expected to be nearer.
+    """
     made = json.loads((folder / "made.json").read_text())
     with np.load(folder / "data.npz") as arrays:
         inputs = as_inputs(entry, arrays["x_test"], normalization)
     network = build(entry, tuple(made["shape"]), folder)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     network.eval()
-    with torch.no_grad():
-        expected = torch.cat([network(part) for part in torch.split(torch.from_numpy(inputs), 1)])  # as on a device
+
+    def answer_all(values: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            found = torch.cat([network(part) for part in torch.split(torch.from_numpy(values), 1)])  # as on a device
+        return found.reshape(len(values), -1).double().numpy()  # type: ignore[no-any-return]
+
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
     taken, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    expected, from_rounded = answer_all(inputs), None
+    if taken["dtype"] != np.float32 and np.issubdtype(inputs.dtype, np.floating):
+        scale, zero = taken["quantization"]
+        from_rounded = answer_all((quantized(inputs, taken).astype(np.float32) - np.float32(zero)) * np.float32(scale))
     if entry.takes == "pictures":
         inputs = inputs.transpose(0, 2, 3, 1)
     given = []
@@ -63,7 +79,7 @@ def answers(entry: Entry, folder: Path, path: Path, normalization: dict[str, Any
             scale, zero = told["quantization"]
             answer = (answer.astype(np.float32) - zero) * scale
         given.append(answer.reshape(-1))
-    return expected.reshape(len(inputs), -1).double().numpy(), np.array(given, np.float64)
+    return expected, np.array(given, np.float64), from_rounded
 
 
 def quantized(values: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:

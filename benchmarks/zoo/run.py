@@ -34,8 +34,8 @@ from benchmarks.zoo.groups import GROUPS
 
 PATH = RESULTS / "zoo.csv"
 COLUMNS = (
-    "group", "params", "exit", "message", "allowed_exit", "allowed_message", "not_int8", "agreement", "twin", "spread",
-    "bytes", "latency", "seconds",
+    "group", "params", "exit", "message", "allowed_exit", "allowed_message", "not_int8", "agreement", "input_alone",
+    "twin", "spread", "bytes", "latency", "seconds",
 )  # fmt: skip
 LIMIT_S = 300.0
 #: What is offered where an operator has no INT8 kernel, and how it is taken up.

@@ -13,8 +13,8 @@ PAGE = ROOT / "docs" / "zoo.md"
 MARK = "<!-- made by python -m benchmarks.zoo.table -->"
 AGREES, TWIN_AGREES = 0.97, 99.8
 HEADS = (
-    "model", "parameters", "outcome", "not INT8", "agreement", "twin", "bytes", "latency against float", "seconds",
-    COMMIT,
+    "model", "parameters", "outcome", "not INT8", "agreement", "input alone", "twin", "bytes", "latency against float",
+    "seconds", COMMIT,
 )  # fmt: skip
 TITLES = {
     "idioms": "Layers and idioms of PyTorch",
@@ -47,6 +47,11 @@ def agrees(row: Row) -> bool:
     return last_exit(row) == "0" and figures[0] >= AGREES and figures[1] >= TWIN_AGREES
 
 
+def amplifies(row: Row) -> bool:
+    """Returns whether rounding the input alone, in float32, changes the answers more than an agreeing file may."""
+    return not agrees(row) and bool(row.get("input_alone")) and float(row["input_alone"]) < AGREES
+
+
 def was_run(row: Row) -> bool:
     """Returns whether the product was run at all."""
     return row["exit"] not in ("left out", "not built")
@@ -55,8 +60,8 @@ def was_run(row: Row) -> bool:
 def summary(rows: Iterable[Row]) -> str:
     """Returns the counts of every group as a table."""
     lines = [
-        "| group | run | agree | of these all INT8 | float32 allowed | refused | failed the proof | other |",
-        "|" + " --- |" * 8,
+        "| group | run | agree | of these all INT8 | float32 allowed | refused | failed | amplify | other |",
+        "|" + " --- |" * 9,
     ]
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -66,6 +71,7 @@ def summary(rows: Iterable[Row]) -> str:
         good = [row for row in run if agrees(row)]
         refused = [row for row in run if last_exit(row) in ("2", "4")]
         failed = [row for row in run if last_exit(row) == "5"]
+        loud = [row for row in run if amplifies(row) and row not in failed]
         counts = (
             len(run),
             len(good),
@@ -73,7 +79,8 @@ def summary(rows: Iterable[Row]) -> str:
             sum(bool(row["allowed_exit"]) for row in good),
             len(refused),
             len(failed),
-            len(run) - len(good) - len(refused) - len(failed),
+            len(loud),
+            len(run) - len(good) - len(refused) - len(failed) - len(loud),
         )
         lines.append(f"| {TITLES[group]} | " + " | ".join(str(count) for count in counts) + " |")
     return "\n".join(lines)
@@ -87,7 +94,8 @@ def line(row: Row) -> str:
         said += f": {row['allowed_message']}" if row["allowed_message"] else ""
     name = row["case"].partition("/")[2]
     name = f"`{name}`" if row["group"] == "idioms" else name
-    figures = (row[key] for key in ("not_int8", "agreement", "twin", "bytes", "latency", "seconds", COMMIT))
+    keys = ("not_int8", "agreement", "input_alone", "twin", "bytes", "latency", "seconds", COMMIT)
+    figures = (row.get(key) or "" for key in keys)  # older rows lack columns
     cells = (name, row["params"], said, *figures)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
