@@ -289,6 +289,8 @@ def _quantize_parts(recipe: Recipe) -> dict[str, Any]:
     parts["quantize"] |= dict.fromkeys(recipe.float_parts, "float32")
     if recipe.float_parts or (spec.allow and spec.max_drop_points is not None):
         parts["wide_output"] = recipe.io == "float32"  # the last layer may be among those that repairs keep wider
+    if recipe.benchmark.runtimes[0] == "tflite-micro":
+        parts["micro"] = True  # other operators are fast there
     if trains:
         parts["soft"] = _soft_parts(recipe, learn=spec.learn_from_teacher)
     return parts

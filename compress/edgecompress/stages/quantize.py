@@ -22,7 +22,7 @@ from edgecompress.quantization.twin.twin import Twin
 from edgecompress.recipe.schema import QuantizeSpec
 from edgecompress.recipe.steps import final_stage
 from edgecompress.stages.base import CURVE, Workbench, validation_figures
-from edgecompress.stages.quantizing.building import structured
+from edgecompress.stages.quantizing.building import pace, readied, structured
 from edgecompress.stages.quantizing.floating import norms_of, parts_of, told, with_floats
 from edgecompress.stages.quantizing.judge import Judge, judge_of
 from edgecompress.stages.quantizing.twins import TwinRanges, save_twin
@@ -67,6 +67,7 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
     if spec.portable:
         settle(twin)
     metrics |= {"mode": spec.mode, "weights": spec.weights, "activations": spec.activations, "portable": spec.portable}
+    metrics["pace"] = pace(spec, bench.recipe.benchmark.runtimes[0])
     metrics |= validation_figures(bench, twin)
     save_twin(twin.to("cpu"), model.structure, model.labels, work)
     write_json(work / CURVE, curve)
@@ -76,16 +77,24 @@ def run(bench: Workbench, work: Path) -> dict[str, Any]:
 def build(bench: Workbench, scheme: Scheme) -> Built:
     """Returns the quantized model of a scheme, its ranges not calibrated."""
     stage = final_stage(bench.recipe)
-    floating = bench.float_flatbuffer(stage).read_bytes()
     spec = bench.recipe.quantize
     portable = spec is not None and spec.portable
-    built = structured(floating, bench.load(stage), scheme, portable=portable)
+    built = structured(floats_of(bench), bench.load(stage), scheme, portable=portable)
     twin = built.twin.to(bench.device)
     if spec is not None and twin.groups and bench.task.chooses:
         inputs, classes = calibration_samples(bench.dataset, spec.calibration_samples, bench.recipe.seed)
         outputs, classes = float_outputs(twin, network_inputs(bench, inputs), classes)
         cut_outputs(twin.graph, twin.groups, twin.group_of, output_floor(outputs, classes))
     return built
+
+
+def floats_of(bench: Workbench) -> bytes:
+    """Returns the float32 flatbuffer as it is quantized."""
+    recipe = bench.recipe
+    floating = bench.float_flatbuffer(final_stage(recipe)).read_bytes()
+    return (
+        floating if recipe.quantize is None else readied(floating, pace(recipe.quantize, recipe.benchmark.runtimes[0]))
+    )
 
 
 @torch.no_grad()
@@ -206,7 +215,7 @@ def widening(
         kinds=kinds,
         limit=spec.wide_macs,
         scheme=scheme,
-        floating=read_model(bench.float_flatbuffer(final_stage(bench.recipe))),
+        floating=read_model(floats_of(bench)),
         build=lambda chosen: build(bench, chosen),
         trial=trial,
         score=judge.score,

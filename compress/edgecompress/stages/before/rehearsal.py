@@ -26,7 +26,7 @@ from edgecompress.sources.fingerprints import library_version, model_parts
 from edgecompress.sources.keras import PREFIX
 from edgecompress.stages.base import CONVERTERS, FLOAT, Workbench
 from edgecompress.stages.before.faults import require_repeatable, require_same_function
-from edgecompress.stages.quantizing.building import structured
+from edgecompress.stages.quantizing.building import pace, readied, structured
 from edgecompress.stages.quantizing.floating import floating_operators, floating_parts, with_floats
 from edgecompress.stages.verifying.census_reasons import census_reasons
 from edgecompress.store.code import Reach, code_hashes
@@ -111,11 +111,12 @@ def rehearse(bench: Workbench, network: Network) -> StageResult:
     quantize = bench.recipe.quantize if network.quantized else None
     data = bench.task_of(network.stage).dataset
     untrained = network.spec.model_copy(update={"train": None})
+    how = None if quantize is None else pace(quantize, bench.recipe.benchmark.runtimes[0])
     fingerprint = sha256_json(
         {
             "model": model_parts(bench.recipe, untrained),
             "ends": [*data.input_shape, str(data.input_dtype), *data.outputs],
-            "quantize": None if quantize is None else [quantize.model_dump(mode="json"), bench.recipe.io],
+            "quantize": None if quantize is None else [quantize.model_dump(mode="json"), bench.recipe.io, how],
             "float": sorted(bench.recipe.float_parts),
             "libraries": {name: library_version(name) for name in CONVERTERS},
             "code": code_hashes(CODE),
@@ -206,7 +207,8 @@ def _built(
     float_model = read_model(floating)
     scheme = with_floats(scheme, floating_parts(recipe, float_model, operator_labels(float_model, model)))
     bench.ctx.doing("quantizing the file of the network")
-    built = structured(floating, model, scheme, portable=spec.portable)
+    readied_file = readied(floating, pace(spec, recipe.benchmark.runtimes[0]))
+    built = structured(readied_file, model, scheme, portable=spec.portable)
     structure = read_model(built.structure)
     keys = floating_operators(recipe, structure, built.labels)
     found = census(

@@ -10,6 +10,7 @@ from edgecompress.models.weights import load_weights, save_weights
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.sources.border import of_result
 from edgecompress.stages.base import WEIGHTS, labels_of
+from edgecompress.stages.quantizing.building import readied
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.store.store import StageResult
 from edgecompress.tflite.format.flatbuffer import read_model, write_model
@@ -56,7 +57,7 @@ def load_twin(quantized: StageResult, floating: Path) -> Twin:
     """
     labels = labels_of(quantized, LABELS)
     portable = bool(quantized.metrics.get("portable", False))
-    original = read_model(floating)
+    original = read_model(readied(floating.read_bytes(), quantized.metrics.get("pace", "as it is")))
     with of_result(quantized):
         twin = Twin(read_model(quantized.path(STRUCTURE)), original, labels, portable=portable)
         load_weights(twin, quantized.path(WEIGHTS))

@@ -95,7 +95,7 @@ def _spell_out_powers(graph: schema.SubGraphT, model: schema.ModelT) -> int:
             continue
         x, y = (int(n) for n in operator.inputs)
         base, exponent = _values(model, graph.tensors[x]), _scalar(model, graph.tensors[y])
-        steps = _Steps(graph, model, operator)
+        steps = Steps(graph, model, operator)
         if exponent is None:
             if base is None or not base.size or not np.isfinite(base).all() or base.min() <= 0:
                 continue
@@ -125,7 +125,7 @@ def _choose_by_truth(graph: schema.SubGraphT, model: schema.ModelT) -> int:
             x = casts[x]  # by way of whole numbers, which hold zero and one
         if _type(graph, x) != schema.TensorType.BOOL:
             continue
-        steps = _Steps(graph, model, operator)
+        steps = Steps(graph, model, operator)
         steps.add(_OPS.SELECT_V2, [x, steps.constant(1.0), steps.constant(0.0)])
         steps.replace()
         changed += 1
@@ -157,7 +157,7 @@ def _choose_by_masks(graph: schema.SubGraphT, model: schema.ModelT) -> int:
         values = _values(model, graph.tensors[mask])
         if values is None or values.size == 0 or float(values.min()) > -BEYOND or float(values.max()) >= BEYOND:
             continue
-        steps = _Steps(graph, model, operator)
+        steps = Steps(graph, model, operator)
         lowest = values <= -BEYOND
         finite = np.where(lowest, np.float32(0), values)
         if finite.any():
@@ -179,7 +179,7 @@ def _multiply_by_reciprocals(graph: schema.SubGraphT, model: schema.ModelT) -> i
         if values is None or not values.size or not np.isfinite(values).all() or not values.all():
             continue
         fused = _fused(operator)
-        reciprocals = _Steps(graph, model, operator).tensor(np.float32(1) / values, divisor)
+        reciprocals = Steps(graph, model, operator).tensor(np.float32(1) / values, divisor)
         operator.inputs = np.array([operator.inputs[0], reciprocals], np.int32)
         operator.opcodeIndex = operator_code(model, _OPS.MUL)
         operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
@@ -207,16 +207,23 @@ def _scalar(model: schema.ModelT, tensor: schema.TensorT) -> float | None:
     return None if values is None or values.size != 1 else float(values[0])
 
 
-class _Steps:
+class Steps:
     """Operators in place of one, each with an output like its output; the last one writes that."""
 
     def __init__(self, graph: schema.SubGraphT, model: schema.ModelT, operator: schema.OperatorT) -> None:
+        """Begins with none: `operator` stays until `replace`."""
         self._graph, self._model, self._operator = graph, model, operator
         self._like = graph.tensors[int(operator.outputs[0])]
         self._made: list[schema.OperatorT] = []
 
-    def add(self, builtin: int, inputs: list[int]) -> int:
-        """Appends an operator and returns the number of what it writes."""
+    def add(self, builtin: int, inputs: list[int], fused: int = 0) -> int:
+        """Appends an operator and returns the number of what it writes.
+
+        Args:
+            builtin: The operator, by the schema's number.
+            inputs: Numbers of tensors.
+            fused: Its fused activation, by the schema's number.
+        """
         output = copy.deepcopy(self._like)
         output.name = bytes(output.name) + f"/{len(self._made)}".encode()
         self._graph.tensors.append(output)
@@ -228,6 +235,8 @@ class _Steps:
             name = _OPTIONS[builtin]
             made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
             made.builtinOptions = getattr(schema, f"{name}T")()
+        if fused:
+            made.builtinOptions.fusedActivationFunction = fused
         self._made.append(made)
         return len(self._graph.tensors) - 1
 
