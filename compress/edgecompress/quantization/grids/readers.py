@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgecompress.quantization.graph.graph import Graph, Node
+from edgecompress.quantization.graph.layers import LIMITS
 from edgecompress.quantization.grids.ranges import INT8, RangeGroup
 
 #: Operator whose INT8 output is the same for all inputs beyond this, both ways: sigmoid(-6.25) = 0.49 / 256 and
@@ -43,8 +44,8 @@ CLIPPING = {
 }
 #: Operators that hand on values as they are: what their readers clip need not reach further in front of them either.
 _HANDING_ON = frozenset(
-    {"EXPAND_DIMS", "GATHER", "PAD", "QUANTIZE", "RESHAPE", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V", "SQUEEZE",
-     "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"}
+    {"CONCATENATION", "EXPAND_DIMS", "GATHER", "PAD", "QUANTIZE", "RESHAPE", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V",
+     "SQUEEZE", "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"}
 )  # fmt: skip
 _ANYWHERE = (-np.inf, np.inf)
 _HALVINGS = 40
@@ -98,8 +99,10 @@ def _reaches(graph: Graph, constants: Mapping[int, torch.Tensor]) -> dict[int, t
     for node in reversed(graph.nodes):
         behind = [found.get(n, _ANYWHERE) for n in node.outputs]
         low, high = min(one[0] for one in behind), max(one[1] for one in behind)
-        cut = _cut(node, constants)
-        if cut is not None:  # where both cut, both have to agree on where values end
+        cut, fused = _cut(node, constants), _fused_cut(node, constants)
+        if fused is not None:
+            low, high = fused
+        elif cut is not None:  # where both cut, both have to agree on where values end
             low, high = max(low, min(cut[0], high)), min(high, max(cut[1], low))
         elif node.op not in _HANDING_ON:
             low, high = _ANYWHERE
@@ -122,6 +125,20 @@ def _cut(node: Node, constants: Mapping[int, torch.Tensor]) -> tuple[float, floa
     if known is None:
         return None
     return (float(known.min()), np.inf) if node.op == "MAXIMUM" else (-np.inf, float(known.max()))
+
+
+def _fused_cut(node: Node, constants: Mapping[int, torch.Tensor]) -> tuple[float, float] | None:
+    """Returns the same of a sum or product with a constant that an activation is fused with."""
+    low, high = LIMITS.get(int(node.options.get("fusedActivationFunction") or 0), _ANYWHERE)
+    known = [constants[n] for n in node.inputs if n in constants]
+    if node.op not in ("ADD", "MUL") or (low, high) == _ANYWHERE or len(known) != 1 or not known[0].numel():
+        return None
+    least, most = float(known[0].min()), float(known[0].max())
+    if not np.isfinite([least, most]).all() or (node.op == "MUL" and least <= 0):
+        return None
+    if node.op == "ADD":
+        return low - most, high - least
+    return min(low / least, low / most), max(high / least, high / most)
 
 
 def _neighbours(graph: Graph, count: int, group_of: Mapping[int, int]) -> tuple[list[list[Node]], list[list[Node]]]:

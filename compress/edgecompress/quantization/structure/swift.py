@@ -4,6 +4,9 @@ HARD_SWISH has a kernel in INT8 that is some 17 times slower than float32's (doc
 none, is entered anew behind each. `x * relu6(x + 3) / 6` is a sum and a product, which XNNPACK has. The sixth goes into
 the weights that read the product, where nothing else does: their integers stay what they were. So do other products
 with a number, such as a hard sigmoid's.
+
+A lone RELU takes some 80 times as long in INT8 as in float32; a product with one that the activation is fused with is
+60 times as fast.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from edgecompress.tflite.format.views import op_name
 
 _OPS = schema.BuiltinOperator
 _FUSED = schema.ActivationFunctionType
+#: Operators that a product with one can be fused with.
+_FUSIBLE = {"RELU": _FUSED.RELU, "RELU6": _FUSED.RELU6, "RELU_N1_TO_1": _FUSED.RELU_N1_TO_1}
 _OFFSET, _SIXTH = 3.0, 1.0 / 6.0
 #: Factors below this, or above its reciprocal, stay where they are.
 _LEAST = 1e-3
@@ -36,7 +41,7 @@ _HOMOGENEOUS = (_FUSED.NONE, _FUSED.RELU)
 
 
 def swift(content: bytes, *, absorb: bool) -> bytes:
-    """Returns a float32 flatbuffer without HARD_SWISH, and without products with a number that weights can take.
+    """Returns a float32 flatbuffer without the operators above, and without products that weights can take.
 
     Args:
         content: The float32 flatbuffer; tensors keep their names.
@@ -44,21 +49,34 @@ def swift(content: bytes, *, absorb: bool) -> bytes:
             smaller, and their gradients larger.
     """
     model = read_model(content)
-    graph = model.subgraphs[0]
-    found = [operator for operator in graph.operators if op_name(model, operator) == "HARD_SWISH"]
-    for operator in found:
-        x = int(operator.inputs[0])
-        steps = Steps(graph, model, operator)
-        gate = steps.add(_OPS.ADD, [x, steps.constant(_OFFSET)], _FUSED.RELU6)
-        if not (absorb and _absorbed(model, int(operator.outputs[0]), _SIXTH)):
-            x = steps.add(_OPS.MUL, [x, steps.constant(_SIXTH)])
-        steps.add(_OPS.MUL, [x, gate])
-        steps.replace()
-    changed = len(found) + (_without_factors(model) if absorb else 0)
+    changed = 0
+    for operator in list(model.subgraphs[0].operators):
+        name = op_name(model, operator)
+        if name == "HARD_SWISH":
+            _spell_hard_swish(model, operator, absorb=absorb)
+        elif name in _FUSIBLE:
+            _fuse(model, operator, _FUSIBLE[name])
+        changed += name == "HARD_SWISH" or name in _FUSIBLE
+    changed += _without_factors(model) if absorb else 0
     if not changed:
         return content
     drop_unused(model)
     return write_model(model)
+
+
+def _spell_hard_swish(model: schema.ModelT, operator: schema.OperatorT, *, absorb: bool) -> None:
+    steps, x = Steps(model.subgraphs[0], model, operator), int(operator.inputs[0])
+    gate = steps.add(_OPS.ADD, [x, steps.constant(_OFFSET)], _FUSED.RELU6)
+    if not (absorb and _absorbed(model, int(operator.outputs[0]), _SIXTH)):
+        x = steps.add(_OPS.MUL, [x, steps.constant(_SIXTH)])
+    steps.add(_OPS.MUL, [x, gate])
+    steps.replace()
+
+
+def _fuse(model: schema.ModelT, operator: schema.OperatorT, fused: int) -> None:
+    steps = Steps(model.subgraphs[0], model, operator)
+    steps.add(_OPS.MUL, [int(operator.inputs[0]), steps.constant(1.0)], fused)
+    steps.replace()
 
 
 def _without_factors(model: schema.ModelT) -> int:

@@ -205,6 +205,25 @@ def test_a_range_ends_where_all_readers_clip() -> None:
     assert cut(*both, more=(LIMIT,)) == (-math.inf, 6.0)
 
 
+def test_a_sum_or_product_with_a_constant_clips_where_its_activation_does() -> None:
+    two, sides = constant(2.0, "float32", name="two"), constant([1.0, 2.0, 4.0, 4.0], "float32", name="sides")
+    none = constant([-1.0], "float32", name="negative")
+
+    def fused(op: str, code: int, factor: Made) -> tuple[float, float]:
+        return cut(Op(op, (1, 4), (2,), {"fusedActivationFunction": code}), Op("ABS", (2,), (3,)), more=(factor,))
+
+    assert fused("MUL", 1, two) == (0.0, math.inf)
+    assert fused("MUL", 3, two) == (0.0, 3.0)
+    assert fused("MUL", 3, sides) == (0.0, 6.0)
+    assert fused("MUL", 2, sides) == (-1.0, 1.0)
+    assert fused("ADD", 3, LIMIT) == (-3.0, 3.0)
+    assert fused("ADD", 1, sides) == (-4.0, math.inf)
+    for op, code, factor in (("MUL", 0, two), ("MUL", 3, none), ("SUB", 3, two)):
+        assert fused(op, code, factor) == (-math.inf, math.inf)
+    of_two = Op("MUL", (1, 0), (2,), {"fusedActivationFunction": 3})
+    assert cut(of_two, Op("ABS", (2,), (3,))) == (-math.inf, math.inf)
+
+
 def test_a_range_that_one_reader_needs_does_not_end() -> None:
     clipped = Op("MINIMUM", (1, 4), (2,))
     assert cut(clipped, Op("ABS", (1,), (3,)), more=(LIMIT,)) == (-math.inf, math.inf)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
+from torch import nn
 
 from edgecompress.quantization.structure.structure import quantized_structure
 from edgecompress.quantization.structure.swift import swift
 from edgecompress.quantization.twin.twin import Twin
+from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
-from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
+from tests.unit.converted_net import INPUT_SHAPE, Converted, images, run_flatbuffer, shipped
 from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
 
 MAP = (1, 6, 6, 4)
@@ -135,26 +140,57 @@ def test_products_with_a_number_go_into_the_weights(factor: float, fused: int, t
     assert swift(content, absorb=False) == content
 
 
-def test_a_network_without_either_stays_as_it_is() -> None:
-    content = make_bytes([activation("x"), activation("y")], [Op("RELU", (0,), (1,))])
+def test_a_network_without_any_stays_as_it_is() -> None:
+    content = make_bytes([activation("x"), activation("y")], [Op("ABS", (0,), (1,))])
     assert swift(content, absorb=True) == content
 
 
-@pytest.mark.parametrize("absorb", [True, False])
-def test_its_flatbuffer_is_its_twin_to_the_bit_and_as_near_the_float_model(converted: Converted, absorb: bool) -> None:
-    floating = swift(converted.floating.read_bytes(), absorb=absorb)
-    structure = quantized_structure(floating)
-    assert "HARD_SWISH" not in ops_of(structure)
-    labels = [f"layer{k}" for k in range(len(ops_of(structure)))]
-    twin, plain, x = Twin(read_model(structure), read_model(floating), labels).eval(), converted.twin(), images(200, 5)
+@pytest.mark.parametrize("op", ["RELU", "RELU6", "RELU_N1_TO_1"])
+def test_activations_that_stand_alone(op: str) -> None:
+    content = make_bytes([activation("x"), activation("y")], [Op(op, (0,), (1,))])
+    found, x = swift(content, absorb=False), floats(*MAP, seed=14, size=4.0)
+    assert ops_of(found) == ["MUL"]
+    np.testing.assert_array_equal(answer(found, x), answer(content, x))
+
+
+class Activations(nn.Module):
+    """A RELU behind a concatenation, slopes, and a hard sigmoid as a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.other = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.slopes, self.gate, self.head = nn.PReLU(8), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+        nn.init.uniform_(self.slopes.weight, -0.5, 1.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(torch.cat([self.other(x), self.first(x)], 1))
+        x = self.slopes(self.second(x))
+        x = x * nn.functional.hardsigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.slow
+def test_a_network_of_such_activations_is_its_twin_to_the_bit(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    module, x = Activations().eval(), images(200, 5)
+    convert(module, INPUT_SHAPE, tmp_path / "float.tflite")
+    content = (tmp_path / "float.tflite").read_bytes()
     errors = []
-    with torch.no_grad():
-        exact = converted.module(x)
-        for one in (twin, plain):
-            one.calibrate([images(64)])
-            errors.append(float((one(x) - exact).square().mean()))
-        expected = twin(x).numpy()
-    content, _ = shipped(Converted(converted.module, converted.floating, structure), twin)
-    step = twin.groups[twin.group_of[twin.graph.output]].scale
-    assert np.rint(np.abs(run_flatbuffer(content, x) - expected) / step).max() == 0
-    assert errors[0] < 1.2 * errors[1]
+    for floating in (content, swift(content, absorb=True)):
+        structure = quantized_structure(floating)
+        labels = [f"layer{k}" for k in range(len(ops_of(structure)))]
+        twin = Twin(read_model(structure), read_model(floating), labels).eval()
+        with torch.no_grad():
+            twin.calibrate([images(64)])
+            expected = twin(x)
+            errors.append(float((expected - module(x)).square().mean()))
+        file, _ = shipped(Converted(module, tmp_path / "float.tflite", structure), twin)
+        step = twin.groups[twin.group_of[twin.graph.output]].scale
+        assert np.rint(np.abs(run_flatbuffer(file, x) - expected.numpy()) / step).max() == 0
+    ops = ops_of(structure)
+    assert "RELU" not in ops
+    assert ops.count("MUL") == 5  # one the concatenation's, three of the slopes, one of the gate
+    joined = twin.graph.nodes[ops.index("CONCATENATION")].outputs[0]
+    assert twin.groups[twin.group_of[joined]].limits == (0.0, math.inf)  # what is read by a RELU alone ends at zero
+    assert errors[1] < 1.2 * errors[0]
