@@ -102,6 +102,14 @@ def _without_factors(model: schema.ModelT) -> int:
     return changed
 
 
+def _reads(model: schema.ModelT, constant: int) -> int:
+    """Returns how often operators read what a constant holds, under whatever number."""
+    graph = model.subgraphs[0]
+    buffer = graph.tensors[constant].buffer
+    inputs = (int(n) for operator in graph.operators for n in operator.inputs)
+    return sum(n >= 0 and graph.tensors[n].buffer == buffer for n in inputs)
+
+
 def _absorbed(model: schema.ModelT, tensor: int, factor: float) -> bool:
     """Lets the weights behind a tensor take a factor of it, and returns whether they could: else nothing changes."""
     readers = _readers(model, tensor)
@@ -113,7 +121,7 @@ def _absorbed(model: schema.ModelT, tensor: int, factor: float) -> bool:
         number = int(operator.inputs[place])
         values = tensor_values(model, tensors[number])
         assert values is not None  # noqa: S101 - `_readers` looked
-        own = copy.copy(tensors[number])  # others may read the same
+        own = copy.copy(tensors[number])
         own.name = bytes(own.name) + b"/times" + str(len(tensors)).encode()
         replace_values(model, own, (values * np.float32(factor)).astype(np.float32))
         tensors.append(own)
@@ -138,6 +146,8 @@ def _readers(model: schema.ModelT, tensor: int) -> list[schema.OperatorT] | None
             if name in _WEIGHTS:
                 source, weight = (inputs[place] for place in _WEIGHTS[name])
                 if source != n or weight == n or tensor_values(model, graph.tensors[weight]) is None:
+                    return None
+                if _reads(model, weight) > 1:  # the steps of a cell, a table: each would need a copy of its own
                     return None
                 found.append(operator)
                 continue

@@ -72,12 +72,6 @@ TAKEN = {
          Op("MUL", (1, 6), (7,)), Op("CONV_2D", (7, 8, 5), (9,), SPATIAL)],
         ["MEAN", "CONV_2D", "MUL", "CONV_2D"],
     ),
-    "weights that are read twice": (
-        [weights(5), BIAS, activation("a"), activation("b"), activation("c")],
-        [Op("CONV_2D", (1, 2, 3), (4,), SPATIAL), Op("CONV_2D", (4, 2, 3), (5,), SPATIAL),
-         Op("ADD", (4, 5), (6,))],
-        ["CONV_2D", "CONV_2D", "ADD"],
-    ),
 }  # fmt: skip
 #: The same where something else would notice the factor.
 NOTICED = {
@@ -89,6 +83,10 @@ NOTICED = {
         [AXES, activation("m", (1, 1, 1, 4)), activation("p"), weights(6), BIAS, activation("c")],
         [Op("MEAN", (1, 2), (3,), {"keepDims": True}), Op("MUL", (1, 3), (4,)),
          Op("CONV_2D", (4, 5, 6), (7,), SPATIAL)],
+    ),
+    "weights that are read twice": (
+        [weights(5), BIAS, activation("a"), activation("b"), activation("c")],
+        [Op("CONV_2D", (1, 2, 3), (4,), SPATIAL), Op("CONV_2D", (4, 2, 3), (5,), SPATIAL), Op("ADD", (4, 5), (6,))],
     ),
     "a limit": ([constant([[1.0]], "float32", name="one"), activation("r"), weights(7), BIAS, activation("c")],
                 [Op("MUL", (1, 2), (3,), {"fusedActivationFunction": RELU6}),
