@@ -25,7 +25,7 @@ from edgecompress.training.layout import require_safe, safe_kernels
 from edgecompress.training.loss import Lesson, batch_loss
 from edgecompress.training.random_state import seed_all
 from edgecompress.training.restoring import Course
-from edgecompress.training.schedules import make_optimizer, rate_at, set_rate
+from edgecompress.training.schedules import hasten_averages, make_optimizer, rate_at, set_rate
 from edgecompress.wording import counted
 
 PROGRESS_INTERVAL_S = 0.25
@@ -87,6 +87,7 @@ def fit(
     per_epoch = steps_per_epoch(len(train), spec.batch_size, spec.last_batch)
     total = per_epoch * spec.epochs
     first, last = round(span[0] * total), round(span[1] * total)
+    _let_averages_follow(model, total, ctx, tell=first == 0)
     seed_all(stage_seed(ctx.seed, name))
     optimizer = make_optimizer(model, spec)
     announce, finish_step = at_progress or (lambda _share: None), after_step or (lambda _optimizer: None)
@@ -194,6 +195,12 @@ def _note_setback(ctx: Context, name: str, done: Progress, step: int, per_epoch:
     back = done.step // per_epoch + 1
     done.setbacks.append(f"{name}: training diverged at step {step + 1}; from epoch {back} on it has {rate}.")
     ctx.warn(done.setbacks[-1])
+
+
+def _let_averages_follow(model: nn.Module, steps: int, ctx: Context, *, tell: bool) -> None:
+    momentum = hasten_averages(model, steps)
+    if momentum is not None and tell:
+        ctx.note(f"batch norms average with a momentum of {momentum:.3g}: theirs is made for more than {steps:,} steps")
 
 
 def _tell_again(ctx: Context, done: Progress, task: Task, spec: Settled) -> None:

@@ -10,6 +10,9 @@ from torch import nn
 
 from edgecompress.training.defaults import Settled
 
+#: Of batch norms in torch; and how often a training is at least as long as what they average over.
+USUAL_MOMENTUM, AVERAGED = 0.1, 20.0
+
 
 def rate_at(spec: Settled, progress: float) -> float:
     """Returns the learning rate at `progress` (0 at the first step, 1 after the last one).
@@ -27,6 +30,28 @@ def rate_at(spec: Settled, progress: float) -> float:
             return spec.learning_rate * max(1.0 - share, 0.0)
         case "constant":
             return spec.learning_rate
+
+
+def hasten_averages(model: nn.Module, steps: int) -> float | None:
+    """Lets a model's batch norms average over the last part of a training, where they would over more than that.
+
+    Some networks are written for hundreds of thousands of steps (MobileNetV3's have a momentum of 0.01): after a few
+    hundred they still hold much of what they began with, and the network, whose loss fell as it should, answers at
+    chance in evaluation mode.
+
+    Args:
+        model: Changed in place.
+        steps: Of the whole training.
+
+    Returns:
+        The momentum that was given, None where all averages follow fast enough.
+    """
+    wanted = min(USUAL_MOMENTUM, AVERAGED / max(steps, 1))
+    norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    slow = [one for one in norms if one.momentum is not None and 0.0 < one.momentum < wanted]
+    for norm in slow:
+        norm.momentum = wanted
+    return wanted if slow else None
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -19,7 +19,7 @@ from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.training.loss import Lesson
 from edgecompress.training.precision import autocast, pick_device, pick_threads
-from edgecompress.training.schedules import make_optimizer, rate_at
+from edgecompress.training.schedules import hasten_averages, make_optimizer, rate_at
 from edgecompress.training.soft_targets import OnlineTeacher, StoredTargets
 from tests.unit.training.training_task import BlobTask, settled
 
@@ -59,6 +59,27 @@ def test_it_learns_and_tells_each_epoch() -> None:
     assert [entry["steps"] for entry in curve] == [8, 16, 24, 32]
     assert [event.data["epoch"] for event in events if event.kind == "epoch"] == [1, 2, 3, 4]
     assert not model.training
+
+
+def test_batch_norms_made_for_long_trainings_follow_short_ones() -> None:
+    """As MobileNetV3's: left alone, they hold next to nothing of the data by the end."""
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm1d(8, momentum=momentum) for momentum in (0.001, 0.3, None)]
+    layers = [one for norm in norms for one in (nn.Linear(8, 8, bias=False), norm, nn.ReLU())]
+    model, task, events = nn.Sequential(nn.Linear(4, 8), *layers, nn.Linear(8, 2)), BlobTask(), list[Event]()
+    norms[0].running_mean.fill_(50.0)  # what it began with
+    train(model, task, context(events), epochs=40)
+    assert accuracy(model, task) > 85.0
+    assert [norm.momentum for norm in norms] == [20 / 320, 0.3, None]
+    (note,) = [event.data["message"] for event in events if event.kind == "note"]
+    assert note == "batch norms average with a momentum of 0.0625: theirs is made for more than 320 steps"
+
+
+@pytest.mark.parametrize(("momentum", "steps", "given"), [(0.01, 5000, None), (0.01, 50, 0.1), (0.1, 10, None)])
+def test_averages_that_follow_fast_enough_stay(momentum: float, steps: int, given: float | None) -> None:
+    norm = nn.BatchNorm2d(3, momentum=momentum)
+    assert hasten_averages(nn.Sequential(norm), steps) == given
+    assert norm.momentum == (given or momentum)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
