@@ -151,6 +151,19 @@ def make_bytes(*args: Any, **kwargs: Any) -> bytes:
     return pack(make_model(*args, **kwargs))
 
 
+def run_bytes(content: bytes, *inputs: np.ndarray) -> np.ndarray:
+    """Returns the first output of a flatbuffer in LiteRT, as it holds it, for inputs as it takes them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for entry, values in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(entry["index"], values)
+    interpreter.invoke()
+    found: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return found
+
+
 def int8_classifier() -> tuple[list[Made], list[Op]]:
     """Returns a small INT8 classifier: a convolution, a depthwise one, an average and a linear layer."""
     rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ from edgecompress.stages.quantizing.floating import norms_of, parts_of, told, wi
 from edgecompress.stages.quantizing.judge import Judge, judge_of
 from edgecompress.stages.quantizing.twins import TwinRanges, save_twin
 from edgecompress.store.files import write_json
-from edgecompress.tflite.format.flatbuffer import read_model
+from edgecompress.tflite.format.flatbuffer import read_content, read_model
 from edgecompress.training.evaluate import outputs_of
 from edgecompress.training.fit import fit
 from edgecompress.wording import counted
@@ -90,11 +90,8 @@ def build(bench: Workbench, scheme: Scheme) -> Built:
 
 def floats_of(bench: Workbench) -> bytes:
     """Returns the float32 flatbuffer as it is quantized."""
-    recipe = bench.recipe
-    floating = bench.float_flatbuffer(final_stage(recipe)).read_bytes()
-    return (
-        floating if recipe.quantize is None else readied(floating, pace(recipe.quantize, recipe.benchmark.runtimes[0]))
-    )
+    floating, spec = read_content(bench.float_flatbuffer(final_stage(bench.recipe))), bench.recipe.quantize
+    return floating if spec is None else readied(floating, pace(spec, bench.recipe.benchmark.runtimes[0]))
 
 
 @torch.no_grad()

@@ -36,10 +36,10 @@ LEAST_COSINE = 0.9998
 #: Operator whose output is the same for all inputs beyond these.
 CLIPPING = {
     "LOGISTIC": (-SATURATED_AT["LOGISTIC"], SATURATED_AT["LOGISTIC"]),
-    "RELU": (0.0, np.inf),
-    "RELU6": (0.0, 6.0),
+    "RELU": LIMITS[1],
+    "RELU6": LIMITS[3],
     "RELU_0_TO_1": (0.0, 1.0),
-    "RELU_N1_TO_1": (-1.0, 1.0),
+    "RELU_N1_TO_1": LIMITS[2],
     "TANH": (-SATURATED_AT["TANH"], SATURATED_AT["TANH"]),
 }
 #: Operators that hand on values as they are: what their readers clip need not reach further in front of them either.

@@ -207,8 +207,8 @@ def _built(
     float_model = read_model(floating)
     scheme = with_floats(scheme, floating_parts(recipe, float_model, operator_labels(float_model, model)))
     bench.ctx.doing("quantizing the file of the network")
-    readied_file = readied(floating, pace(spec, recipe.benchmark.runtimes[0]))
-    built = structured(readied_file, model, scheme, portable=spec.portable)
+    swiftest = readied(floating, pace(spec, recipe.benchmark.runtimes[0]))
+    built = structured(swiftest, model, scheme, portable=spec.portable)
     structure = read_model(built.structure)
     keys = floating_operators(recipe, structure, built.labels)
     found = census(

@@ -13,7 +13,7 @@ from edgecompress.stages.base import WEIGHTS, labels_of
 from edgecompress.stages.quantizing.building import readied
 from edgecompress.store.files import write_bytes, write_json
 from edgecompress.store.store import StageResult
-from edgecompress.tflite.format.flatbuffer import read_model, write_model
+from edgecompress.tflite.format.flatbuffer import read_content, read_model, write_model
 
 STRUCTURE = "structure.tflite"
 QUANTIZED = "quantized.tflite"
@@ -57,9 +57,10 @@ def load_twin(quantized: StageResult, floating: Path) -> Twin:
     """
     labels = labels_of(quantized, LABELS)
     portable = bool(quantized.metrics.get("portable", False))
-    original = read_model(readied(floating.read_bytes(), quantized.metrics.get("pace", "as it is")))
+    original = read_content(floating)
     with of_result(quantized):
-        twin = Twin(read_model(quantized.path(STRUCTURE)), original, labels, portable=portable)
+        original = readied(original, quantized.metrics.get("pace", "as it is"))
+        twin = Twin(read_model(quantized.path(STRUCTURE)), read_model(original), labels, portable=portable)
         load_weights(twin, quantized.path(WEIGHTS))
         twin.load_ranges(json.loads(quantized.path(RANGES).read_text()))
     return twin.eval()

@@ -23,22 +23,12 @@ from edgecompress.quantization.grids.readers import (
 )
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
-from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes, run_bytes
 
 
 def marked(tensors: list[Made], ops: list[Op]) -> Twin:
     content = make_bytes(tensors, ops)
     return Twin(read_model(content), read_model(content), [f"op{k}" for k in range(len(ops))]).eval()
-
-
-def run_kernel(content: bytes, raw: np.ndarray) -> np.ndarray:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], raw)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def group_of(twin: Twin, n: int) -> RangeGroup:
@@ -53,7 +43,7 @@ def test_nothing_is_lost_where_a_curve_is_flat(op: str) -> None:
     for reach in (2 * limit, 4 * limit):
         made = [int8(1, 256, scale=reach / 128, zero_point=0), int8(1, 256, scale=grid[0], zero_point=grid[1])]
         raw = np.arange(-128, 128, dtype=np.int8)[None]
-        found = run_kernel(make_bytes(made, [Op(op, (0,), (1,))]), raw)[0].astype(int)
+        found = run_bytes(make_bytes(made, [Op(op, (0,), (1,))]), raw)[0].astype(int)
         beyond = np.abs(raw[0].astype(int)) * reach / 128 >= limit
         assert set(found[beyond]) == {-128, 127}
     middle = [int8(1, 4), int8(1, 4, scale=0.1), int8(1, 4, scale=grid[0], zero_point=grid[1])]
@@ -115,7 +105,7 @@ def test_products_with_such_a_factor_are_the_kernels_to_the_bit(scale: float) ->
     raw = np.random.default_rng(0).integers(-128, 128, (2, 64, 32)).astype(np.int8)
     made = [int8(2, 64, 32, scale=0.047, zero_point=0), int8(2, 64, 64, scale=scale, zero_point=5)]
     content = make_bytes(made, [Op("BATCH_MATMUL", (0, 0), (1,), {"adjY": True}, version=2)])
-    found = run_kernel(content, raw)
+    found = run_bytes(content, raw)
     twin = Twin(read_model(content), read_model(content), ["product"]).eval()
     with torch.no_grad():
         real = twin.run_node(twin.graph.nodes[0], [torch.from_numpy(raw.astype(np.float32) * np.float32(0.047))] * 2)[0]

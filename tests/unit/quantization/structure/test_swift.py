@@ -18,7 +18,7 @@ from edgecompress.tflite.format.convert import convert
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.views import graph_views
 from tests.unit.converted_net import INPUT_SHAPE, Converted, images, run_flatbuffer, shipped
-from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes, run_bytes
 
 MAP = (1, 6, 6, 4)
 SPATIAL = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
@@ -40,18 +40,6 @@ def activation(name: str, shape: tuple[int, ...] = MAP) -> Made:
 
 def ops_of(content: bytes) -> list[str]:
     return [op.op for op in graph_views(read_model(content))[0].ops]
-
-
-def answer(content: bytes, *inputs: np.ndarray) -> np.ndarray:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    for entry, values in zip(interpreter.get_input_details(), inputs, strict=True):
-        interpreter.set_tensor(entry["index"], values)
-    interpreter.invoke()
-    found: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    return found
 
 
 BIAS = constant(floats(4, seed=9), "float32", name="bias")
@@ -107,10 +95,10 @@ def test_the_factor_goes_into_the_weights_behind(name: str) -> None:
     content, x = made(tensors, ops), floats(*MAP, seed=11, size=3.0)
     found = swift(content, absorb=True)
     assert ops_of(found) == ["ADD", "MUL", *left]
-    np.testing.assert_allclose(answer(found, x), answer(content, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_bytes(found, x), run_bytes(content, x), rtol=1e-4, atol=1e-5)
     apart = swift(content, absorb=False)
     assert ops_of(apart) == ["ADD", "MUL", "MUL", *left]
-    np.testing.assert_allclose(answer(apart, x), answer(content, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_bytes(apart, x), run_bytes(content, x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NOTICED)
@@ -120,7 +108,7 @@ def test_the_factor_stays_where_something_else_would_notice(name: str) -> None:
     found = swift(content, absorb=True)
     assert ops_of(found)[:3] == ["ADD", "MUL", "MUL"]
     assert "HARD_SWISH" not in ops_of(found)
-    np.testing.assert_allclose(answer(found, x), answer(content, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_bytes(found, x), run_bytes(content, x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +122,7 @@ def test_products_with_a_number_go_into_the_weights(factor: float, fused: int, t
     content, x = make_bytes(tensors, ops), floats(*MAP, seed=13)
     found = swift(content, absorb=True)
     assert ops_of(found) == (["CONV_2D"] if taken else ["MUL", "CONV_2D"])
-    np.testing.assert_allclose(answer(found, x), answer(content, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_bytes(found, x), run_bytes(content, x), rtol=1e-4, atol=1e-5)
     assert swift(content, absorb=False) == content
 
 
@@ -148,7 +136,7 @@ def test_activations_that_stand_alone(op: str) -> None:
     content = make_bytes([activation("x"), activation("y")], [Op(op, (0,), (1,))])
     found, x = swift(content, absorb=False), floats(*MAP, seed=14, size=4.0)
     assert ops_of(found) == ["MUL"]
-    np.testing.assert_array_equal(answer(found, x), answer(content, x))
+    np.testing.assert_array_equal(run_bytes(found, x), run_bytes(content, x))
 
 
 class Activations(nn.Module):

@@ -18,8 +18,7 @@ from edgecompress.quantization.twin import integer_sums as sums
 from edgecompress.quantization.twin.integer_sums import integer_sums
 from edgecompress.quantization.twin.twin import Twin
 from tests.unit.converted_net import images
-from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
-from tests.unit.quantization.twin.test_kernels import run_kernel
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes, run_bytes
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -81,7 +80,7 @@ def test_linear_layers_are_the_kernels_to_the_bit(
         schema.ModelT.InitFromPackedBuf(content, 0), schema.ModelT.InitFromPackedBuf(make_bytes(named, ops), 0), ["fc"]
     ).eval()
     raw = rng.integers(-128, 128, (200, 64)).astype(np.int8)
-    found = run_kernel(content, raw)
+    found = run_bytes(content, raw)
     x = torch.from_numpy((raw.astype(np.float32) - source[1]) * np.float32(source[0]))
     node = twin.graph.nodes[0]
     with torch.no_grad():

@@ -15,7 +15,7 @@ from edgecompress.quantization.twin.kernels import KERNELS, SMALLEST_SLOPE, as_t
 from edgecompress.quantization.twin.twin import Twin
 from edgecompress.tflite.format.flatbuffer import read_model
 from tests.unit.converted_net import Converted, images, run_flatbuffer, shipped
-from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, int8, make_bytes, run_bytes
 
 EVERY_VALUE = np.arange(-128, 128, dtype=np.int8)
 
@@ -26,17 +26,6 @@ def grid(scale: float, zero_point: int) -> RangeGroup:
 
 def node(op: str, **options: float) -> Node:
     return Node(0, op, "layer", (0,), (1,), options, ((1, 256),), ((1, 256),))
-
-
-def run_kernel(content: bytes, *raw: np.ndarray) -> np.ndarray:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    for entry, values in zip(interpreter.get_input_details(), raw, strict=True):
-        interpreter.set_tensor(entry["index"], values)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def rounded_once(x: np.ndarray, target: RangeGroup) -> np.ndarray:
@@ -57,7 +46,7 @@ def test_hard_swish_is_the_kernels_for_every_value(exponent: float, zero_point: 
         int8(1, 256, scale=source.scale, zero_point=source.zero_point),
         int8(1, 256, scale=target.scale, zero_point=target.zero_point),
     ]
-    found = run_kernel(make_bytes(made, [Op("HARD_SWISH", (0,), (1,))]), EVERY_VALUE[None])
+    found = run_bytes(make_bytes(made, [Op("HARD_SWISH", (0,), (1,))]), EVERY_VALUE[None])
     np.testing.assert_array_equal(hard_swish_table(source, target), found[0])
 
 
@@ -86,7 +75,7 @@ def test_leaky_relu_is_the_kernels_for_every_value(
         int8(1, 256, scale=target.scale, zero_point=target.zero_point),
     ]
     content = make_bytes(made, [Op("LEAKY_RELU", (0,), (1,), {"alpha": alpha})])
-    found = run_kernel(content, EVERY_VALUE[None])[0]
+    found = run_bytes(content, EVERY_VALUE[None])[0]
     x = torch.from_numpy((EVERY_VALUE.astype(np.float64) - zero_point) * source.scale).float()
     plain = torch.where(x >= 0, x, x * alpha)
     y = as_the_kernel(node("LEAKY_RELU", alpha=alpha), plain, [x], [source, target])
@@ -102,7 +91,7 @@ def test_int16_values_are_clipped_where_the_kernels_clip_them(op: str) -> None:
     scales = [float(np.float32(1e-3)), float(np.float32(1e-3 if op == "MAXIMUM" else 1e-3 / 1.5))]
     made = [Made(raw.shape, "int16", scale=(scale,), zero_point=(0,)) for scale in scales]
     content = make_bytes(made, [Op(op, (0, 0) if op in ("ADD", "MAXIMUM") else (0,), (1,))])
-    found = run_kernel(content, raw)[0]
+    found = run_bytes(content, raw)[0]
     twin = Twin(read_model(content), read_model(content), ["layer"]).eval()
     with torch.no_grad():
         values = twin(torch.from_numpy(raw.astype(np.float32) * np.float32(scales[0])))
@@ -115,7 +104,7 @@ def test_log_softmax_is_rounded_once_and_clipped_at_the_least_that_its_grid_hold
     """So the twin needs no kernel for it."""
     made = [int8(200, 10, scale=scale, zero_point=-7), int8(200, 10, scale=1 / 16, zero_point=127)]
     raw = np.random.default_rng(0).integers(-128, 128, (200, 10)).astype(np.int8)
-    found = run_kernel(make_bytes(made, [Op("LOG_SOFTMAX", (0,), (1,))]), raw)
+    found = run_bytes(make_bytes(made, [Op("LOG_SOFTMAX", (0,), (1,))]), raw)
     assert "LOG_SOFTMAX" not in KERNELS
     target = RangeGroup(tensors=(0,), observed=(0,), fixed=True, scale=1 / 16, zero_point=127)
     x = torch.from_numpy((raw.astype(np.float32) + 7) * np.float32(scale))
@@ -130,7 +119,7 @@ def test_log_softmax_is_rounded_once_and_clipped_at_the_least_that_its_grid_hold
 def test_roots_are_rounded_down(target: tuple[float, int]) -> None:
     before, after = grid(0.05, -128), grid(*target)
     made = [int8(1, 256, scale=0.05, zero_point=-128), int8(1, 256, scale=target[0], zero_point=target[1])]
-    found = run_kernel(make_bytes(made, [Op("SQRT", (0,), (1,))]), EVERY_VALUE[None])[0]
+    found = run_bytes(make_bytes(made, [Op("SQRT", (0,), (1,))]), EVERY_VALUE[None])[0]
     x = torch.from_numpy((EVERY_VALUE.astype(np.float32) + 128) * np.float32(before.scale))
     y = as_the_kernel(node("SQRT"), x.sqrt(), [x], [before, after]).double().numpy()
     np.testing.assert_array_equal(np.clip(np.rint(y / after.scale) + after.zero_point, -128, 127), found)
@@ -143,7 +132,7 @@ def test_comparisons_count_in_256ths(op: str, scale: float) -> None:
     """All pairs of integers on two grids; scales of 1 and more end the process."""
     made = [int8(256, 1, scale=scale, zero_point=3), int8(1, 256, scale=scale * 1.1, zero_point=-9)]
     content = make_bytes([*made, Made((256, 256), "bool")], [Op(op, (0, 1), (2,))], inputs=(0, 1))
-    found = run_kernel(content, EVERY_VALUE[:, None], EVERY_VALUE[None])
+    found = run_bytes(content, EVERY_VALUE[:, None], EVERY_VALUE[None])
     values = [
         (EVERY_VALUE.astype(np.float64) - offset) * float(np.float32(one))
         for one, offset in ((scale, 3), (scale * 1.1, -9))
@@ -159,7 +148,7 @@ def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
     options = {"filterHeight": 2, "filterWidth": 1, "strideH": 1, "strideW": 1, "padding": 1}
     raw = np.stack([EVERY_VALUE, np.roll(EVERY_VALUE, 1)])[None, :, :, None]  # neighbours: every mean is a tie
     content = make_bytes(made, [Op("AVERAGE_POOL_2D", (0,), (1,), options)])
-    found = run_kernel(content, raw).ravel()
+    found = run_bytes(content, raw).ravel()
     group = grid(0.1, zero_point)
     x = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(group.scale))
     y = as_the_kernel(node("AVERAGE_POOL_2D"), x.mean(1), [x], [group, group]).numpy().ravel()
@@ -175,7 +164,7 @@ def test_means_of_ties_are_the_kernels(zero_point: int) -> None:
 def test_conversions_multiply_by_whole_256ths(source: tuple[float, int], target: tuple[float, int]) -> None:
     before, after = grid(*source), grid(*target)
     made = [int8(1, 256, scale=scale, zero_point=zero_point) for scale, zero_point in (source, target)]
-    found = run_kernel(make_bytes(made, [Op("QUANTIZE", (0,), (1,))]), EVERY_VALUE[None])[0]
+    found = run_bytes(make_bytes(made, [Op("QUANTIZE", (0,), (1,))]), EVERY_VALUE[None])[0]
     x = torch.from_numpy((EVERY_VALUE.astype(np.float32) - before.zero_point) * np.float32(before.scale))
     y = as_the_kernel(node("QUANTIZE"), x, [x], [before, after]).double().numpy()
     np.testing.assert_array_equal(np.clip(np.rint(y / after.scale) + after.zero_point, -128, 127), found)
@@ -190,7 +179,7 @@ def test_products_of_two_activations_are_rounded_twice(scale: float) -> None:
     ]  # fmt: skip
     first, second = (rng.integers(-128, 128, (1, *shape)).astype(np.int8) for shape in ((64, 8), (8, 64)))
     content = make_bytes(made, [Op("BATCH_MATMUL", (0, 1), (2,))], inputs=(0, 1))
-    found = run_kernel(content, first, second)
+    found = run_bytes(content, first, second)
     ranges = [grid(0.05, 3), grid(0.03, -7), grid(scale, 11)]
     a, b = (
         torch.from_numpy((raw.astype(np.float32) - group.zero_point) * np.float32(group.scale))
@@ -210,7 +199,7 @@ def test_linear_layers_with_weights_that_are_computed_are_the_kernels_to_the_bit
     real = torch.from_numpy((raw.astype(np.float32) - zero_point) * np.float32(0.047))
     with torch.no_grad():
         y = twin.run_node(twin.graph.nodes[0], [real, real])[0].double().numpy()
-    np.testing.assert_array_equal(np.rint(y / np.float32(scale)) + 11, run_kernel(content, raw))
+    np.testing.assert_array_equal(np.rint(y / np.float32(scale)) + 11, run_bytes(content, raw))
 
 
 @pytest.mark.parametrize("sources", [((0.05, 3), (0.05, -9)), ((0.011, 20), (0.0015, 70)), ((0.002, -128), (0.4, 0))])
@@ -224,7 +213,7 @@ def test_squared_differences_are_rounded_as_the_kernel_does(
         int8(1, 4096, scale=group.scale, zero_point=group.zero_point) for group in (one, other, sink)
     ]  # fmt: skip
     raw = [rng.integers(-128, 128, (1, 4096)).astype(np.int8) for _ in range(2)]
-    found = run_kernel(make_bytes(made, [Op("SQUARED_DIFFERENCE", (0, 1), (2,))], inputs=(0, 1)), *raw)
+    found = run_bytes(make_bytes(made, [Op("SQUARED_DIFFERENCE", (0, 1), (2,))], inputs=(0, 1)), *raw)
     a, b = (
         torch.from_numpy((x.astype(np.float32) - group.zero_point) * np.float32(group.scale))
         for x, group in zip(raw, (one, other), strict=True)
@@ -277,7 +266,7 @@ def test_resizing_is_the_kernels(size: tuple[int, int], wanted: tuple[int, int],
     made = [int8(1, *size, 5, scale=0.04, zero_point=-9), int8(1, *wanted, 5, scale=0.04, zero_point=-9)]
     tensors = [made[0], constant(wanted, "int32"), made[1]]
     content = make_bytes(tensors, [Op("RESIZE_BILINEAR", (0, 1), (2,), flags)])
-    found = np.concatenate([run_kernel(content, one[None]) for one in raw])
+    found = np.concatenate([run_bytes(content, one[None]) for one in raw])
     twin = Twin(read_model(content), read_model(content), ["layer"]).eval()
     scale = float(np.float32(0.04))
     with torch.no_grad():

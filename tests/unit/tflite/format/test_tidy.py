@@ -11,7 +11,7 @@ import pytest
 from edgecompress.tflite.format.flatbuffer import read_model
 from edgecompress.tflite.format.tidy import tidied
 from edgecompress.tflite.format.views import graph_views
-from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes
+from tests.unit.made_flatbuffer import Made, Op, constant, make_bytes, run_bytes
 
 ROWS = (1, 3, 4)
 LOWEST = float(np.finfo(np.float32).min)
@@ -21,23 +21,13 @@ def named(tensors: Sequence[Made]) -> list[Made]:
     return [Made(made.shape, made.dtype, made.values, name=f"t{number}") for number, made in enumerate(tensors)]
 
 
-def run(content: bytes, x: np.ndarray) -> np.ndarray:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-
-
 def check(tensors: Sequence[Made], op: Op, *, positive: bool = False) -> list[str]:
     """Compares a graph of one operator before and after, and returns the operators it has then."""
     before = make_bytes(named(tensors), [op])
     x = np.random.default_rng(0).standard_normal(tensors[0].shape).astype(np.float32)
     x = np.abs(x) + 0.1 if positive else x
     after = tidied(before)
-    np.testing.assert_allclose(run(after, x), run(before, x), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(run_bytes(after, x), run_bytes(before, x), rtol=2e-5, atol=1e-6)
     return [one.op for one in graph_views(read_model(after))[0].ops]
 
 
@@ -122,7 +112,7 @@ def test_truth_values_become_numbers_by_a_choice(through: tuple[str, ...]) -> No
     before = make_bytes(named(tensors), [Op("GREATER", (0, 1), (2,)), *casts])
     after = tidied(before)
     x = np.random.default_rng(0).standard_normal(ROWS).astype(np.float32)
-    np.testing.assert_array_equal(run(after, x), run(before, x))
+    np.testing.assert_array_equal(run_bytes(after, x), run_bytes(before, x))
     assert [one.op for one in graph_views(read_model(after))[0].ops] == ["GREATER", "SELECT_V2"]
 
 
